@@ -1,0 +1,93 @@
+"""The public surface of a plugin author: what a plugin file may import, and nothing else."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .codec import ByteCodec, TiktokenCodec, utf8
+    from .hookspecs import hookimpl
+    from .hub import Column, download, hold_out
+    from .interfaces import (
+        CausalModel,
+        Choice,
+        Codec,
+        Component,
+        Corpus,
+        Family,
+        FloatArray,
+        IntArray,
+        Launcher,
+        MaskedModel,
+        Metric,
+        Model,
+        NetworkSize,
+        Oracle,
+        Sampler,
+        Schedule,
+        ScoreSampler,
+        State,
+        Texts,
+        Tokenizer,
+        TrainingBatch,
+        UserError,
+        View,
+        parameter,
+        reveal_best,
+        scheduled_count,
+    )
+    from .oracle import Plot, SlotWorld
+    from .network import Transformer
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # numpy takes a fifth of a second to import, tinygrad longer: neither must be waited for by `mist-bench --help`
+    if name in __all__:
+        homes = ("hookspecs", "interfaces", "codec", "hub", "oracle", "network")
+        for module in (import_module(f".{home}", __name__) for home in homes):
+            if name in vars(module):
+                return vars(module)[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "ByteCodec",
+    "CausalModel",
+    "Choice",
+    "Codec",
+    "Column",
+    "Component",
+    "Corpus",
+    "Family",
+    "FloatArray",
+    "IntArray",
+    "Launcher",
+    "MaskedModel",
+    "Metric",
+    "Model",
+    "NetworkSize",
+    "Oracle",
+    "Plot",
+    "Sampler",
+    "Schedule",
+    "ScoreSampler",
+    "SlotWorld",
+    "State",
+    "Texts",
+    "TiktokenCodec",
+    "Tokenizer",
+    "TrainingBatch",
+    "Transformer",
+    "UserError",
+    "View",
+    "download",
+    "hold_out",
+    "hookimpl",
+    "parameter",
+    "reveal_best",
+    "scheduled_count",
+    "utf8",
+]

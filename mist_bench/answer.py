@@ -1,0 +1,72 @@
+"""From a model's log-probabilities to what a sampler may ask: a proposal for every position, and how sure it is.
+
+Proposals are drawn by inverse CDF, one uniform a position. Gumbel noise in float32 cannot reach the tails and so lowers
+the temperature in secret (arXiv 2409.02908); one uniform against a cumulative sum does not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tinygrad import Tensor
+
+IMPOSSIBLE = -1e9
+"""log 0 as a finite number: exp gives exactly 0, and 0 log 0 is 0 rather than not-a-number."""
+
+
+def pick(log_probabilities: Tensor, tokens: Tensor) -> Tensor:
+    """(B, L, V), (B, L) ids -> (B, L): the entry of each id; 0 for an id outside 0..V-1 (a mask)."""
+    from tinygrad import Tensor
+
+    vocabulary = Tensor.arange(log_probabilities.shape[-1])
+    return (tokens.unsqueeze(-1) == vocabulary).where(log_probabilities, 0.0).sum(axis=-1)
+
+
+def draw(log_probabilities: Tensor, uniform: Tensor, temperature: Tensor, nucleus: float = 1.0) -> Tensor:
+    """(B, L, V), (B, L) in (0, 1), (1,) -> (B, L) int32 drawn from p^(1/T), cut to the nucleus; T = 0 is the argmax.
+
+    The first index whose cumulative sum exceeds u times the total, clipped to the last token with p > 0.
+    """
+    from tinygrad import Tensor
+
+    best = log_probabilities.max(axis=-1, keepdim=True)
+    p = ((log_probabilities - best) / temperature.maximum(1e-6)).exp()
+    if nucleus < 1.0:
+        p = (p >= _nucleus_threshold(p, nucleus)).where(p, 0.0)
+    cumulative = p.contiguous().cumsum(axis=-1).contiguous()
+    total = cumulative[..., -1:]
+    drawn = (cumulative <= uniform.unsqueeze(-1) * total).int().sum(axis=-1)
+    vocabulary = Tensor.arange(p.shape[-1])
+    last = (p > 0).where(vocabulary, 0).max(axis=-1)
+    return (temperature > 0).where(drawn.minimum(last), log_probabilities.argmax(axis=-1)).int()
+
+
+def _nucleus_threshold(p: Tensor, nucleus: float) -> Tensor:
+    """(..., V) unnormalised -> (..., 1): the largest threshold whose survivors hold the asked mass.
+
+    By bisection of log p: 32 sums over V rather than a sort. The token that crosses the mass is kept, and so are ties.
+    """
+    goal = nucleus * p.sum(axis=-1, keepdim=True)
+    low, high = p.max(axis=-1, keepdim=True) * 0.0, p.max(axis=-1, keepdim=True)
+    for _ in range(32):
+        middle = ((low + high) / 2).contiguous()
+        enough = (p >= middle).where(p, 0.0).sum(axis=-1, keepdim=True) >= goal
+        low, high = enough.where(middle, low).contiguous(), enough.where(high, middle).contiguous()
+    return low
+
+
+def statistics(log_probabilities: Tensor, proposal: Tensor) -> dict[str, Tensor]:
+    """(B, L, V), (B, L) -> log_probability, max_log_probability, margin, entropy, each (B, L)."""
+    from tinygrad import Tensor
+
+    vocabulary = Tensor.arange(log_probabilities.shape[-1])
+    best = log_probabilities.max(axis=-1)
+    is_best = vocabulary == log_probabilities.argmax(axis=-1, keepdim=True)
+    second = is_best.where(2 * IMPOSSIBLE, log_probabilities).max(axis=-1)
+    return {
+        "log_probability": pick(log_probabilities, proposal),
+        "max_log_probability": best,
+        "margin": best.exp() - second.exp(),
+        "entropy": -(log_probabilities.exp() * log_probabilities).sum(axis=-1),
+    }

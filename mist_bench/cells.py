@@ -1,0 +1,225 @@
+"""From the grid to cells: one training, likelihood or generation each, named by the hash of all that decides it.
+
+A cell's content holds every setting with its default, never its place in the grid, so that finished cells are found
+again by any run, in any order. What only labels a row (`labels`) is not part of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, Literal
+
+from .config import RunConfig
+from .interfaces import Corpus, Family, Sampler, Schedule, Tokenizer, UserError
+from .registry import Registry
+from .store import content_hash
+
+FORMAT = 1
+"""Raised whenever the meaning of a number changes, so that older cells are not taken for newer ones."""
+
+Kind = Literal["training", "likelihood", "generation", "judgement"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One unit of work. `needs` are the hashes of cells that must be finished before."""
+
+    kind: Kind
+    content: Mapping[str, Any]
+    labels: Mapping[str, Any]
+    needs: tuple[str, ...] = ()
+    family: Family | None = None
+    schedule: Schedule | None = None
+    sampler: Sampler | None = None
+
+    @cached_property
+    def hash(self) -> str:
+        return content_hash({"format": FORMAT, "kind": self.kind, **self.content})
+
+    @property
+    def title(self) -> str:
+        """One line for people: what, of which model, how."""
+        parts = [self.labels.get(k) for k in ("control", "family", "schedule", "sampler", "estimator")]
+        steps, seed = self.labels.get("steps"), self.labels.get("training_seed")
+        text = " ".join(str(p) for p in dict.fromkeys(parts) if p)
+        text += f" under {self.labels['evaluation_schedule']}" if self.labels.get("evaluation_schedule") else ""
+        text += f" at {steps} steps" if steps else ""
+        return text + (f" (training seed {seed})" if seed is not None else "")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The objects of a run and its cells, in an order in which each can be made."""
+
+    config: RunConfig
+    corpus: Corpus
+    tokenizer: Tokenizer
+    length: int
+    cells: tuple[Cell, ...]
+    judge: Cell | None
+
+
+def plan(config: RunConfig, registry: Registry, device: str, precision: str) -> Plan:
+    """Checks every name of the grid and lays out the cells. Raises `UserError` before anything is made."""
+    corpus, tokenizer = registry.make("corpus", config.corpus), registry.make("tokenizer", config.tokenizer)
+    length = corpus.fixed_length() or config.length
+    world = corpus.oracle() is not None and tokenizer.name == "word"
+    grid = _Grid(config, registry, corpus, tokenizer, length, f"{device} {precision}", world)
+    cells = list({cell.hash: cell for cell in grid.all()}.values())
+    order: list[Kind] = ["training", "likelihood", "generation", "judgement"]
+    cells.sort(key=lambda cell: order.index(cell.kind))
+    return Plan(config=config, corpus=corpus, tokenizer=tokenizer, length=length, cells=tuple(cells), judge=grid.judge)
+
+
+class _Grid:
+    """The cells of one configuration."""
+
+    def __init__(
+        self, config: RunConfig, registry: Registry, corpus: Corpus, tokenizer: Tokenizer, length: int, device: str,
+        world: bool,
+    ) -> None:  # fmt: skip
+        self.config, self.registry, self.device, self.world = config, registry, device, world
+        self.families: list[Family] = [registry.make("family", spec) for spec in config.families]
+        self.schedules: list[Schedule] = [registry.make("schedule", spec) for spec in config.schedules]
+        self.samplers: list[Sampler] = [registry.make("sampler", spec) for spec in config.samplers]
+        self.text = {"corpus": corpus.identity(), "tokenizer": tokenizer.content(), "length": length}
+        self.names = {"corpus": corpus.spec, "tokenizer": tokenizer.spec}
+        self.judge = self._judge()
+        self._checked = False
+        if any(not family.trained for family in self.families) and not world:
+            raise UserError(
+                "family 'oracle' needs a corpus that knows its own truth, with its own tokenizer: "
+                "--corpus tales --tokenizer word (or --corpus markov)"
+            )
+
+    def all(self) -> Iterator[Cell]:
+        models = [model for family in self.families for model in self._models(family)]
+        yield from (cell for cell, _ in models if cell is not None)
+        if self.judge is not None:
+            yield self.judge
+        for training, (family, schedule, labels) in models:
+            yield from self._likelihoods(family, schedule, training, labels)
+        yield from self._likelihood_controls()
+        generations = [
+            cell
+            for training, (family, schedule, labels) in models
+            for cell in self._generations(family, schedule, training, labels)
+        ]
+        generations += list(self._generation_controls())
+        yield from generations
+        if self.judge is not None:
+            yield from (self._judgement(cell, self.judge) for cell in generations)
+
+    def _training(self, family: Family, schedule: Schedule | None, seed: int) -> Cell:
+        content = {
+            **self.text, "family": family.content(), "schedule": schedule.content() if schedule else None,
+            "training_seed": seed, "model": dataclasses.asdict(self.config.model),
+            "training": dataclasses.asdict(self.config.training), "device": self.device,
+        }  # fmt: skip
+        labels = {**self.names, "family": family.spec, "schedule": schedule.spec if schedule else None,
+                  "training_seed": seed}  # fmt: skip
+        return Cell(kind="training", content=content, labels=labels, family=family, schedule=schedule)
+
+    def _models(self, family: Family) -> Iterator[tuple[Cell | None, tuple[Family, Schedule | None, dict[str, Any]]]]:
+        """Each model of a family: its training cell (None for the oracle), and what its rows are labelled with."""
+        if not family.trained:
+            labels = {**self.names, "family": family.spec, "schedule": None, "control": "oracle"}
+            yield None, (family, None, labels)
+            return
+        for schedule in self.schedules if family.uses_schedule else [None]:
+            for seed in self.config.training_seeds:
+                cell = self._training(family, schedule, seed)
+                yield cell, (family, schedule, {**cell.labels, "checkpoint": cell.hash})
+
+    def _model_content(self, family: Family, training: Cell | None) -> dict[str, Any]:
+        if training is not None:
+            return {"checkpoint": training.hash}
+        return {**self.text, "family": family.content(), "device": self.device}
+
+    def _likelihood(self, family: Family, training: Cell | None, labels: dict[str, Any], estimator: str, draws: int,
+                    schedule: Schedule | None = None) -> Cell:  # fmt: skip
+        content = {
+            **self._model_content(family, training), "estimator": estimator, "draws": draws,
+            "sequences": self.config.likelihood.sequences, "evaluation_schedule": schedule and schedule.content(),
+        }  # fmt: skip
+        more = {"kind": family.likelihood_kind, "estimator": estimator, "mask_draws": draws or None,
+                "evaluation_schedule": schedule.spec if schedule else None}  # fmt: skip
+        return Cell(kind="likelihood", content=content, labels={**labels, **more}, family=family, schedule=schedule,
+                    needs=(training.hash,) if training else ())  # fmt: skip
+
+    def _likelihoods(
+        self, family: Family, schedule: Schedule | None, training: Cell | None, labels: dict[str, Any]
+    ) -> Iterator[Cell]:
+        settings = self.config.likelihood
+        if family.likelihood_kind != "bound":
+            yield self._likelihood(family, training, labels, "chain-rule", 0)
+            return
+        yield self._likelihood(family, training, labels, "exact-k", settings.mask_draws)
+        if self._checked or not family.trained or settings.weighted_draws == 0:
+            return
+        self._checked = True  # one checkpoint under several weights shows whether the estimators agree
+        for spec in settings.evaluation_schedules:
+            other = self.registry.make("schedule", spec)
+            if other.reaches_all:
+                yield self._likelihood(family, training, labels, "weighted", settings.weighted_draws, other)
+
+    def _likelihood_controls(self) -> Iterator[Cell]:
+        """The oracle's own bound, where there is an oracle, tests the estimator; the unigram is what to beat."""
+        if self.world:
+            family: Family = self.registry.make("family", "oracle")
+            labels = {**self.names, "family": family.spec, "control": "oracle"}
+            yield self._likelihood(family, None, labels, "exact-k", self.config.likelihood.mask_draws)
+        content = {**self.text, "control": "unigram", "sequences": self.config.likelihood.sequences}
+        labels = {**self.names, "family": "unigram", "control": "unigram", "kind": "exact", "estimator": "chain-rule"}
+        yield Cell(kind="likelihood", content=content, labels=labels)
+
+    def _generations(
+        self, family: Family, schedule: Schedule | None, training: Cell | None, labels: dict[str, Any]
+    ) -> Iterator[Cell]:
+        causal = family.likelihood_kind == "exact"
+        samplers: list[Sampler] = [self.registry.make("sampler", "autoregressive")] if causal else self.samplers
+        schedules = [schedule] if schedule or causal else self.schedules
+        for sampler in samplers:
+            for used in schedules:
+                for steps in self.config.steps if sampler.uses_steps else [None]:
+                    for temperature in self.config.temperatures:
+                        for seed in self.config.seeds:
+                            yield self._generation(
+                                family, used, training, labels, sampler=sampler, steps=steps,
+                                temperature=temperature, seed=seed,
+                            )  # fmt: skip
+
+    def _generation(
+        self, family: Family, schedule: Schedule | None, training: Cell | None, labels: dict[str, Any], *,
+        sampler: Sampler, steps: int | None, temperature: float, seed: int,
+    ) -> Cell:  # fmt: skip
+        settings = self.config.generation
+        content = {
+            **self._model_content(family, training), "sampling_schedule": schedule and schedule.content(),
+            "sampler": sampler.content(), "steps": steps, "temperature": temperature, "seed": seed,
+            "samples": settings.samples, "batch_size": settings.batch_size, "rounds": settings.rounds,
+            "nucleus": settings.nucleus,
+        }  # fmt: skip
+        more = {"schedule": schedule.spec if schedule else None, "sampler": sampler.spec, "steps": steps,
+                "temperature": temperature, "seed": seed, "batch": settings.batch_size}  # fmt: skip
+        return Cell(kind="generation", content=content, labels={**labels, **more}, family=family, schedule=schedule,
+                    sampler=sampler, needs=(training.hash,) if training else ())  # fmt: skip
+
+    def _generation_controls(self) -> Iterator[Cell]:
+        for control in ("data", "unigram", "repeater", *(["oracle"] if self.world else [])):
+            content = {**self.text, "control": control, "samples": self.config.generation.samples}
+            yield Cell(kind="generation", content=content, labels={**self.names, "control": control})
+
+    def _judge(self) -> Cell | None:
+        """A baseline of another training seed, so that no network judges itself."""
+        if self.config.generation.judge in ("none", "oracle"):
+            return None
+        seed = self.config.training_seeds[0] + self.config.generation.judge_seed_offset
+        return self._training(self.registry.make("family", "autoregressive"), None, seed)
+
+    def _judgement(self, generation: Cell, judge: Cell) -> Cell:
+        content = {"generation": generation.hash, "judge": judge.hash}
+        labels = {**generation.labels, "judge": f"autoregressive, seed {judge.labels['training_seed']}"}
+        return Cell(kind="judgement", content=content, labels=labels, needs=(generation.hash, judge.hash))

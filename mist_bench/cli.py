@@ -1,0 +1,259 @@
+"""The command line: arguments only. Each command gives back the work to do, which `main` does outside of typer.
+
+Everything but typer is imported when it is needed, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from .config import RunConfig
+    from .registry import Registry
+
+Work = Callable[[], int]
+
+app = typer.Typer(
+    name="mist-bench",
+    help="Compare schedules, samplers and tokenizers of discrete diffusion language models on equal terms.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Rerun(StrEnum):
+    """Which cells of the grid are computed."""
+
+    missing = "missing"
+    failed = "failed"
+    all = "all"
+
+
+def _option(*flags: str, help: str, metavar: str | None = None) -> Any:  # noqa: A002
+    return typer.Option(*flags, help=help, metavar=metavar, show_default=False)
+
+
+Preset = Annotated[str | None, _option("--preset", help="Preset or TOML file; quick on a CPU, austen on a GPU.")]
+CorpusName = Annotated[str | None, _option("--corpus", help="Corpus: mist-bench ls corpora.", metavar="SPEC")]
+TokenizerName = Annotated[
+    str | None, _option("--tokenizer", help="Tokenizer: mist-bench ls tokenizers.", metavar="SPEC")
+]
+Files = Annotated[list[Path] | None, _option("--plugin", help="Plugin file; may be repeated.", metavar="FILE")]
+Settings = Annotated[
+    list[str] | None, _option("--set", help="Any key of the preset; may be repeated.", metavar="SECTION.KEY=VALUE")
+]
+Store = Annotated[
+    Path | None, _option("--store", help="Finished cells; results/store or MIST_BENCH_STORE.", metavar="DIR")
+]
+Debug = Annotated[bool, _option("--debug", help="Show tracebacks, and what is compiled.")]
+AsJson = Annotated[bool, _option("--json", help="JSON on standard output.")]
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context, version: Annotated[bool, _option("--version", help="Show the version.")] = False
+) -> Work | None:
+    if version:
+        from . import __version__
+
+        typer.echo(f"mist-bench {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+    return None
+
+
+@app.command()
+def run(
+    preset: Preset = None,
+    corpus: CorpusName = None,
+    tokenizer: TokenizerName = None,
+    family: Annotated[str | None, _option("--family", help="Families of models.", metavar="A,B[x=1],…")] = None,
+    schedule: Annotated[str | None, _option("--schedule", help="Schedules.", metavar="A,B[x=1],…")] = None,
+    sampler: Annotated[str | None, _option("--sampler", help="Samplers.", metavar="A,B[x=1],…")] = None,
+    steps: Annotated[str | None, _option("--steps", help="Denoising steps.", metavar="N,N,…")] = None,
+    temperature: Annotated[str | None, _option("--temperature", help="Temperatures.", metavar="X,X,…")] = None,
+    training_seed: Annotated[str | None, _option("--training-seed", help="Seeds of training.", metavar="N,N,…")] = None,
+    seed: Annotated[str | None, _option("--seed", help="Seeds of generation.", metavar="N,N,…")] = None,
+    out: Annotated[Path | None, _option("--out", help="Tables and report; results/PRESET.", metavar="DIR")] = None,
+    store: Store = None,
+    plugin: Files = None,
+    rerun: Annotated[Rerun, typer.Option(help="Which cells to compute.")] = Rerun.missing,
+    dry_run: Annotated[bool, _option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    json: Annotated[bool, _option("--json", help="End with one line of JSON that names the files.")] = False,
+    debug: Debug = False,
+    settings: Settings = None,
+) -> Work:
+    """Train and measure what is missing, and show the tables."""
+
+    def work() -> int:
+        registry, config = _configure(
+            plugin, preset, settings, corpus=corpus, tokenizer=tokenizer, families=family, schedules=schedule,
+            samplers=sampler, steps=steps, temperatures=temperature, training_seeds=training_seed, seeds=seed,
+        )  # fmt: skip
+        from . import runner
+
+        return runner.run(
+            config,
+            registry,
+            out=out or Path("results") / config.preset,
+            store=_store(store),
+            rerun=rerun.value,
+            dry_run=dry_run,
+            json_output=json,
+            debug=debug,
+        )
+
+    return work
+
+
+@app.command()
+def sample(
+    prompt: Annotated[str, _option("--prompt", help="Text to begin with; ___ is a blank to fill.")] = "",
+    suffix: Annotated[str, _option("--suffix", help="Text to end with.")] = "",
+    steps: Annotated[int | None, _option("--steps", help="Denoising steps.", metavar="N")] = None,
+    sampler: Annotated[str | None, _option("--sampler", help="Sampler.", metavar="SPEC")] = None,
+    temperature: Annotated[float, typer.Option(help="1 is the model's own law, 0 the most likely.", metavar="X")] = 1.0,
+    nucleus: Annotated[float, typer.Option(help="Keep this much probability.", metavar="X")] = 1.0,
+    count: Annotated[int, typer.Option(help="How many samples.", metavar="N")] = 1,
+    length: Annotated[int | None, _option("--length", help="Tokens of a sample.", metavar="N")] = None,
+    seed: Annotated[int, typer.Option(help="Seed.", metavar="N")] = 0,
+    watch: Annotated[bool, _option("--watch", help="See the text emerge from the mist.")] = False,
+    checkpoint: Annotated[
+        str | None, _option("--checkpoint", help="Which network: the beginning of its hash, or a file.", metavar="HASH")
+    ] = None,
+    preset: Preset = None,
+    corpus: CorpusName = None,
+    tokenizer: TokenizerName = None,
+    family: Annotated[str | None, _option("--family", help="Family of the network.", metavar="SPEC")] = None,
+    schedule: Annotated[str | None, _option("--schedule", help="Schedule of its training.", metavar="SPEC")] = None,
+    training_seed: Annotated[str | None, _option("--training-seed", help="Seed of its training.", metavar="N")] = None,
+    store: Store = None,
+    plugin: Files = None,
+    debug: Debug = False,
+    settings: Settings = None,
+) -> Work:
+    """Generate text from a trained network."""
+
+    def work() -> int:
+        registry, config = _configure(
+            plugin, preset, settings, corpus=corpus, tokenizer=tokenizer, families=family, schedules=schedule,
+            training_seeds=training_seed,
+        )  # fmt: skip
+        from .config import SampleOptions
+
+        if sampler is not None:
+            registry.make("sampler", sampler)
+        options = SampleOptions(
+            config=config, checkpoint=checkpoint, store=_store(store), prompt=prompt, suffix=suffix, sampler=sampler,
+            steps=steps, length=length, temperature=temperature, nucleus=nucleus, count=count, seed=seed, watch=watch,
+            debug=debug,
+        )  # fmt: skip
+        from . import sample as sampling
+
+        return sampling.sample(registry, options)
+
+    return work
+
+
+@app.command()
+def ls(
+    kind: Annotated[str, typer.Argument(metavar="KIND", show_default=False)] = "",
+    verbose: Annotated[bool, _option("-v", "--verbose", help="Every parameter, its meaning and the paper.")] = False,
+    json: AsJson = False,
+    plugin: Files = None,
+) -> Work:
+    """List samplers, schedules, tokenizers, corpora, families, metrics, launchers or presets."""
+
+    def work() -> int:
+        from .listing import list_kind
+
+        registry = _discover(plugin)
+        list_kind(registry, kind, verbose=verbose, as_json=json)
+        return 0
+
+    return work
+
+
+@app.command()
+def plugins(json: AsJson = False, plugin: Files = None) -> Work:
+    """List plugins: where they come from, what they offer, what is wrong with them."""
+
+    def work() -> int:
+        from .listing import list_plugins
+        from .registry import Registry
+
+        list_plugins(Registry.discover(plugin or ()), as_json=json)
+        return 0
+
+    return work
+
+
+def _discover(files: list[Path] | None) -> Registry:
+    """All plugins; one line on standard error for each that failed."""
+    from .registry import Registry
+
+    registry = Registry.discover(files or ())
+    for name, message in registry.failures:
+        print(f"mist-bench: warning: plugin {name}: {message}", file=sys.stderr)
+    return registry
+
+
+def _configure(
+    files: list[Path] | None, preset: str | None, settings: list[str] | None, **texts: str | None
+) -> tuple[Registry, RunConfig]:
+    """The plugins, and the preset with what the command line says, every name in it checked."""
+    from .config import default_preset, load_preset, override, resolve
+
+    registry = _discover(files)
+    if preset is None:
+        from . import device
+
+        preset = default_preset(device.name())
+    return registry, resolve(override(load_preset(preset), settings or (), **texts), registry)
+
+
+def _store(given: Path | None) -> Path:
+    return given or Path(os.environ.get("MIST_BENCH_STORE") or "results/store")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. 0: done; 1: failed; 2: a wrong call; 130: interrupted. One line for each of the last three."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        work = app(args=given, prog_name="mist-bench", standalone_mode=False)
+        status = work() if callable(work) else int(work or 0)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        kept = "; finished cells are kept, and the same command goes on from there" if given[:1] == ["run"] else ""
+        return _say(f"interrupted{kept}", 130)
+    except BrokenPipeError:  # `mist-bench ls samplers | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        from .interfaces import UserError
+
+        if "--debug" in given:
+            traceback.print_exc()
+        if isinstance(error, UserError):
+            return _say(f"error: {error}", 2)
+        if hasattr(error, "format_message"):  # typer's usage errors, whose class is not public
+            return _say(f"error: {error.format_message()}", 2)
+        hint = " (--debug shows the traceback)" if given[0] in ("run", "sample") and "--debug" not in given else ""
+        return _say(f"error: {type(error).__name__}: {error}{hint}", 1)
+
+
+def _say(message: str, status: int) -> int:
+    print(f"mist-bench: {' '.join(message.split())}", file=sys.stderr)
+    return status

@@ -1,0 +1,113 @@
+"""The device at hand: its compiler, its precision, its clock."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .interfaces import UserError
+
+if TYPE_CHECKING:
+    from tinygrad.dtype import DType
+
+HALF_PRECISION_DEVICES = ("CUDA", "NV", "AMD", "HIP", "METAL")
+PEAK_BFLOAT16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "4090": 165e12, "L40S": 362e12}
+"""Published dense bfloat16 peaks, FLOP/s; a device that is not named here has no utilisation in the tables."""
+
+LAUNCHER = """#!/bin/sh
+# zig's clang spells a bare target in its own way, and by default adds what a bare object file cannot link
+count=$#
+while [ "$count" -gt 0 ]; do
+  argument=$1; shift; count=$((count - 1))
+  case "$argument" in
+    --target=*-none-unknown-elf) argument="${argument%-none-unknown-elf}-freestanding-none" ;;
+  esac
+  set -- "$@" "$argument"
+done
+exec "ZIG" cc "$@" -g0 -fno-sanitize=all -fno-asynchronous-unwind-tables -fno-unwind-tables -fno-stack-protector
+"""
+
+
+def cache_folder() -> Path:
+    """Where this user's downloads and tokenized corpora lie: `$XDG_CACHE_HOME/mist-bench` or `~/.cache/mist-bench`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mist-bench"
+
+
+def prepare() -> None:
+    """Call before tinygrad compiles anything: gives its CPU device a clang if the machine has none."""
+    compiler = os.environ.get("CC", "")
+    if "clang" in compiler or "zig" in compiler or (not compiler and shutil.which("clang")):
+        return
+    zig = importlib.util.find_spec("ziglang")
+    if zig is not None and zig.origin is not None:
+        os.environ["CC"] = str(_launcher(Path(zig.origin).parent / "zig"))
+    elif shutil.which("clang"):
+        os.environ["CC"] = "clang"
+
+
+def _launcher(zig: Path) -> Path:
+    """The script that stands for clang, in the user's own cache; its name is its content."""
+    text = LAUNCHER.replace("ZIG", str(zig))
+    path = cache_folder() / f"zig-cc-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    if not path.exists() or path.read_text() != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.chmod(temporary, stat.S_IRWXU)
+        os.replace(temporary, path)
+    return path
+
+
+def name() -> str:
+    """tinygrad's default device, e.g. `CPU` or `CUDA`; raises `UserError` if there is none that can work."""
+    prepare()
+    try:
+        from tinygrad import Device
+
+        return str(Device.DEFAULT).split(":")[0]
+    except RuntimeError as error:
+        raise UserError(
+            "tinygrad finds no device: on a machine without a GPU it needs a compiler (pip install 'mist-bench[cpu]')"
+        ) from error
+
+
+def synchronize() -> None:
+    from tinygrad import Device
+
+    Device[Device.DEFAULT].synchronize()
+
+
+def precision_name(precision: str) -> str:
+    """`auto` becomes bfloat16 where the device is fast at it, else float32."""
+    if precision == "auto":
+        return "bfloat16" if name() in HALF_PRECISION_DEVICES else "float32"
+    return precision
+
+
+def compute_type(precision: str) -> DType:
+    """The type of matrix products."""
+    from tinygrad import dtypes
+
+    return {"float32": dtypes.float, "bfloat16": dtypes.bfloat16}[precision_name(precision)]
+
+
+def published_peak() -> float | None:
+    """FLOP/s of the device's dense bfloat16 products as its maker states them; None for what is not in the table."""
+    from .provenance import gpus
+
+    names = " ".join(gpu.get("name", "") for gpu in gpus()) if name() in ("CUDA", "NV") else ""
+    return next((peak for part, peak in PEAK_BFLOAT16.items() if part in names), None)
+
+
+def memory_used() -> int:
+    """Bytes that tinygrad holds on the device now."""
+    from tinygrad import GlobalCounters
+
+    return int(GlobalCounters.mem_used)

@@ -1,0 +1,182 @@
+"""Finding plugins: installed distributions (entry-point group `mist_bench`) and loose files.
+
+One plugin that fails never stops the others: what went wrong is written down beside its name. `MIST_BENCH_STRICT=1`
+raises instead, for those who write plugins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from . import hookspecs
+from .interfaces import UserError
+from .specs import suggest
+
+GROUP = "mist_bench"
+PREFIX = "mist_bench_"
+
+
+@dataclasses.dataclass(kw_only=True)
+class Plugin:
+    """One plugin: where it came from, which hooks it implements, and what went wrong with it."""
+
+    name: str
+    """`distribution:entry-point`, or the path of a loose file."""
+    distribution: str = ""
+    version: str = ""
+    entry_point: str = ""
+    file: str = ""
+    hooks: tuple[str, ...] = ()
+    failures: list[str] = dataclasses.field(default_factory=list)
+
+    def digest(self) -> str:
+        """The sha256 of the plugin's file: what tells an edited plugin from the one that made a result."""
+        return hashlib.sha256(Path(self.file).read_bytes()).hexdigest() if self.file else ""
+
+    def fail(self, message: str, error: BaseException | None = None) -> None:
+        """Write down what went wrong; in strict mode, raise it."""
+        if os.environ.get("MIST_BENCH_STRICT") == "1":
+            raise error or RuntimeError(f"plugin {self.name}: {message}")
+        self.failures.append(message)
+
+
+def new_host() -> pluggy.PluginManager:
+    """A plugin manager that knows the hooks and no plugin."""
+    host = pluggy.PluginManager("mist_bench")
+    host.add_hookspecs(hookspecs)
+    return host
+
+
+def load_installed(host: pluggy.PluginManager, distributions: Iterable[metadata.Distribution]) -> Iterator[Plugin]:
+    """Load each entry point of each distribution by itself, mist-bench's own first, the rest by name."""
+    for distribution in _with_plugins(distributions):
+        for entry_point in sorted(distribution.entry_points.select(group=GROUP), key=lambda e: e.name):
+            plugin = Plugin(
+                # two distributions may use one entry-point name, and pluggy would drop the second
+                name=f"{distribution.name}:{entry_point.name}",
+                distribution=distribution.name,
+                version=distribution.version,
+                entry_point=entry_point.name,
+            )
+            try:
+                module = entry_point.load()
+            except (Exception, SystemExit) as error:
+                plugin.fail(f"{type(error).__name__}: {one_line(error)}", error)
+            else:
+                plugin.file = str(getattr(module, "__file__", None) or "")
+                register(host, module, plugin)
+            yield plugin
+
+
+def _with_plugins(distributions: Iterable[metadata.Distribution]) -> list[metadata.Distribution]:
+    """Those that have plugins, each once: an editable install and its leftovers may show one distribution twice."""
+    found: dict[str, metadata.Distribution] = {}
+    for distribution in distributions:
+        try:
+            if distribution.entry_points.select(group=GROUP):
+                found.setdefault(re.sub(r"[-_.]+", "-", distribution.name).lower(), distribution)
+        except Exception:  # a damaged installation of somebody else's
+            continue
+    return [found[name] for name in sorted(found, key=lambda name: (name != "mist-bench", name))]
+
+
+def named_files(plugin_files: Sequence[Path]) -> list[Path]:
+    """The loose files of the command line, then those of MIST_BENCH_PLUGINS, each once."""
+    listed = [Path(p) for p in os.environ.get("MIST_BENCH_PLUGINS", "").split(os.pathsep) if p]
+    return list(dict.fromkeys(path.expanduser().resolve() for path in [*plugin_files, *listed]))
+
+
+def load_file(host: pluggy.PluginManager, path: Path) -> Plugin:
+    """Load one loose file. It was asked for by name, so a file that cannot be loaded is a wrong call: `UserError`."""
+    if not path.is_file():
+        raise UserError(f"no plugin file {str(path)!r}; name a Python file with --plugin or MIST_BENCH_PLUGINS")
+    plugin = Plugin(name=str(path), file=str(path))
+    try:
+        module = _import_file(path)
+    except (Exception, SystemExit) as error:
+        message = f"{path}:{_line(error, path)}: {type(error).__name__}: {one_line(error)}"
+        raise UserError(f"cannot load the plugin {message}") from error
+    register(host, module, plugin)
+    return plugin
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"mist_bench_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        # compiled from the source each time: a cached .pyc may be older than an edit of the same second
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _line(error: BaseException, path: Path) -> int:
+    """The line of the file that is to blame."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno or 1
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return (lines[-1] if lines else None) or 1
+
+
+def register(host: pluggy.PluginManager, module: Any, plugin: Plugin) -> None:
+    """Hand a loaded plugin to pluggy, unless its hooks are wrong."""
+    if not _hooks_are_sound(host, module, plugin):
+        return
+    try:
+        host.register(module, name=plugin.name)
+    except Exception as error:
+        if host.has_plugin(plugin.name):  # pluggy 1.6 leaves it half registered
+            host.unregister(name=plugin.name)
+        plugin.fail(one_line(error), error)
+        return
+    plugin.hooks = tuple(sorted(c.name for c in host.get_hookcallers(module) or () if c.has_spec()))
+
+
+def _hooks_are_sound(host: pluggy.PluginManager, module: Any, plugin: Plugin) -> bool:
+    """Report hooks that pluggy would silently ignore; False if the plugin must not be registered at all."""
+    known = [name for name in vars(hookspecs) if name.startswith(PREFIX)]
+    sound = True
+    for attribute in dir(module):
+        function = getattr(module, attribute, None)
+        if not inspect.isroutine(function):
+            continue
+        marks = host.parse_hookimpl_opts(module, attribute)
+        hook = (marks["specname"] if marks else None) or attribute
+        if marks is None and attribute.startswith(PREFIX) and attribute in known:
+            plugin.fail(f"{attribute} is not marked with @mist_bench.hookimpl")
+        elif (marks is not None or attribute.startswith(PREFIX)) and hook not in known:
+            plugin.fail(f"unknown hook {hook!r}; {suggest(hook, known)}")
+        elif marks is not None and (marks.get("wrapper") or marks.get("hookwrapper")):
+            plugin.fail(f"{attribute} is a hook wrapper; plugins only yield classes")
+            sound = False
+        elif marks is not None and _has_defaults(function):
+            # whether pluggy passes such an argument differs from version to version
+            plugin.fail(f"{attribute} has an argument with a default; hooks take no arguments of their own")
+            sound = False
+    return sound
+
+
+def _has_defaults(function: Any) -> bool:
+    return any(p.default is not p.empty for p in inspect.signature(function).parameters.values())
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error, without line breaks."""
+    return " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())

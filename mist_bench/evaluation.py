@@ -1,0 +1,129 @@
+"""A model behind one captured graph, for likelihood and generation alike.
+
+A masked model answers for all positions at once: log-probabilities of given targets, a proposal and its statistics.
+A causal model goes one position a call with its key-value cache; likelihood and generation use the same call, so the
+number is that of the decoder that generates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tinygrad import Tensor, UOp
+
+from . import noise
+from .answer import draw, pick, statistics
+from .graphs import Graph
+from .interfaces import CausalModel, FloatArray, IntArray, MaskedModel, Sampler, View
+
+STATISTICS = ("log_probability", "max_log_probability", "margin", "entropy")
+
+
+def on_device(values: IntArray | FloatArray, dtype: Any) -> Tensor:
+    """A realized copy of host numbers, as captured graphs want their inputs."""
+    return Tensor(np.ascontiguousarray(values, dtype=dtype)).realize()
+
+
+def key_tensor(seed: int, step: int) -> Tensor:
+    return on_device(np.array(noise.key_words(seed, step)), np.uint32)
+
+
+class MaskedEvaluator:
+    """One graph: (B, L) tokens with masks -> what samplers and estimators ask."""
+
+    def __init__(self, name: str, model: MaskedModel, batch: int, *, nucleus: float = 1.0, whole: bool = False) -> None:
+        self.model, self.batch, self.nucleus, self.whole = model, batch, nucleus, whole
+        self.graph = Graph(f"answer {name}", self._answer)
+
+    def _answer(
+        self, tokens: Tensor, targets: Tensor, t: Tensor, key: Tensor, sequences: Tensor, temperature: Tensor,
+        previous: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        given = self.model.log_probabilities(tokens, t, previous).contiguous()
+        uniform = noise.uniform(key, noise.PROPOSAL, sequences, tokens.shape[1]).contiguous()
+        proposal = draw(given, uniform, temperature, self.nucleus).contiguous()
+        told = statistics(given, proposal)
+        out = [pick(given, targets), proposal, *(told[name] for name in STATISTICS)]
+        if self.whole:
+            out.append(given)
+        if self.model.self_conditioned:
+            out.append(self.model.condition(given))
+        out = [o.contiguous() for o in out]
+        Tensor.realize(*out)
+        return tuple(out)
+
+    def no_condition(self) -> list[Tensor]:
+        """The empty condition of a self-conditioned model, as the graph's last input."""
+        if not self.model.self_conditioned:
+            return []
+        embedding = self.model.parameters["tokens"].shape[1]
+        return [Tensor.zeros(self.batch, self.model.length, embedding).contiguous().realize()]
+
+    def target_log_probability(self, tokens: IntArray, masked: IntArray, t: FloatArray) -> FloatArray:
+        """(B, L) clean, (B, L) bool, (B,) -> (B, L) float64 log p(x_i | what is seen); 0 where not masked."""
+        seen = np.where(masked, self.model.vocab_size, tokens)
+        zeros = np.zeros(self.batch)
+        result = self.graph(
+            on_device(seen, np.int32), on_device(tokens, np.int32), on_device(t, np.float32), key_tensor(0, 0),
+            on_device(zeros, np.uint32), on_device(np.ones(1), np.float32), *self.no_condition(),
+        )[0]  # fmt: skip
+        return np.where(masked, result.numpy().astype(np.float64), 0.0)
+
+
+class CausalEvaluator:
+    """One graph: the next position of a batch, read through the cache, drawn where it is masked."""
+
+    def __init__(self, name: str, model: CausalModel, batch: int, sampler: Sampler, *, nucleus: float = 1.0) -> None:
+        self.model, self.batch, self.sampler, self.nucleus = model, batch, sampler, nucleus
+        self.cache = model.new_cache(batch)
+        self.place = UOp.variable("position", 0, model.length - 1)
+        self.graph = Graph(f"next token {name}", self._next)
+
+    def _next(
+        self, tokens: Tensor, place: UOp, key: Tensor, sequences: Tensor, temperature: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        length = tokens.shape[1]
+        given = self.model.next_log_probabilities(tokens, place, self.cache).contiguous()
+        uniform = noise.uniform(key, noise.PROPOSAL, sequences, length).contiguous()
+        here = Tensor.arange(length) == Tensor(place)
+        u = here.where(uniform, 0.0).sum(axis=1, keepdim=True)
+        target = here.where(tokens, 0).sum(axis=1, keepdim=True)
+        proposal = draw(given, u, temperature, self.nucleus)
+        told = {name: x.expand(*tokens.shape) for name, x in statistics(given, proposal).items()}
+        masked = (tokens == self.model.vocab_size) & here
+        one = Tensor.ones(1)
+        view = View(
+            tokens=tokens, masked=masked, free=masked, proposal=proposal.expand(*tokens.shape), log_probabilities=None,
+            uniform=uniform, step=Tensor(place).reshape(1), steps=(one * length).int(), last=one < 0,
+            to_fill=masked.sum(axis=1).int(), target_masked=masked.sum(axis=1).int() * 0, reveal_probability=one,
+            alpha_t=one, alpha_s=one, **told,
+        )  # fmt: skip
+        after = self.sampler.step(view, {})[0].int().contiguous()
+        found = pick(given, target).contiguous()
+        Tensor.realize(after, found)
+        return after, found
+
+    def log_probability(self, tokens: IntArray) -> FloatArray:
+        """(B, L) -> (B, L) float64 log p(x_i | x_<i)."""
+        now, key = on_device(tokens, np.int32), key_tensor(0, 0)
+        ids, heat = on_device(np.zeros(self.batch), np.uint32), on_device(np.ones(1), np.float32)
+        found = []
+        for i in range(self.model.length):
+            log_p = self.graph(now, self.place.bind(i), key, ids, heat)[1]
+            found.append(log_p.numpy()[:, 0].astype(np.float64))
+        return np.stack(found, axis=1)
+
+    def generate(
+        self, tokens: IntArray, seed: int, sequences: IntArray, temperature: float, *, limit: int | None = None,
+        watch: Callable[[int, IntArray], None] | None = None,
+    ) -> IntArray:  # fmt: skip
+        """(B, L) with masks -> (B, L) filled, left to right; fixed tokens are read and kept."""
+        now, ids = on_device(tokens, np.int32), on_device(sequences, np.uint32)
+        heat = on_device(np.array([temperature]), np.float32)
+        for i in range(self.model.length if limit is None else limit):
+            now = self.graph(now, self.place.bind(i), key_tensor(seed, i), ids, heat)[0]
+            if watch is not None:
+                watch(i, now.numpy())
+        return np.asarray(now.numpy())

@@ -1,0 +1,118 @@
+"""Generation: a sampler run over its steps, with the loop on the device and nothing fetched inside it.
+
+A step is two captured graphs: the model's answer (one for all samplers) and the sampler's own step (a handful of
+kernels). Noise belongs to the sequence's number, so a sequence comes out the same in any batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from tinygrad import Tensor
+
+from . import noise
+from .evaluation import STATISTICS, MaskedEvaluator, key_tensor, on_device
+from .graphs import Graph
+from .interfaces import FloatArray, IntArray, Sampler, Schedule, View
+
+Watch = Callable[[int, IntArray, IntArray], None]
+"""(step, tokens (B, L) with masks, guesses (B, L))."""
+
+
+class SamplerGraph:
+    """The captured step of one sampler: it serves every step, step count and schedule."""
+
+    def __init__(self, sampler: Sampler, batch: int, length: int, mask: int) -> None:
+        self.sampler, self.mask = sampler, mask
+        self.initial = sampler.initial_state(batch, length)
+        self.names = sorted(self.initial)
+        for tensor in self.initial.values():
+            tensor.realize()
+        self.graph = Graph(f"sampler {sampler.spec}", self._step)
+
+    def _step(
+        self, tokens: Tensor, free: Tensor, answer: list[Tensor], numbers: Tensor, counts: Tensor, key: Tensor,
+        sequences: Tensor, nfe: Tensor, state: list[Tensor],
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """`numbers` (5, B): reveal probability, alpha(t), alpha(s), M, round(m(s) M); `counts`: step, steps, last."""
+        masked = tokens == self.mask
+        told = dict(zip(STATISTICS, answer[1:5], strict=True))
+        view = View(
+            tokens=tokens, masked=masked, free=free, proposal=answer[0],
+            log_probabilities=answer[5] if self.sampler.needs_log_probabilities else None,
+            uniform=noise.uniform(key, noise.CHOICE, sequences, tokens.shape[1]).contiguous(),
+            step=counts[0:1], steps=counts[1:2], last=counts[2:3] > 0,
+            reveal_probability=numbers[0], alpha_t=numbers[1], alpha_s=numbers[2],
+            to_fill=numbers[3].int(), target_masked=numbers[4].int(), **told,
+        )  # fmt: skip
+        after, new_state = self.sampler.step(view, dict(zip(self.names, state, strict=True)))
+        kept = free.where(after, tokens).int().contiguous()
+        used = (nfe + masked.max(axis=1).int()).contiguous()
+        rest = [new_state[name].contiguous() for name in self.names]
+        Tensor.realize(kept, used, *rest)
+        return kept, used, *rest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The numbers of every step of a batch, host float64: (n, 5, B), times (n, B), and the steps asked for."""
+
+    numbers: FloatArray
+    times: FloatArray
+    steps: int
+
+
+def grid(sampler: Sampler, schedule: Schedule, steps: int, to_fill: IntArray, uniform: FloatArray) -> Grid:
+    """What each step is told. alpha(0) = 1 and alpha(1) = 0 are enforced, so that the last step reveals all."""
+    times = sampler.times(schedule, steps, to_fill, uniform)
+    alpha = np.where(times <= 0, 1.0, np.where(times >= 1, 0.0, schedule.alpha(np.clip(times, 0.0, 1.0))))
+    alpha_t, alpha_s = alpha[:, :-1], alpha[:, 1:]
+    reveal = np.where(alpha_t < 1, (alpha_s - alpha_t) / np.maximum(1 - alpha_t, 1e-300), 1.0)
+    reveal = np.where(alpha_s >= 1, 1.0, reveal)
+    many = np.broadcast_to(to_fill[:, None], alpha_s.shape)
+    # round half up, with room for the last bit of alpha: 3.5 stays masked as 4 on every machine
+    stay = np.floor((1 - alpha_s) * many + 0.5 + 1e-9)
+    numbers = np.stack([reveal, alpha_t, alpha_s, many, stay], axis=0).transpose(2, 0, 1)
+    return Grid(numbers=numbers, times=times[:, :-1].T, steps=steps)
+
+
+def generate(
+    evaluator: MaskedEvaluator, graph: SamplerGraph, schedule: Schedule, steps: int, tokens: IntArray,
+    *, seed: int, sequences: IntArray, temperature: float, watch: Watch | None = None, limit: int | None = None,
+) -> tuple[IntArray, IntArray]:  # fmt: skip
+    """(B, L) tokens with masks -> (B, L) filled, and (B,) network evaluations used.
+
+    `sequences` (B,) are the numbers that noise belongs to; `limit` stops after so many steps (to capture the graphs).
+    """
+    sampler, mask = graph.sampler, graph.mask
+    free = tokens == mask
+    to_fill = free.sum(axis=1)
+    uniform = noise.uniform_numpy(seed, 0, noise.TIMES, sequences, tokens.shape[1])
+    plan = grid(sampler, schedule, steps, to_fill, uniform)
+    now, state = on_device(tokens, np.int32), [graph.initial[name].clone().realize() for name in graph.names]
+    targets, kept = on_device(tokens * 0, np.int32), on_device(free, np.bool_)
+    ids, heat = on_device(sequences, np.uint32), on_device(np.array([temperature]), np.float32)
+    nfe, previous = on_device(to_fill * 0, np.int32), evaluator.no_condition()
+    planned = max((sampler.nfe(steps, int(m)) for m in to_fill), default=0)
+    for step in range(planned if limit is None else limit):
+        place = min(step, len(plan.numbers) - 1)
+        key = key_tensor(seed, step)
+        t = on_device(plan.times[place], np.float32)
+        answer = list(evaluator.graph(now, targets, t, key, ids, heat, *previous))[1:]
+        if previous:
+            previous = [answer.pop()]
+        if watch is not None:
+            watch(step, now.numpy(), answer[0].numpy())
+        last = not sampler.adaptive and step == len(plan.numbers) - 1
+        numbers = on_device(plan.numbers[place], np.float32)
+        counts = on_device(np.array([step, steps, last]), np.int32)
+        now, nfe, *state = graph.graph(now, kept, answer, numbers, counts, key, ids, nfe, state)
+        if sampler.adaptive and not (now.numpy() == mask).any():
+            break
+    # a sampler that keeps to its plan evaluates every step of it, whatever is masked by then
+    used = nfe.numpy() if sampler.adaptive else np.array([sampler.nfe(steps, int(m)) for m in to_fill])
+    return np.asarray(now.numpy()), used
+
+

@@ -1,0 +1,73 @@
+"""Captured graphs: few, each compiled once, each listed with what it cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import numpy as np
+from tinygrad import Tensor, TinyJit
+from tinygrad.device import Buffer
+
+from . import device
+from .interfaces import Model
+
+T = TypeVar("T")
+captured: list[Graph] = []
+_kept: dict[Hashable, Any] = {}
+
+
+class Graph:
+    """A function of tensors, captured at its first call and replayed from then on.
+
+    TinyJit would first run it eagerly, which costs as much compile time again; it may be skipped because all state
+    that the function closes over is realized before.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name, self.compile_seconds = name, 0.0
+        self._jit: Any = TinyJit(function)
+        self._jit.cnt = 1
+
+    def __call__(self, *inputs: Any) -> Any:
+        if self._jit.captured is not None:
+            return self._jit(*inputs)
+        start = time.perf_counter()
+        result = self._jit(*inputs)
+        device.synchronize()
+        self.compile_seconds = time.perf_counter() - start
+        captured.append(self)
+        return result
+
+    @property
+    def kernels(self) -> int:
+        return len(self._jit.captured.linear.src) if self._jit.captured is not None else 0
+
+
+def kept(key: Hashable, make: Callable[[], T]) -> T:
+    """What `make` made for this key, once a process: a graph serves every schedule, checkpoint and step count."""
+    if key not in _kept:
+        _kept[key] = make()
+    result: T = _kept[key]
+    return result
+
+
+def forget() -> None:
+    """Drops every kept graph and its memory (tests, and runs that change shapes)."""
+    _kept.clear()
+
+
+def overwrite(tensor: Tensor, values: np.ndarray[Any, Any]) -> None:
+    """New values into the same buffer, so that graphs which captured it see them."""
+    flat = np.ascontiguousarray(values)
+    if flat.shape != tensor.shape:
+        raise ValueError(f"shape {flat.shape} does not fit {tensor.shape}")
+    target = tensor._buffer()
+    target.copy_from(Buffer("PYTHON", target.size, target.dtype, opaque=memoryview(flat.reshape(-1)).cast("B")))
+
+
+def load_parameters(model: Model, values: dict[str, np.ndarray[Any, Any]]) -> None:
+    """Puts a checkpoint's parameters into the model's buffers."""
+    for name, tensor in model.parameters.items():
+        overwrite(tensor, values[name].astype(np.float32))

@@ -1,0 +1,431 @@
+"""What a plugin implements, and the facts that it declares about itself.
+
+A plugin is a file with one class and one hook. The class is a frozen dataclass: its fields are the parameters that
+a user may set, `name[param=value]`. Nothing here imports tinygrad, so that listing plugins stays instant.
+
+Shapes: B sequences, L positions, V tokens that can be predicted (the mask is not one of them: its id is V).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from tinygrad import Tensor
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.integer[Any]]
+LikelihoodKind = Literal["bound", "exact", "chain-rule"]
+Choice = Literal["none", "bernoulli", "order", "continuous"]
+
+
+def parameter(default: Any, doc: str) -> Any:
+    """A documented parameter of a plugin: `power: float = parameter(2.0, "the exponent p")`."""
+    return dataclasses.field(default=default, metadata={"doc": doc})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Component:
+    """What all plugin objects share: a name, a source, and parameters that are the fields of a frozen dataclass."""
+
+    name: ClassVar[str]
+    source: ClassVar[str] = ""
+    """The paper or origin of the rule, e.g. `MDLM, arXiv 2406.07524`."""
+
+    @property
+    def spec(self) -> str:
+        """The shortest text that makes this object again: `confidence[score=max]`; defaults are left out."""
+        changed = [
+            f"{f.name}={_show(getattr(self, f.name))}"
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
+        ]
+        return f"{self.name}[{','.join(changed)}]" if changed else self.name
+
+    def content(self) -> dict[str, Any]:
+        """Name and every parameter, defaults included: what a cell's hash is made of."""
+        return {"name": self.name, **dataclasses.asdict(self)}
+
+
+def _show(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class Schedule(Component, ABC):
+    """How likely a token is still clean at time t, from t = 0 (clean) to t = 1 (all masked). Float64 on the host."""
+
+    reaches_all: ClassVar[bool] = True
+    """Whether alpha(0) = 1 and alpha(1) = 0. If not, its bound is taken by exact-k."""
+
+    @abstractmethod
+    def alpha(self, t: FloatArray) -> FloatArray:
+        """Probability that a token is still clean at t."""
+
+    @abstractmethod
+    def dalpha(self, t: FloatArray) -> FloatArray:
+        """Derivative of alpha by t; at most 0."""
+
+    def mask_probability(self, t: FloatArray) -> FloatArray:
+        """1 - alpha(t), in a form without cancellation near t = 0."""
+        return 1.0 - self.alpha(t)
+
+    def weight(self, t: FloatArray) -> FloatArray:
+        """Weight of the bound, w(t) = -alpha'(t) / (1 - alpha(t)); infinite at t = 0."""
+        return -self.dalpha(t) / self.mask_probability(t)
+
+    def inverse(self, mask_probability: FloatArray) -> FloatArray:
+        """The time at which the mask probability is reached, by bisection (to 1e-15); clipped to 0..1."""
+        goal = np.asarray(mask_probability, dtype=np.float64)
+        low, high = np.zeros_like(goal), np.ones_like(goal)
+        for _ in range(60):
+            middle = (low + high) / 2
+            below = self.mask_probability(middle) < goal
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        return (low + high) / 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class View:
+    """What a sampler sees at one step: tensors, so that one captured graph serves every step and every step count.
+
+    All probabilities are the network's own (temperature 1); only the proposal follows temperature and nucleus.
+    """
+
+    tokens: Tensor  # (B, L) int32; the mask's id where masked
+    masked: Tensor  # (B, L) bool; what may be revealed now
+    free: Tensor  # (B, L) bool; False where the user fixed the token: never to be changed
+    proposal: Tensor  # (B, L) int32; x̂ drawn from the network's p at every position
+    log_probability: Tensor  # (B, L) log p(x̂)
+    max_log_probability: Tensor  # (B, L) log of the largest p
+    margin: Tensor  # (B, L) largest p minus the second largest
+    entropy: Tensor  # (B, L) nats
+    log_probabilities: Tensor | None  # (B, L, V), only if the sampler declares that it needs them
+    uniform: Tensor  # (B, L) in (0, 1): independent noise for choices, keyed by (seed, sequence, step, position)
+    step: Tensor  # (1,) int32; 0, 1, …
+    steps: Tensor  # (1,) int32; denoising steps asked for
+    last: Tensor  # (1,) bool; all must be revealed now
+    to_fill: Tensor  # (B,) int32; M, the positions to fill when generation began
+    target_masked: Tensor  # (B,) int32; round(m(s) M): how many would stay masked after this step
+    reveal_probability: Tensor  # (B,) (alpha(s) - alpha(t)) / (1 - alpha(t)); 1 at the last step
+    alpha_t: Tensor  # (B,)
+    alpha_s: Tensor  # (B,)
+
+
+State = dict[str, "Tensor"]
+
+
+class Sampler(Component, ABC):
+    """One pure step from a state of the tokens to the next; the host captures it as a graph."""
+
+    uses_steps: ClassVar[bool] = True
+    """False: `steps` is ignored, and the sampler makes one row, placed by its NFE."""
+    adaptive: ClassVar[bool] = False
+    """True: the number of evaluations depends on the text; the host goes on until nothing is masked."""
+    remasks: ClassVar[bool] = False
+    """Whether a revealed position may be masked again."""
+    left_to_right: ClassVar[bool] = False
+    """True: reveals the first masked position at each step; the only order that a causal family can follow."""
+    needs_log_probabilities: ClassVar[bool] = False
+    """True: the view carries the whole answer (B, L, V)."""
+
+    @property
+    def choice(self) -> Choice:
+        """How `view.uniform` enters: not at all; only through uniform < reveal_probability (`bernoulli`); only through
+        its order among masked positions (`order`); or otherwise (`continuous`: its exact law is not computed)."""
+        return "none"
+
+    @property
+    def exact_one_at_a_time(self) -> bool:
+        """Whether the law is the model's own when it reveals one position a step, at temperature 1."""
+        return False
+
+    @abstractmethod
+    def nfe(self, steps: int, to_fill: int) -> int:
+        """Network evaluations for one sequence with `to_fill` positions to fill (for adaptive ones: at most)."""
+
+    def times(self, schedule: Schedule, steps: int, to_fill: IntArray, uniform: FloatArray) -> FloatArray:
+        """The falling times of each sequence, (B, n + 1), the last 0: step j goes from column j to column j + 1.
+
+        1, 1 - 1/steps, …, 0 unless overridden.
+
+        `to_fill` (B,) is M; `uniform` (B, L) is host noise keyed by (seed, sequence), for samplers with random times.
+        """
+        return np.broadcast_to(1.0 - np.arange(steps + 1) / steps, (len(to_fill), steps + 1)).copy()
+
+    def initial_state(self, batch: int, length: int) -> State:
+        """Tensors that the sampler remembers from step to step; none by default."""
+        return {}
+
+    @abstractmethod
+    def step(self, view: View, state: State) -> tuple[Tensor, State]:
+        """The tokens (B, L) after this step, and the new state. Tensor operations only: no Python on values."""
+
+
+class ScoreSampler(Sampler):
+    """Reveal the best-scored positions, as many as `reveal_count` says: most samplers are three lines of `score`."""
+
+    @abstractmethod
+    def score(self, view: View) -> Tensor:
+        """(B, L); the highest are revealed first; ties go to the left."""
+
+    def reveal_count(self, view: View) -> Tensor:
+        """(B,) how many to reveal; `scheduled_count` unless overridden."""
+        return scheduled_count(view)
+
+    def nfe(self, steps: int, to_fill: int) -> int:
+        return min(steps, to_fill)
+
+    def step(self, view: View, state: State) -> tuple[Tensor, State]:
+        reveal = reveal_best(self.score(view), view.masked, self.reveal_count(view))
+        return reveal.where(view.proposal, view.tokens), state
+
+
+def scheduled_count(view: View) -> Tensor:
+    """(B,) how many to reveal: down to round(m(s) M) masked, at least one, all at the last step."""
+    left = view.masked.sum(axis=-1).int()
+    return view.last.where(left, (left - view.target_masked).maximum(1))
+
+
+def reveal_best(score: Tensor, masked: Tensor, count: Tensor) -> Tensor:
+    """Which masked positions (B, L) are among the `count` (B,) highest scores; ties go to the left.
+
+    By rank rather than by sorting: position i is revealed if fewer than `count` masked positions come before it.
+    """
+    from tinygrad import Tensor
+
+    length = score.shape[-1]
+    order = Tensor.arange(length)
+    mine, other = score.unsqueeze(-1), score.unsqueeze(-2)
+    before = (other > mine) | ((other == mine) & (order.reshape(1, 1, length) < order.reshape(1, length, 1)))
+    rank = (before & masked.unsqueeze(-2)).int().sum(axis=-1)
+    return masked & (rank < count.unsqueeze(-1))
+
+
+class Codec(ABC):
+    """A fitted tokenizer: text to ids and back, byte for byte."""
+
+    vocab_size: int
+
+    @abstractmethod
+    def encode(self, text: str) -> IntArray:
+        """Ids of the text (N,). Raises `UserError` in one line if the text cannot round-trip; never `<unk>`."""
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int] | IntArray) -> str:
+        """The text of the ids; bytes that are no UTF-8 (cut characters) are shown as U+FFFD."""
+
+    @abstractmethod
+    def token_bytes(self) -> IntArray:
+        """(vocab_size,) bytes of raw UTF-8 that each token stands for."""
+
+    def encode_batch(self, texts: Sequence[str]) -> Sequence[IntArray]:
+        """Ids of each text; override it where many texts at once are faster."""
+        return [self.encode(text) for text in texts]
+
+    def state(self) -> dict[str, Any] | None:
+        """What `Tokenizer.restore` needs, as JSON; None: the tokenizer is fitted again whenever it is needed."""
+        return None
+
+
+class Tokenizer(Component, ABC):
+    """How text becomes tokens. Fitted on the train split (nothing to do for `byte` or `gpt2`)."""
+
+    @abstractmethod
+    def fit(self, texts: Sequence[str], vocabulary: Sequence[str] | None) -> Codec:
+        """A codec for these texts. `vocabulary`: the corpus's own pieces in its own order, if it declares them."""
+
+    def restore(self, state: dict[str, Any]) -> Codec:
+        """The codec whose `state()` this is, without its texts. Only for codecs that give a state."""
+        raise TypeError(f"tokenizer {self.name!r} cannot be restored")
+
+
+Layout = Literal["padded", "packed", "windows"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Texts:
+    """The documents of a corpus. Splits never overlap by construction; what overlap there is, is counted."""
+
+    train: Sequence[str]
+    validation: Sequence[str]
+    test: Sequence[str]
+
+
+class Corpus(Component, ABC):
+    """Named splits of text, and perhaps the truth about them (an oracle)."""
+
+    layout: ClassVar[Layout] = "packed"
+    """`padded`: a document is a sequence, the end token fills its tail and is scored. `packed`: documents joined by
+    the end token, then cut. `windows`: each document cut by itself, no end token, the rest dropped."""
+
+    @abstractmethod
+    def load(self, cache: Path) -> Texts:
+        """The documents; downloads go to `cache`, once. Raises `UserError` that says what to type when offline."""
+
+    def identity(self) -> dict[str, Any]:
+        """What makes the content another: name, parameters, and e.g. a file's hash. Part of every cell's hash."""
+        return self.content()
+
+    def fixed_length(self) -> int | None:
+        """The sequence length in tokens, if the corpus has one of its own (oracle worlds)."""
+        return None
+
+    def vocabulary(self) -> Sequence[str] | None:
+        """The pieces of which all its texts are made, in the oracle's order, for the `word` tokenizer."""
+        return None
+
+    def oracle(self) -> Oracle | None:
+        """The truth, for worlds that know it. Its ids are those of `vocabulary()`, then the end token."""
+        return None
+
+
+class Oracle(ABC):
+    """A world that knows its own law over sequences of L tokens out of V (the end token included)."""
+
+    length: int
+    vocab_size: int
+
+    @abstractmethod
+    def entropy(self) -> float:
+        """Nats per sequence, exact."""
+
+    @abstractmethod
+    def log_probability(self, tokens: IntArray) -> FloatArray:
+        """(N, L) -> (N,) log p, minus infinity for what the world never says."""
+
+    @abstractmethod
+    def sample(self, count: int, rng: np.random.Generator) -> IntArray:
+        """(count, L) independent draws."""
+
+    @abstractmethod
+    def log_posterior(self, tokens: Tensor) -> Tensor:
+        """(B, L) tokens with masks (id V) -> (B, L, V) log p(x_i | what is seen). Uniform if what is seen cannot be."""
+
+    @abstractmethod
+    def slots(self, tokens: IntArray) -> tuple[IntArray, FloatArray]:
+        """Which of a finite number of slot combinations each valid sequence shows (-1: not valid), and their truth."""
+
+    def expected_distinct(self, count: int) -> float:
+        """How many distinct slot combinations `count` perfect samples show on average."""
+        _, truth = self.slots(np.zeros((0, self.length), dtype=np.int32))
+        return float(-np.expm1(count * np.log1p(-np.minimum(truth, 1 - 1e-12))).sum())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkSize:
+    """The shape of the transformer, the same for every family that is compared."""
+
+    dim: int
+    layers: int
+    heads: int
+    feed_forward: int
+    conditioning_dim: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingBatch:
+    """What a training step sees. Schedules enter as numbers, so that one graph serves them all."""
+
+    tokens: Tensor  # (B, L) int32, clean
+    uniform: Tensor  # (B, L) in (0, 1)
+    coin: Tensor  # (B,) in (0, 1)
+    t: Tensor  # (B,)
+    mask_probability: Tensor  # (B,)
+    weight: Tensor  # (B,) w(t)
+
+
+class Model(ABC):
+    """A network (or an oracle) that gives log-probabilities. `parameters` are what training changes."""
+
+    vocab_size: int
+    length: int
+    parameters: dict[str, Tensor]
+
+    def embedding_parameters(self) -> int:
+        """How many of the parameters are token or position tables (counted apart)."""
+        return 0
+
+    def set_compute(self, dtype: Any) -> None:  # noqa: B027 - a model without matrix products has nothing to set
+        """The type of its matrix products (a tinygrad dtype); sums and statistics stay float32."""
+
+    def parameter_count(self) -> int:
+        """Trained numbers outside the tables."""
+        return sum(int(p.numel()) for p in self.parameters.values()) - self.embedding_parameters()
+
+
+class MaskedModel(Model):
+    """p(x_i | what is seen) at every position at once."""
+
+    self_conditioned: bool = False
+
+    @abstractmethod
+    def log_probabilities(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> Tensor:
+        """(B, L) with masks, (B,) times -> (B, L, V). SUBS: the mask never; seen positions carry themselves over.
+
+        `previous` (B, L, D) is `self.condition(...)` of the last evaluation, for self-conditioned models.
+        """
+
+    def condition(self, log_probabilities: Tensor) -> Tensor:
+        """What a self-conditioned model wants to be told of its last answer (B, L, D)."""
+        raise TypeError(f"{type(self).__name__} is not self-conditioned")
+
+
+class CausalModel(Model):
+    """p(x_i | x_<i)."""
+
+    @abstractmethod
+    def log_probabilities(self, tokens: Tensor) -> Tensor:
+        """(B, L) clean -> (B, L, V): entry i is the law of token i given the tokens before it."""
+
+    @abstractmethod
+    def new_cache(self, batch: int) -> Tensor:
+        """Room for keys and values of `batch` sequences."""
+
+    @abstractmethod
+    def next_log_probabilities(self, tokens: Tensor, position: Any, cache: Tensor) -> Tensor:
+        """(B, L), a bound variable i, the cache -> (B, 1, V): the law of token i; writes the cache for token i - 1."""
+
+
+class Family(Component, ABC):
+    """How a kind of model is made and trained, and which kind its likelihood is."""
+
+    likelihood_kind: ClassVar[LikelihoodKind]
+    uses_schedule: ClassVar[bool] = False
+    trained: ClassVar[bool] = True
+    control: ClassVar[bool] = False
+    """True for what is no model but a measuring rod (the oracle)."""
+
+    @abstractmethod
+    def create(self, size: NetworkSize, vocab_size: int, length: int, seed: int, oracle: Oracle | None) -> Model:
+        """A fresh model; the same seed gives the same numbers. Raises `UserError` if it cannot be made."""
+
+    def loss(self, model: Any, batch: TrainingBatch) -> Tensor:
+        """The training loss in nats per token, a scalar. Untrained families need none."""
+        raise TypeError(f"family {self.name!r} is not trained")
+
+
+class Metric(Component, ABC):
+    """A number about generated text, one column of the generation table."""
+
+    @abstractmethod
+    def measure(self, texts: Sequence[str], references: Sequence[str]) -> Mapping[str, float]:
+        """Columns and their values for these samples; `references` are held-out documents."""
+
+
+class Launcher(Component, ABC):
+    """Where cells run."""
+
+    @abstractmethod
+    def launch(self, commands: Sequence[Sequence[str]]) -> list[int]:
+        """Run each command (one cell each) and give their exit statuses."""
+
+
+class UserError(Exception):
+    """A wrong call: one line that says what was given, what is known, what to type. Exit status 2."""

@@ -1,0 +1,275 @@
+"""The exact law of a sampler on a world small enough to enumerate.
+
+A step is a deterministic function of the tokens, the proposal x̂ and the choice noise. Both are enumerated with their
+probabilities, the sampler's own device step runs once for each combination, and the law over the (V + 1)^L states is
+carried from step to step. Nothing is sampled: what remains is float32 rounding of the posterior.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import permutations, product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from .interfaces import Choice, FloatArray, IntArray, Oracle, Sampler, Schedule, UserError, View
+
+if TYPE_CHECKING:
+    from tinygrad import Tensor
+
+BoolArray = npt.NDArray[np.bool_]
+
+MOST_STATES, MOST_ROWS = 100_000, 1_000_000
+CHUNK = 4096  # one shape on the device: compiling a second costs more than computing the padding
+CHECKED_STEPS = 2
+NEAR = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """N states before one step, on the host: a `View` without the proposal and the noise."""
+
+    tokens: IntArray  # (N, L); V where masked
+    masked: BoolArray  # (N, L)
+    free: BoolArray  # (N, L)
+    log_probabilities: FloatArray  # (N, L, V)
+    to_fill: IntArray  # (N,)
+    target_masked: IntArray  # (N,)
+    reveal_probability: FloatArray  # (N,)
+    alpha_t: FloatArray  # (N,)
+    alpha_s: FloatArray  # (N,)
+    step: int
+    steps: int
+    last: bool
+
+
+def transitions(sampler: Sampler, start: Start, *, temperature: float = 1.0) -> tuple[IntArray, IntArray, FloatArray]:
+    """Every outcome of one step: origin (R,), tokens after it (R, L), and their probability given the origin (R,).
+
+    Outcomes may repeat. Raises `UserError` if the sampler uses its noise otherwise than its `choice` declares.
+    """
+    parts = list(_atoms(sampler, start, temperature))
+    origin, proposal = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    uniform, weight = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
+    after = _run(sampler, start, origin, proposal, uniform)
+    if start.step < CHECKED_STEPS:
+        again = _run(sampler, start, origin, proposal, _disturb(sampler.choice, start, origin, uniform))
+        if (after != again).any():
+            raise UserError(
+                f"sampler {sampler.spec!r} uses its noise otherwise than its choice = {sampler.choice!r} says"
+            )
+    return origin, after, weight
+
+
+def _atoms(
+    sampler: Sampler, start: Start, temperature: float
+) -> Iterator[tuple[IntArray, IntArray, FloatArray, FloatArray]]:
+    """Per pattern of masks: origin (R,), proposal (R, L), uniform (R, L) and probability (R,) of what is possible."""
+    p = _tempered(start.log_probabilities, temperature)
+    seen = start.tokens < p.shape[-1]
+    elsewhere = np.where(seen, start.tokens, p.argmax(axis=-1))  # the network carries over what is seen
+    for pattern in np.unique(start.masked, axis=0):
+        group = np.flatnonzero((start.masked == pattern).all(axis=1))
+        place = np.flatnonzero(pattern)
+        values, value_weight = _proposals(p[group][:, place])
+        noise, noise_weight = _noise(sampler.choice, len(place), start.reveal_probability[group])
+        weight = value_weight[:, :, None] * noise_weight[:, None, :]
+        row, value, atom = np.nonzero(weight)
+        proposal, uniform = elsewhere[group[row]], np.full((len(row), len(pattern)), 0.5)
+        proposal[:, place], uniform[:, place] = values[value], noise[row, atom]
+        yield group[row], proposal, uniform, weight[row, value, atom]
+
+
+def _tempered(log_probabilities: FloatArray, temperature: float) -> FloatArray:
+    """(N, L, V) -> the law of the proposal, p^(1/T) normalised; T = 0 is the first of the most likely."""
+    if temperature == 0:
+        greedy: FloatArray = np.eye(log_probabilities.shape[-1])[log_probabilities.argmax(axis=-1)]
+        return greedy
+    p = np.exp((log_probabilities - log_probabilities.max(axis=-1, keepdims=True)) / temperature)
+    tempered: FloatArray = p / p.sum(axis=-1, keepdims=True)
+    return tempered
+
+
+def _proposals(p: FloatArray) -> tuple[IntArray, FloatArray]:
+    """(G, k, V) -> all assignments of possible tokens to the k positions (P, k), and their probabilities (G, P)."""
+    possible = [np.flatnonzero(column.any(axis=0)) for column in p.transpose(1, 0, 2)]
+    values = np.array(list(product(*possible)), dtype=np.int64)
+    weight = np.ones((len(p), len(values)))
+    for j in range(len(possible)):
+        weight *= p[:, j, values[:, j]]
+    return values, weight
+
+
+def _noise(choice: Choice, k: int, reveal_probability: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Representatives of the noise at k positions (G, A, k), one for each thing it can say, and their law (G, A)."""
+    rows = len(reveal_probability)
+    if choice == "order":
+        ranks = np.array(list(permutations(range(k))))
+        # almost equal, so that a sampler that mixes in anything else has another law
+        noise = 0.5 + NEAR * ranks
+        return np.broadcast_to(noise, (rows, *noise.shape)), np.full((rows, len(noise)), 1 / len(noise))
+    if choice == "bernoulli":
+        heads = np.arange(2**k)[:, None] >> np.arange(k) & 1 == 1
+        r = reveal_probability[:, None, None]
+        # just beside the threshold, so that a sampler with another threshold has another law
+        return np.where(heads, r * (1 - NEAR), r + (1 - r) * NEAR), np.where(heads, r, 1 - r).prod(axis=-1)
+    return np.full((rows, 1, k), 0.5), np.ones((rows, 1))
+
+
+def _disturb(choice: Choice, start: Start, origin: IntArray, uniform: FloatArray) -> FloatArray:
+    """Other noise that says the same at masked positions and anything elsewhere: the step must not notice."""
+    anything = np.random.default_rng(0).random(uniform.shape)
+    r = start.reveal_probability[origin][:, None]
+    spread = ((uniform - 0.5) / NEAR + 0.5) / uniform.shape[1]
+    same = {"order": spread, "bernoulli": np.where(uniform < r, uniform / 2, (1 + uniform) / 2)}
+    return np.where(start.masked[origin], same.get(choice, anything), anything)
+
+
+def _run(sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray, uniform: FloatArray) -> IntArray:
+    """(R,), (R, L), (R, L) -> the tokens after the sampler's own step (R, L), in chunks of one shape."""
+    after = np.empty_like(proposal)
+    for low in range(0, len(origin), CHUNK):
+        some = np.minimum(np.arange(low, low + CHUNK), len(origin) - 1)
+        view = view_of(sampler, start, origin[some], proposal[some], uniform[some])
+        tokens, _ = sampler.step(view, {})
+        after[low : low + CHUNK] = tokens.numpy()[: len(origin) - low]
+    return after
+
+
+def view_of(sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray, uniform: FloatArray) -> View:
+    """What the sampler sees: rows `origin` (B,) of `start` with this proposal and noise (B, L)."""
+    from tinygrad import Tensor
+
+    def rows(values: npt.NDArray[np.generic], kind: type[np.generic]) -> Tensor:
+        return Tensor(values[origin].astype(kind))
+
+    answer, x = rows(start.log_probabilities, np.float32).realize(), Tensor(proposal.astype(np.int32)).realize()
+    return View(
+        tokens=rows(start.tokens, np.int32),
+        masked=rows(start.masked, np.bool_),
+        free=rows(start.free, np.bool_),
+        proposal=x,
+        log_probabilities=answer if sampler.needs_log_probabilities else None,
+        uniform=Tensor(uniform.astype(np.float32)),
+        step=Tensor(np.array([start.step], dtype=np.int32)),
+        steps=Tensor(np.array([start.steps], dtype=np.int32)),
+        last=Tensor(np.array([start.last])),
+        to_fill=rows(start.to_fill, np.int32),
+        target_masked=rows(start.target_masked, np.int32),
+        reveal_probability=rows(start.reveal_probability, np.float32),
+        alpha_t=rows(start.alpha_t, np.float32),
+        alpha_s=rows(start.alpha_s, np.float32),
+        **_statistics(len(origin), *start.log_probabilities.shape[1:])(answer, x),
+    )
+
+
+@cache
+def _statistics(batch: int, length: int, vocab_size: int) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
+    """`statistics` as one captured graph a shape: building it anew would take most of the time."""
+    from tinygrad import TinyJit
+
+    from .answer import statistics
+
+    return TinyJit(lambda answer, x: {name: v.contiguous().realize() for name, v in statistics(answer, x).items()})
+
+
+def sequences(length: int, symbols: int) -> IntArray:
+    """(symbols^length, length): all of them, in the order of their numbers in base `symbols`."""
+    return np.indices((symbols,) * length).reshape(length, -1).T
+
+
+def sampler_law(
+    sampler: Sampler,
+    schedule: Schedule,
+    steps: int,
+    log_posterior: Callable[[Tensor], Tensor],
+    length: int,
+    vocab_size: int,
+    *,
+    temperature: float = 1.0,
+) -> FloatArray | None:
+    """The probability of each of `sequences(length, vocab_size)` when all L positions are sampled, (V^L,).
+
+    `log_posterior`: (B, L) tokens with masks -> (B, L, V). None if the world is too large, the sampler remembers what
+    it did, or its noise is continuous. Raises `UserError` if something stays masked after the last step.
+    """
+    from .generation import grid
+
+    if not _enumerable(sampler, length, vocab_size):
+        return None
+    states = sequences(length, vocab_size + 1)
+    masked = states == vocab_size
+    answers = _answers(log_posterior, states)
+    plan = grid(sampler, schedule, steps, np.array([length]), np.full((1, length), 0.5)).numbers[:, :, 0]
+    law = np.zeros(len(states))
+    law[-1] = 1.0  # all masked
+    for step in range(sampler.nfe(steps, length)):
+        moving = (law > 0) & (masked.any(axis=1) | sampler.remasks)
+        alive = np.flatnonzero(moving)
+        if not len(alive):
+            break
+        numbers = np.tile(plan[min(step, len(plan) - 1)], (len(alive), 1)).T
+        start = Start(
+            tokens=states[alive],
+            masked=masked[alive],
+            free=np.ones_like(masked[alive]),
+            log_probabilities=answers[alive],
+            reveal_probability=numbers[0],
+            alpha_t=numbers[1],
+            alpha_s=numbers[2],
+            to_fill=numbers[3].astype(np.int64),
+            target_masked=numbers[4].astype(np.int64),
+            step=step,
+            steps=steps,
+            last=not sampler.adaptive and step == len(plan) - 1,
+        )
+        origin, after, weight = transitions(sampler, start, temperature=temperature)
+        number = after @ (vocab_size + 1) ** np.arange(length - 1, -1, -1)
+        law = np.where(moving, 0.0, law) + np.bincount(number, law[alive][origin] * weight, minlength=len(states))
+    if law[masked.any(axis=1)].any():
+        raise UserError(f"sampler {sampler.spec!r} leaves positions masked after its last step")
+    complete: FloatArray = law[~masked.any(axis=1)]
+    return complete
+
+
+def _enumerable(sampler: Sampler, length: int, vocab_size: int) -> bool:
+    rows = {
+        "none": (vocab_size + 1) ** length,
+        "bernoulli": (2 * vocab_size + 1) ** length,
+        "order": math.factorial(length) * vocab_size**length,
+    }
+    small = (vocab_size + 1) ** length <= MOST_STATES and rows.get(sampler.choice, math.inf) <= MOST_ROWS
+    return small and not sampler.initial_state(1, length)
+
+
+def _answers(log_posterior: Callable[[Tensor], Tensor], states: IntArray) -> FloatArray:
+    """(N, L) -> (N, L, V), in chunks of one shape."""
+    from tinygrad import Tensor
+
+    parts = []
+    for low in range(0, len(states), CHUNK):
+        some = np.minimum(np.arange(low, low + CHUNK), len(states) - 1)
+        answer = log_posterior(Tensor(states[some].astype(np.int32))).numpy()
+        parts.append(answer[: len(states) - low].astype(np.float64))
+    return np.concatenate(parts)
+
+
+def total_variation(p: FloatArray, q: FloatArray) -> float:
+    """Half the sum of absolute differences."""
+    return float(np.abs(p - q).sum() / 2)
+
+
+def law_distance(
+    sampler: Sampler, schedule: Schedule, steps: int, oracle: Oracle, *, temperature: float = 1.0
+) -> float | None:
+    """Total variation between the sampler's own law under the perfect denoiser and the truth; None as `sampler_law`."""
+    length, vocab_size = oracle.length, oracle.vocab_size
+    law = sampler_law(sampler, schedule, steps, oracle.log_posterior, length, vocab_size, temperature=temperature)
+    if law is None:
+        return None
+    return total_variation(law, np.exp(oracle.log_probability(sequences(length, vocab_size))))

@@ -1,0 +1,130 @@
+"""Likelihoods with their standard errors: the bound of masked models by two estimators, the exact one of causal models.
+
+The same sequences and the same masks for every model that is compared: both are keyed by the sequence's number. Draws
+of a sequence are stratified over that sequence alone, so sequences stay independent and errors are over sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import noise
+from .evaluation import CausalEvaluator, MaskedEvaluator
+from .interfaces import FloatArray, IntArray, Schedule
+
+SEED = noise.seed_of(axis="likelihood")
+SMALLEST_MASK = 1e-4
+"""The weighted form drops mask probabilities below this: under `linear` its variance diverges with their logarithm."""
+
+LogProbability = Callable[[IntArray, IntArray, FloatArray], FloatArray]
+"""(B, L) clean tokens, (B, L) masked, (B,) t -> (B, L) log p(x_i | what is seen), 0 where not masked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A likelihood in nats per token, with a value per sequence for paired comparison."""
+
+    per_sequence: FloatArray  # (N,) nats of each sequence
+    nats_per_token: float
+    nats_per_token_se: float
+    bits_per_byte: float
+    bits_per_byte_se: float
+
+
+def exact_k(answer: LogProbability, tokens: IntArray, numbers: IntArray, draw: int, draws: int) -> FloatArray:
+    """(B, L) tokens, (B,) sequence numbers -> (B,) nats: k positions masked at random, weighted L/k (LLaDA, eq. 6).
+
+    k is uniform over 1..L and stratified over the draws of each sequence.
+    """
+    length = tokens.shape[1]
+    u = noise.uniform_numpy(SEED, 0, noise.TIMES, numbers, 1)[:, 0]
+    k = 1 + np.minimum((length * (draw + u) / draws).astype(np.int64), length - 1)
+    order = noise.uniform_numpy(SEED, draw, noise.MASKING, numbers, length).argsort(axis=1, kind="stable")
+    masked = order.argsort(axis=1, kind="stable") < k[:, None]
+    return -answer(tokens, masked, k / length).sum(axis=1) * length / k
+
+
+def weighted(
+    answer: LogProbability, schedule: Schedule, tokens: IntArray, numbers: IntArray, draw: int, draws: int
+) -> FloatArray:
+    """(B,) nats by the schedule's own weight: t uniform, stratified over the draws; w(t) times the masked sum."""
+    u = noise.uniform_numpy(SEED, 1, noise.TIMES, numbers, 1)[:, 0]
+    t = (draw + u) / draws
+    m = schedule.mask_probability(t)
+    masked = noise.uniform_numpy(SEED, draw, noise.CHOICE, numbers, tokens.shape[1]) < m[:, None]
+    kept = m >= SMALLEST_MASK
+    weight = np.where(kept, schedule.weight(np.where(kept, t, 0.5)), 0.0)
+    return -answer(tokens, masked, t).sum(axis=1) * weight
+
+
+def masked_likelihood(
+    evaluator: MaskedEvaluator, tokens: IntArray, draws: int, schedule: Schedule | None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> FloatArray:  # fmt: skip
+    """(N, L) -> (N,) nats per sequence, averaged over the draws; exact-k, or weighted if a schedule is given."""
+
+    def one(part: IntArray, numbers: IntArray, draw: int) -> FloatArray:
+        answer = evaluator.target_log_probability
+        if schedule is None:
+            return exact_k(answer, part, numbers, draw, draws)
+        return weighted(answer, schedule, part, numbers, draw, draws)
+
+    return in_batches(tokens, evaluator.batch, draws, one, report)
+
+
+def causal_likelihood(
+    evaluator: CausalEvaluator, tokens: IntArray, report: Callable[[int, int], None] = lambda done, total: None
+) -> FloatArray:
+    """(N, L) -> (N,) exact nats per sequence, by the chain rule."""
+
+    def one(part: IntArray, numbers: IntArray, draw: int) -> FloatArray:
+        return -evaluator.log_probability(part).sum(axis=1)
+
+    return in_batches(tokens, evaluator.batch, 1, one, report)
+
+
+def in_batches(
+    tokens: IntArray, batch: int, draws: int, one: Callable[[IntArray, IntArray, int], FloatArray],
+    report: Callable[[int, int], None],
+) -> FloatArray:  # fmt: skip
+    """Mean over draws of each sequence; the last batch is filled up with repeats, which are dropped."""
+    total = np.zeros(len(tokens))
+    rounds = -(-len(tokens) // batch) * draws
+    for start in range(0, len(tokens), batch):
+        numbers = np.arange(start, start + batch)
+        part = np.asarray(tokens[numbers % len(tokens)])
+        inside = numbers < len(tokens)
+        for draw in range(draws):
+            total[numbers[inside]] += one(part, numbers, draw)[inside]
+            report(start // batch * draws + draw + 1, rounds)
+    return total / draws
+
+
+def estimate(per_sequence: FloatArray, length: int, text_bytes: IntArray, clusters: IntArray) -> Estimate:
+    """Nats per token and bits per byte with errors over clusters (sequences, or the chapters they come from)."""
+    tokens_each = np.full(len(per_sequence), length, dtype=np.float64)
+    nats, nats_se = ratio(per_sequence, tokens_each, clusters)
+    bits, bits_se = ratio(per_sequence / np.log(2), np.asarray(text_bytes, dtype=np.float64), clusters)
+    return Estimate(
+        per_sequence=per_sequence, nats_per_token=nats, nats_per_token_se=nats_se, bits_per_byte=bits,
+        bits_per_byte_se=bits_se,
+    )  # fmt: skip
+
+
+def ratio(values: FloatArray, sizes: FloatArray, clusters: IntArray) -> tuple[float, float]:
+    """sum(values) / sum(sizes) and its standard error over clusters (linearised, Cochran 1977, section 6)."""
+    _, place = np.unique(clusters, return_inverse=True)
+    v, s = np.bincount(place, weights=values), np.bincount(place, weights=sizes)
+    mean, n = v.sum() / s.sum(), len(v)
+    if n < 2:
+        return float(mean), float("nan")
+    residual = v - mean * s
+    return float(mean), float(np.sqrt(n / (n - 1) * (residual**2).sum()) / s.sum())
+
+
+def disagreement(a: FloatArray, b: FloatArray, clusters: IntArray) -> tuple[float, float]:
+    """Paired difference of two estimates of the same sequences, nats per sequence, and its standard error."""
+    return ratio(a - b, np.ones(len(a)), clusters)

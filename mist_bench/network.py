@@ -1,0 +1,158 @@
+"""The transformer: one body, causal or bidirectional, the same for every family that is compared.
+
+Pre-norm blocks with learned token and position tables. A conditioned body has mist's way of being told the time: a
+sinusoidal embedding, a two-layer perceptron, and shift and scale of each layer norm (adaptive layer norm, started at
+the identity). The activation is the squared ReLU (Primer, arXiv 2109.08668): no exponential to compute.
+
+Shape suffixes: B sequences, L positions, D width, H heads, E width of a head, C conditioning, V tokens.
+`_joint` cuts the graph where tinygrad would otherwise compute the same thing again in many kernels of the backward pass.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from tinygrad import Tensor, dtypes
+
+from .interfaces import NetworkSize
+
+FREQUENCIES = 32
+
+
+def _joint(x: Tensor) -> Tensor:
+    return x.contiguous().contiguous_backward()
+
+
+def _layer_norm(x: Tensor) -> Tensor:
+    centred = x - x.mean(axis=-1, keepdim=True)
+    return centred * (centred.square().mean(axis=-1, keepdim=True) + 1e-5).rsqrt()
+
+
+class Transformer:
+    """Token ids to logits. `vocab_size` counts what can be predicted; id `vocab_size` is the mask (or the beginning)."""
+
+    def __init__(
+        self, size: NetworkSize, vocab_size: int, length: int, *, seed: int, causal: bool, conditioned: bool
+    ) -> None:
+        self.size, self.vocab_size, self.length = size, vocab_size, length
+        self.causal, self.conditioned = causal, conditioned
+        self.compute = dtypes.float
+        self._rng = np.random.default_rng(np.random.Philox(key=seed))
+        self.parameters: dict[str, Tensor] = {}
+        d, c, f = size.dim, size.conditioning_dim, size.feed_forward
+        # of the size of what the blocks add: a small table drowns in the residual stream and is learned late
+        self._add("tokens", (vocab_size + 1, d), 0.2)
+        self._add("positions", (length, d), 0.2)
+        if conditioned:
+            self._add("time.in", (2 * FREQUENCIES, c), (2 * FREQUENCIES) ** -0.5)
+            self._add("time.out", (c, c), c**-0.5)
+        for i in range(size.layers):
+            self._add_norm(f"{i}.attention.norm")
+            self._add(f"{i}.attention.in", (d, 3 * d), d**-0.5)
+            self._add(f"{i}.attention.out", (d, d), (2 * size.layers * d) ** -0.5)
+            self._add_norm(f"{i}.feed_forward.norm")
+            self._add(f"{i}.feed_forward.in", (d, f), d**-0.5)
+            self._add(f"{i}.feed_forward.out", (f, d), (2 * size.layers * f) ** -0.5)
+        self._add_norm("norm")
+        self._add("head", (d, vocab_size), 0.02)
+        Tensor.realize(*self.parameters.values())
+
+    def _add(self, name: str, shape: tuple[int, ...], scale: float) -> None:
+        values = self._rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)
+        self.parameters[name] = Tensor(values)
+
+    def _add_norm(self, name: str) -> None:
+        """A conditioned norm takes shift and scale from the time; a plain one has a learned gain."""
+        d = self.size.dim
+        if self.conditioned:
+            self._add(name, (self.size.conditioning_dim, 2 * d), 0.0)
+        else:
+            self.parameters[name] = Tensor(np.ones(d, dtype=np.float32))
+
+    def add_zeros(self, name: str, shape: tuple[int, ...]) -> None:
+        """One more parameter, started at zero, for a family that needs it."""
+        self.parameters[name] = Tensor(np.zeros(shape, dtype=np.float32)).realize()
+
+    @property
+    def table_parameters(self) -> int:
+        """Numbers in the token, position and output tables."""
+        return sum(int(self.parameters[n].numel()) for n in ("tokens", "positions", "head"))
+
+    def _linear(self, x: Tensor, name: str) -> Tensor:
+        """Matrix product in the compute type, summed and given back in float32."""
+        w = self.parameters[name]
+        if self.compute == dtypes.float:
+            return x @ w
+        return x.cast(self.compute).matmul(w.cast(self.compute), dtype=dtypes.float)
+
+    def _norm(self, x: Tensor, name: str, told: Tensor | None) -> Tensor:
+        if told is None:
+            return _joint(_layer_norm(x) * self.parameters[name])
+        shift_scale = _joint(self._linear(told, name)).reshape(-1, 2, 1, self.size.dim)
+        return _joint(_layer_norm(x) * (1 + shift_scale[:, 0]) + shift_scale[:, 1])
+
+    def told(self, level: Tensor) -> Tensor:
+        """(B,) time or masked fraction in 0..1 -> (B, C), what the adaptive layer norms are told."""
+        frequency = (Tensor.arange(FREQUENCIES).float() * (-math.log(1e4) / FREQUENCIES)).exp()
+        angle = level.reshape(-1, 1) * 1000.0 * frequency
+        features = angle.sin().cat(angle.cos(), dim=-1).contiguous()
+        return _joint(self._linear(_joint(self._linear(features, "time.in").silu()), "time.out").silu())
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """(B, L) -> (B, L, D)."""
+        return self.parameters["tokens"][tokens] + self.parameters["positions"]
+
+    def logits(self, x: Tensor, told: Tensor | None = None) -> Tensor:
+        """(B, L, D) embedded tokens -> (B, L, V)."""
+        x = _joint(x)
+        for i in range(self.size.layers):
+            x = _joint(x + self._attention(self._norm(x, f"{i}.attention.norm", told), i))
+            x = _joint(x + self._feed_forward(self._norm(x, f"{i}.feed_forward.norm", told), i))
+        return _joint(self._linear(self._norm(x, "norm", told), "head"))
+
+    def _feed_forward(self, h: Tensor, i: int) -> Tensor:
+        inner = _joint(self._linear(h, f"{i}.feed_forward.in").relu().square())
+        return self._linear(inner, f"{i}.feed_forward.out")
+
+    def _attention(self, h: Tensor, i: int) -> Tensor:
+        batch, length, heads = h.shape[0], h.shape[1], self.size.heads
+        qkv = _joint(self._linear(h, f"{i}.attention.in")).reshape(batch, length, 3, heads, -1)
+        q, k, v = (_joint(qkv[:, :, j].transpose(1, 2)) for j in range(3))
+        scores = self._product(q, k.transpose(-1, -2)) * (self.size.dim // heads) ** -0.5
+        if self.causal:
+            order = Tensor.arange(length)
+            scores = (order.reshape(1, length) <= order.reshape(length, 1)).where(scores, -1e9)
+        mixed = self._product(_joint(_joint(scores).softmax(-1)), v)
+        return self._linear(_joint(mixed.transpose(1, 2)).reshape(batch, length, -1), f"{i}.attention.out")
+
+    def _product(self, a: Tensor, b: Tensor) -> Tensor:
+        if self.compute == dtypes.float:
+            return a @ b
+        return a.cast(self.compute).matmul(b.cast(self.compute), dtype=dtypes.float)
+
+    def new_cache(self, batch: int) -> Tensor:
+        """(layers, 2, B, H, L, E) zeros: keys and values of the positions read so far."""
+        s = self.size
+        shape = (s.layers, 2, batch, s.heads, self.length, s.dim // s.heads)
+        return Tensor.zeros(*shape).contiguous().realize()
+
+    def next_logits(self, tokens: Tensor, position: Any, cache: Tensor) -> Tensor:
+        """(B, 1) the token just read, its place (a bound variable), the cache -> (B, 1, V) of the token after it."""
+        batch, heads, width = tokens.shape[0], self.size.heads, self.size.dim // self.size.heads
+        here = self.parameters["positions"][position : position + 1]
+        x = self.parameters["tokens"][tokens] + here
+        for i in range(self.size.layers):
+            qkv = self._linear(self._norm(x, f"{i}.attention.norm", None), f"{i}.attention.in").contiguous()
+            q, k, v = (qkv.reshape(batch, 1, 3, heads, width)[:, :, j].transpose(1, 2) for j in range(3))
+            layer = cache[i]
+            written = layer[:, :, :, position : position + 1].uop.store(Tensor.stack(k, v).uop)
+            layer = Tensor(layer.uop.after(written))
+            keys, values = layer[0, :, :, : position + 1], layer[1, :, :, : position + 1]
+            weights = (self._product(q, keys.transpose(-1, -2)) * width**-0.5).softmax(-1)
+            mixed = self._product(weights, values).transpose(1, 2).reshape(batch, 1, -1).contiguous()
+            x = (x + self._linear(mixed, f"{i}.attention.out")).contiguous()
+            h = self._norm(x, f"{i}.feed_forward.norm", None)
+            x = (x + self._feed_forward(h, i)).contiguous()
+        return self._linear(self._norm(x, "norm", None), "head")

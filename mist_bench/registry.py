@@ -1,0 +1,175 @@
+"""All plugins by kind and name: `registry.make("sampler", "confidence[score=max]")`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import pluggy
+
+from .discovery import Plugin, load_file, load_installed, named_files, new_host, one_line
+from .interfaces import Component, Corpus, Family, Launcher, Metric, Sampler, Schedule, Tokenizer, UserError
+from .specs import field_types, from_text, parse_spec, suggest, type_name
+
+Kind = Literal["schedule", "sampler", "tokenizer", "corpus", "family", "metric", "launcher"]
+
+PLURALS: dict[Kind, str] = {
+    "schedule": "schedules",
+    "sampler": "samplers",
+    "tokenizer": "tokenizers",
+    "corpus": "corpora",
+    "family": "families",
+    "metric": "metrics",
+    "launcher": "launchers",
+}
+BASES: dict[Kind, type[Component]] = {
+    "schedule": Schedule,
+    "sampler": Sampler,
+    "tokenizer": Tokenizer,
+    "corpus": Corpus,
+    "family": Family,
+    "metric": Metric,
+    "launcher": Launcher,
+}
+NAME = re.compile(r"[a-z][a-z0-9_-]*")
+
+
+class Registry:
+    """What all plugins yielded, checked, and sorted by name."""
+
+    def __init__(self, host: pluggy.PluginManager, plugins: Iterable[Plugin]) -> None:
+        self._plugins = list(plugins)
+        self._classes: dict[Kind, dict[str, type[Component]]] = {kind: {} for kind in BASES}
+        self._origins: dict[tuple[Kind, str], Plugin] = {}
+        for kind in BASES:
+            self._collect(host, kind)
+
+    @classmethod
+    def discover(
+        cls, plugin_files: Sequence[Path] = (), *, distributions: Iterable[metadata.Distribution] | None = None
+    ) -> Registry:
+        """Every installed plugin, then the loose files. Raises `UserError` for a loose file that cannot be loaded.
+
+        `distributions`: those to look at, all installed ones by default.
+        """
+        host = new_host()
+        plugins = list(load_installed(host, metadata.distributions() if distributions is None else distributions))
+        loaded = {Path(plugin.file).resolve() for plugin in plugins if plugin.file}
+        plugins += [load_file(host, path) for path in named_files(plugin_files) if path not in loaded]
+        return cls(host, plugins)
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """What went wrong: (plugin, message)."""
+        return [(plugin.name, message) for plugin in self._plugins for message in plugin.failures]
+
+    def plugins(self) -> list[Plugin]:
+        """All plugins in the order of precedence, those that failed included."""
+        return list(self._plugins)
+
+    def names(self, kind: Kind) -> list[str]:
+        """The names of a kind, sorted."""
+        return list(self._classes[kind])
+
+    def origin(self, kind: Kind, name: str) -> Plugin:
+        """The plugin that a name comes from."""
+        self.get(kind, name)
+        return self._origins[kind, name]
+
+    def get(self, kind: Kind, name: str) -> type[Any]:
+        """The class of that name. Raises `UserError` with the nearest known name."""
+        if name not in self._classes[kind]:
+            problems = "; some plugins have problems: mist-bench plugins" if self.failures else ""
+            hint = f"{suggest(name, self._classes[kind])} (mist-bench ls {PLURALS[kind]}{problems})"
+            raise UserError(f"unknown {kind} {name!r}; {hint}")
+        return self._classes[kind][name]
+
+    def make(self, kind: Kind, spec: str) -> Any:
+        """The object that `name[param=value]` or `name:value` stands for. Raises `UserError` in one line."""
+        asked = parse_spec(spec)
+        cls = self.get(kind, asked.name)
+        types, texts = field_types(cls), dict(asked.given)
+        if asked.first is not None:
+            if not types:
+                raise UserError(f"{kind} {asked.name!r} has no parameters, given {spec!r}")
+            texts[next(iter(types))] = asked.first
+        values = {}
+        for key, text in texts.items():
+            if key not in types:
+                raise UserError(f"{kind} {asked.name!r} has no parameter {key!r}; {suggest(key, types)}{_known(types)}")
+            try:
+                values[key] = from_text(text, types[key])
+            except (ValueError, UserError):
+                wanted = type_name(types[key])
+                raise UserError(f"{kind} {asked.name!r}: parameter {key!r} is {wanted}, given {text!r}") from None
+        return _construct(kind, spec, cls, values)
+
+    def _collect(self, host: pluggy.PluginManager, kind: Kind) -> None:
+        """Call each implementation by itself: one that raises must not take the others down."""
+        hook = getattr(host.hook, f"mist_bench_{PLURALS[kind]}")
+        functions = {impl.plugin_name: impl.function for impl in hook.get_hookimpls()}
+        for plugin in self._plugins:
+            if plugin.name not in functions:
+                continue
+            try:
+                yielded = list(functions[plugin.name]())
+            except (Exception, SystemExit) as error:
+                plugin.fail(f"{hook.name}: {type(error).__name__}: {one_line(error)}", error)
+                continue
+            for cls in yielded:
+                self._add(plugin, kind, cls)
+        self._classes[kind] = dict(sorted(self._classes[kind].items()))
+
+    def _add(self, plugin: Plugin, kind: Kind, cls: Any) -> None:
+        if problem := _problem(cls, BASES[kind]):
+            plugin.fail(f"mist_bench_{PLURALS[kind]}: {problem}")
+        elif cls.name in self._classes[kind]:
+            first = self._origins[kind, cls.name].name
+            plugin.fail(f"{kind} {cls.name!r} is provided by {first} and by {plugin.name}; the first is used")
+        else:
+            self._classes[kind][cls.name] = cls
+            self._origins[kind, cls.name] = plugin
+
+
+def _known(types: dict[str, Any]) -> str:
+    return f" (parameters: {', '.join(types)})" if types else ""
+
+
+def _construct(kind: Kind, spec: str, cls: type[Any], values: dict[str, Any]) -> Any:
+    for field in dataclasses.fields(cls):
+        missing = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if missing and field.name not in values:
+            doc = field.metadata.get("doc", "")
+            raise UserError(f"{kind} {spec!r} needs {field.name!r} ({doc}); write {cls.name}[{field.name}=…]")
+    try:
+        return cls(**values)
+    except (UserError, ValueError, TypeError) as error:
+        raise UserError(f"{kind} {spec!r}: {one_line(error)}") from error
+
+
+def _problem(cls: Any, base: type[Component]) -> str:
+    """Why a yielded thing cannot be used, or nothing."""
+    if isinstance(cls, base):
+        return f"yielded an object of {type(cls).__name__}; yield the class"
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        return f"yielded {cls!r}, which is no subclass of mist_bench.{base.__name__}"
+    if abstract := sorted(getattr(cls, "__abstractmethods__", ())):
+        return f"{cls.__name__} does not implement {', '.join(abstract)}"
+    if any(isinstance(value, dataclasses.Field) for value in vars(cls).values()):
+        return f"{cls.__name__} has parameters and needs @dataclass(frozen=True, kw_only=True)"
+    if any(field.name == "name" for field in dataclasses.fields(cls)):
+        return f"{cls.__name__}.name must be written without a type: a typed name is a parameter"
+    name = getattr(cls, "name", None)
+    if not (isinstance(name, str) and NAME.fullmatch(name)):
+        return f"{cls.__name__}.name is {name!r}; a name is lower-case letters, digits, - and _"
+    try:
+        cls()
+    except (UserError, ValueError, TypeError):  # it asks for a parameter
+        return ""
+    except Exception as error:
+        return f"{cls.__name__}() fails: {type(error).__name__}: {one_line(error)}"
+    return ""

@@ -1,0 +1,253 @@
+"""A run: what is missing is made, cell by cell; then the files and the two tables are written from the store."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+
+from . import device, provenance, results, tables
+from .cells import Cell, Plan, plan
+from .config import RunConfig
+from .interfaces import UserError
+from .progress import Display
+from .registry import Registry
+from .store import Store
+
+if TYPE_CHECKING:
+    from .workbench import Workbench
+
+Rerun = Literal["missing", "failed", "all"]
+Record = Mapping[str, Any]
+NOT_COLUMNS = ("curve", "per_sequence", "tokens", "texts")
+STORIES = 4
+
+
+def run(
+    config: RunConfig, registry: Registry, *, out: Path, store: Path, rerun: Rerun, dry_run: bool, json_output: bool,
+    debug: bool,
+) -> int:  # fmt: skip
+    """Gives the exit status: 0, or 1 if a cell failed. Raises `UserError` for a wrong call, before anything is made."""
+    from .workbench import Workbench
+
+    screen, errors = Console(), Console(stderr=True)
+    device.prepare()
+    name = device.name()
+    laid = plan(config, registry, name, device.precision_name(config.training.precision))
+    shelf = Store(store)
+    todo = _to_do(laid.cells, shelf, rerun)
+    if dry_run:
+        _show_plan(laid.cells, {cell.hash for cell in todo}, shelf, screen)
+        return 0
+    shelf.ensure_writable()
+    _ensure_folder(out)
+    failed = _make_all(todo, Workbench(laid, shelf, registry), shelf, registry, errors, debug)
+    rows = Rows(laid, shelf)
+    for line in rows.disagreements(Workbench(laid, shelf, registry)):
+        errors.print(line, markup=False, highlight=False, style="bold red")
+    info = _run_info(laid, registry, name, debug)
+    files = results.write_run(out, run=info, **rows.everything())
+    tables.print_tables(screen, rows.training, rows.likelihood, rows.generation)
+    _show_samples(rows, screen)
+    if debug:
+        _show_graphs(errors)
+    screen.print(f"files in {out}: {', '.join(files)}", markup=False, highlight=False, soft_wrap=True)
+    for cell, message in failed:
+        errors.print(f"failed: {cell.title}: {message}", markup=False, highlight=False, style="bold red")
+    if json_output:
+        named = {key: str(path) for key, path in files.items()}
+        sys.stdout.write(json.dumps({"out": str(out), "store": str(store), "failed": len(failed), "files": named}) + "\n")
+    return 1 if failed else 0
+
+
+def _to_do(cells: Sequence[Cell], store: Store, rerun: Rerun) -> list[Cell]:
+    """The cells to make. A training whose checkpoint is gone is made again if anything that is missing needs it."""
+    if rerun == "all":
+        return list(cells)
+    wanted = {"missing": ("missing",), "failed": ("missing", "failed")}[rerun]
+    todo = {cell.hash: cell for cell in cells if store.status(cell.hash) in wanted}
+    by_hash = {cell.hash: cell for cell in cells}
+    for cell in list(todo.values()):
+        for need in cell.needs:
+            training = by_hash[need].kind == "training"
+            if training and need not in todo and not store.checkpoint_path(need).exists():
+                todo[need] = by_hash[need]
+    return [cell for cell in cells if cell.hash in todo]
+
+
+def _make_all(
+    todo: Sequence[Cell], bench: Workbench, store: Store, registry: Registry, console: Console, debug: bool
+) -> list[tuple[Cell, str]]:
+    """Makes the cells in order; one that fails is noted and the rest goes on. Gives those that failed."""
+    from .work import make
+
+    metric_plugins = [registry.make("metric", name) for name in registry.names("metric")]
+    failed: dict[str, tuple[Cell, str]] = {}
+    with Display(len(todo), console) as display:
+        for cell in todo:
+            display.begin(f"{cell.kind} {cell.title}")
+            if missing := next((failed[need][0] for need in cell.needs if need in failed), None):
+                failed[cell.hash] = (cell, f"needs {missing.title}, which failed")
+                display.finish("left out")
+                continue
+            start = time.perf_counter()
+            try:
+                record = make(cell, bench, metric_plugins, display.report)
+            except (UserError, ArithmeticError, ValueError, RuntimeError, MemoryError, TypeError) as error:
+                if debug:
+                    raise
+                failed[cell.hash] = (cell, " ".join(str(error).split()) or type(error).__name__)
+                store.write_failure(cell.hash, failed[cell.hash][1])
+                display.finish("failed")
+                continue
+            store.write(cell.hash, {"labels": cell.labels, "seconds": time.perf_counter() - start, **record})
+            display.finish(_in_short(cell, record))
+    return list(failed.values())
+
+
+def _in_short(cell: Cell, record: Record) -> str:
+    if cell.kind == "training":
+        return f"loss {record['final_loss']:.3f}"
+    if cell.kind == "likelihood":
+        return f"{record['nats_per_token']:.4f} ± {record['nats_per_token_se']:.4f} nats/token"
+    if cell.kind == "judgement":
+        return f"{record['judge_nats_per_token']:.3f} nats/token"
+    valid, speed = record.get("oracle_valid_rate"), record.get("tokens_per_second")
+    parts = [f"{valid:.0%} valid" if valid is not None else "", f"{speed:.0f} tokens/s" if speed else ""]
+    return ", ".join(part for part in parts if part) or "done"
+
+
+class Rows:
+    """The rows of a run, read back from the store: the same whether a cell was made now or long ago."""
+
+    def __init__(self, laid: Plan, store: Store) -> None:
+        self.laid = laid
+        self.records = {cell.hash: record for cell in laid.cells if (record := store.read(cell.hash)) is not None}
+        self.training = [self._row(cell, checkpoint=cell.hash) for cell in self._cells("training")]
+        trained = {row["checkpoint"]: row for row in self.training}
+        shared = ("parameters", "train_tokens")
+        self.likelihood = [
+            {**{k: trained[need].get(k) for need in cell.needs if need in trained for k in shared}, **self._row(cell)}
+            for cell in self._cells("likelihood")
+        ]
+        judged = {cell.content["generation"]: cell for cell in self._cells("judgement")}
+        self.generation = [
+            {**self._row(cell), **(self._judged(judged[cell.hash]) if cell.hash in judged else {})}
+            for cell in self._cells("generation")
+        ]
+
+    def _cells(self, kind: str) -> list[Cell]:
+        return [cell for cell in self.laid.cells if cell.kind == kind and cell.hash in self.records]
+
+    def _row(self, cell: Cell, **more: Any) -> dict[str, Any]:
+        record = {k: v for k, v in self.records[cell.hash].items() if k not in (*NOT_COLUMNS, "labels", "seconds")}
+        row = {**cell.labels, **record, **more}
+        return {**row, "family": row.get("family") or row.get("control")}
+
+    def _judged(self, cell: Cell) -> dict[str, Any]:
+        record = self.records[cell.hash]
+        return {"judge": cell.labels["judge"], **{k: v for k, v in record.items() if k.startswith("judge")}}
+
+    def everything(self) -> dict[str, list[dict[str, Any]]]:
+        """What `results.write_run` takes."""
+        judge = self.laid.judge.hash if self.laid.judge else ""
+        curves = [
+            {**cell.labels, "checkpoint": cell.hash, **point, "train_tokens": point["train_step"] * self._batch_tokens()}
+            for cell in self._cells("training")
+            if cell.hash != judge
+            for point in self.records[cell.hash]["curve"]
+        ]
+        samples = [
+            {**cell.labels, "number": number, "text": text}
+            for cell in self._cells("generation")
+            for number, text in enumerate(self.records[cell.hash]["texts"])
+        ]
+        return {"training": self.training, "likelihood": self.likelihood, "generation": self.generation,
+                "samples": samples, "curves": curves}  # fmt: skip
+
+    def _batch_tokens(self) -> int:
+        return self.laid.config.training.batch_size * self.laid.length
+
+    def disagreements(self, bench: Workbench) -> list[str]:
+        """The self-check: where two estimators of one checkpoint differ by more than three paired standard errors."""
+        lines, found = [], self._cells("likelihood")
+        for cell in found:
+            if cell.labels["estimator"] != "weighted":
+                continue
+            other = next((c for c in found if c.labels["estimator"] == "exact-k" and c.needs == cell.needs), None)
+            if other is None or not _owes_agreement(cell):
+                continue
+            from .work import agree
+
+            first, second = self.records[cell.hash], self.records[other.hash]
+            clusters = bench.dataset.test.clusters[: first["sequences"]]
+            difference, error = agree(first, second, clusters)
+            if abs(difference) > 3 * error:
+                lines.append(
+                    f"estimators disagree: {cell.title} is {difference:+.3f} ± {error:.3f} nats per sequence from exact-k"
+                )
+        return lines
+
+
+def _owes_agreement(cell: Cell) -> bool:
+    """A network that is fed the time itself has one bound per schedule, and owes no equality."""
+    return getattr(cell.family, "conditioning", "fraction") != "time"
+
+
+def _run_info(laid: Plan, registry: Registry, name: str, debug: bool) -> dict[str, Any]:
+    plugins = [
+        {"name": p.name, "distribution": p.distribution, "version": p.version, "hooks": list(p.hooks),
+         "failures": list(p.failures)}
+        for p in registry.plugins()
+    ]  # fmt: skip
+    return {
+        "configuration": laid.config.to_dict(), "length": laid.length, "device": name, "debug": debug,
+        "provenance": provenance.collect(plugins),
+        "cells": [{"hash": cell.hash, "kind": cell.kind, "title": cell.title} for cell in laid.cells],
+    }  # fmt: skip
+
+
+def _ensure_folder(out: Path) -> None:
+    from .store import write_atomically
+
+    try:
+        write_atomically(out / ".writable", b"").unlink(missing_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"cannot write the results folder '{out}': {reason}; name another: --out DIR") from None
+
+
+def _show_plan(cells: Sequence[Cell], todo: set[str], store: Store, console: Console) -> None:
+    for cell in cells:
+        status = "would be made" if cell.hash in todo else store.status(cell.hash)
+        console.print(f"{cell.hash}  {status:13}  {cell.kind} {cell.title}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{len(cells)} cells, {len(todo)} to make", highlight=False)
+
+
+def _show_samples(rows: Rows, console: Console) -> None:
+    """A few texts: of each family and sampler the one with the most evaluations."""
+    best: dict[tuple[Any, ...], tuple[float, str, str]] = {}
+    for cell in rows._cells("generation"):
+        if cell.labels.get("control"):
+            continue
+        record = rows.records[cell.hash]
+        key = (cell.labels["family"], cell.labels["sampler"])
+        entry = (record["nfe"], cell.title, record["texts"][0])
+        best[key] = max(best.get(key, entry), entry, key=lambda e: e[0])
+    for _, title, text in list(best.values())[:STORIES]:
+        console.print(f"{title}:", style="bold", markup=False, highlight=False)
+        console.print(f"  {text}\n", markup=False, highlight=False)
+
+
+def _show_graphs(console: Console) -> None:
+    from .graphs import captured
+
+    for graph in captured:
+        console.print(f"graph {graph.name}: {graph.kernels} calls, compiled in {graph.compile_seconds:.1f} s",
+                      markup=False, highlight=False)  # fmt: skip
+    console.print(f"{len(captured)} graphs captured", highlight=False)

@@ -1,0 +1,142 @@
+"""From documents to rows of exactly L tokens: the three layouts, a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from .interfaces import Codec, Corpus, IntArray, Tokenizer, UserError
+
+SPLITS = ("train", "validation", "test")
+BATCH = 512  # documents encoded at once
+BLOCK = 2**22  # tokens hashed at once
+
+
+class Sequencer:
+    """Cuts the documents of a split into sequences, as the corpus's layout says."""
+
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, codec: Codec, length: int) -> None:
+        self.codec, self.length = codec, length
+        self._corpus, self._tokenizer = corpus, tokenizer
+        self._end = codec.vocab_size
+        mask = codec.vocab_size + (corpus.layout != "windows")
+        self.dtype: np.dtype[Any] = np.dtype(np.uint16 if mask <= np.iinfo(np.uint16).max else np.int32)
+        self._bytes = np.append(np.asarray(codec.token_bytes(), dtype=np.int64), 0)
+
+    def text_bytes(self, rows: IntArray) -> IntArray:
+        """(n, L) -> (n,) bytes of raw UTF-8; the end token stands for none."""
+        return np.asarray(self._bytes[rows].sum(axis=1))
+
+    def rows(self, texts: Iterable[str], split: str) -> Iterator[tuple[IntArray, IntArray]]:
+        """Blocks of sequences (n, L) and their clusters (n,). Raises `UserError` if there is not one full sequence."""
+        layout = {"padded": self._padded, "packed": self._packed, "windows": self._windows}[self._corpus.layout]
+        total = 0
+        for rows, documents in layout(self._encoded(texts, split), split):
+            clusters = documents if self._corpus.layout == "windows" else total + np.arange(len(rows))
+            total += len(rows)
+            yield rows.astype(self.dtype), clusters
+        if not total:
+            raise UserError(
+                f"the {split} split of {self._corpus.spec} has no full sequence of {self.length} tokens by "
+                f"{self._tokenizer.spec}; use a shorter length or a longer text"
+            )
+
+    def _encoded(self, texts: Iterable[str], split: str) -> Iterator[Sequence[IntArray]]:
+        """The ids of the documents, a batch at a time; all are checked, as a stranger's codec may be wrong."""
+        documents = iter(texts)
+        while batch := list(islice(documents, BATCH)):
+            found = self.codec.encode_batch(batch)
+            for ids in found:
+                if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.codec.vocab_size:
+                    raise UserError(
+                        f"tokenizer {self._tokenizer.spec} gives ids outside 0 to {self.codec.vocab_size - 1} in the "
+                        f"{split} split; mend its encode() or its vocab_size"
+                    )
+            yield found
+
+    def _padded(self, batches: Iterable[Sequence[IntArray]], split: str) -> Iterator[tuple[IntArray, IntArray]]:
+        first = 0
+        for batch in batches:
+            rows = np.full((len(batch), self.length), self._end, dtype=np.int32)
+            for i, ids in enumerate(batch):
+                if len(ids) > self.length:
+                    raise UserError(
+                        f"document {first + i} of the {split} split of {self._corpus.spec} has {len(ids)} tokens by "
+                        f"{self._tokenizer.spec}, more than the length {self.length}: "
+                        f"{self.codec.decode(ids[:12])!r}…; use a longer length or another tokenizer"
+                    )
+                rows[i, : len(ids)] = ids
+            first += len(batch)
+            yield rows, np.arange(first - len(batch), first)
+
+    def _packed(self, batches: Iterable[Sequence[IntArray]], split: str) -> Iterator[tuple[IntArray, IntArray]]:
+        left: IntArray = np.zeros(0, dtype=np.int32)
+        for batch in batches:
+            parts = [part for ids in batch for part in (ids, np.array([self._end], dtype=np.int32))]
+            joined = np.concatenate([left, *parts])
+            whole = len(joined) // self.length * self.length
+            left = joined[whole:]
+            if whole:
+                yield joined[:whole].reshape(-1, self.length), np.zeros(0, dtype=np.int64)
+
+    def _windows(self, batches: Iterable[Sequence[IntArray]], split: str) -> Iterator[tuple[IntArray, IntArray]]:
+        first = 0
+        for batch in batches:
+            counts = [len(ids) // self.length for ids in batch]
+            if any(counts):
+                parts = [ids[: n * self.length] for n, ids in zip(counts, batch, strict=True)]
+                documents = np.repeat(np.arange(first, first + len(batch)), counts)
+                yield np.concatenate(parts).reshape(-1, self.length), documents
+            first += len(batch)
+
+
+class RowFile:
+    """A .npy file that grows by rows; numpy leaves room in the header for the number of them."""
+
+    def __init__(self, path: Path, length: int, dtype: np.dtype[Any]) -> None:
+        self.count = 0
+        self._length, self._dtype = length, dtype
+        self._file: BinaryIO = path.open("wb")
+        self._header()
+
+    def append(self, rows: IntArray) -> None:
+        self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).tobytes())
+        self.count += len(rows)
+
+    def _header(self) -> None:
+        self._file.seek(0)
+        shape = (self.count, self._length)
+        header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def __enter__(self) -> RowFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._header()
+        finally:
+            self._file.close()
+
+
+def count_known(rows: IntArray, known: IntArray) -> int:
+    """How many of the rows (N, L) occur among the known (M, L), by a 64-bit hash of each.
+
+    The hash is the sum of tokens times odd random numbers modulo 2^64: two rows collide with probability 2^-48 or less.
+    """
+    return int(np.isin(_hashes(rows), _hashes(known)).sum())
+
+
+def _hashes(rows: IntArray) -> npt.NDArray[np.uint64]:
+    length = rows.shape[1]
+    factors = np.random.Generator(np.random.Philox(key=0)).integers(2**63, size=length, dtype=np.uint64) * 2 + 1
+    step = max(1, BLOCK // length)
+    blocks = (rows[i : i + step].astype(np.uint64) for i in range(0, len(rows), step))
+    return np.concatenate([(block * factors).sum(axis=1, dtype=np.uint64) for block in blocks])

@@ -1,0 +1,149 @@
+"""Values from text and from TOML: `name[param=value]`, comma lists, and numbers of the type that a field declares."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import math
+import re
+import sys
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any, Literal, Union
+
+from .interfaces import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    """`name[param=value]`, or `name:value` where the value goes to the first parameter."""
+
+    name: str
+    first: str | None
+    """What follows `name:`, as given."""
+    given: dict[str, str]
+
+
+def parse_spec(text: str) -> Spec:
+    """Read `confidence`, `semi-autoregressive[block=8,inner=confidence[score=max]]` or `file:PATH`."""
+    match = re.fullmatch(r"([^\[\]:,=]+)(?::(.*)|\[(.*)\])?", text.strip(), re.DOTALL)
+    if match is None:
+        raise UserError(f"cannot read {text!r} as one name; write name, name[param=value,param2=value2] or name:VALUE")
+    name, first, inside = match[1].strip(), match[2], match[3]
+    given: dict[str, str] = {}
+    # a comma separates parameters only where another one begins, so that a path may hold one
+    for piece in _split(inside or "", rf"\s*{_PARAMETER}\s*=", text):
+        key, equals, value = piece.partition("=")
+        if not equals or not re.fullmatch(_PARAMETER, key.strip()):
+            raise UserError(f"cannot read {piece!r} in {text!r}; write {name}[param=value]")
+        if key.strip() in given:
+            raise UserError(f"{text!r} gives {key.strip()!r} twice")
+        given[key.strip()] = value.strip()
+    return Spec(name=name, first=first, given=given)
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """`a,b[x=1,y=2],c` -> its three items: commas count outside brackets only."""
+    items = tuple(_split(text, "", text))
+    if not items:
+        raise UserError("an empty list; write one or more values, separated by commas")
+    return items
+
+
+_PARAMETER = r"[A-Za-z_]\w*"
+
+
+def _split(text: str, after_comma: str, whole: str) -> list[str]:
+    """Cut at the commas outside brackets that are followed by the pattern; empty pieces are dropped."""
+    depth, start, pieces = 0, 0, []
+    for i, character in enumerate(text):
+        depth += (character == "[") - (character == "]")
+        if depth < 0:
+            break
+        if character == "," and depth == 0 and re.match(after_comma, text[i + 1 :]):
+            pieces.append(text[start:i])
+            start = i + 1
+    if depth:
+        raise UserError(f"the brackets of {whole!r} do not match")
+    return [piece.strip() for piece in [*pieces, text[start:]] if piece.strip()]
+
+
+def suggest(given: str, known: Iterable[str]) -> str:
+    """The end of an "unknown …" message: the nearest name, or all of them."""
+    names = sorted(known)
+    if near := difflib.get_close_matches(given, names, n=1):
+        return f"did you mean {near[0]!r}?"
+    return f"known: {', '.join(names) or 'none'}"
+
+
+def field_types(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields; the type of the default where an annotation cannot be resolved."""
+    found = {}
+    for field in dataclasses.fields(cls):
+        owner = next(base for base in cls.__mro__ if field.name in inspect.get_annotations(base))
+        names = vars(sys.modules.get(owner.__module__, types))
+        try:
+            hints = typing.get_type_hints(types.SimpleNamespace(__annotations__={field.name: field.type}), names)
+            found[field.name] = hints[field.name]
+        except Exception:  # a name that only the type checker imports
+            found[field.name] = type(field.default)
+    return found
+
+
+def type_name(kind: Any) -> str:
+    """How a type is called in messages and tables: `float`, `proposal|max`, `list of int`."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return "|".join(str(a) for a in arguments)
+    if origin in (Union, types.UnionType):
+        return "|".join("none" if a is type(None) else type_name(a) for a in arguments)
+    if origin is tuple:
+        return f"list of {type_name(arguments[0])}"
+    return str(getattr(kind, "__name__", kind))
+
+
+def from_text(text: str, kind: Any) -> Any:
+    """The value of a type that a text stands for. Raises ValueError if it stands for none."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        return tuple(from_text(item, arguments[0]) for item in split_list(text))
+    if origin in (Union, types.UnionType):
+        if type(None) in arguments and text.lower() == "none":
+            return None
+        return _first_that_fits(text, [a for a in arguments if a is not type(None)])
+    if origin is Literal:
+        return from_value(next((a for a in arguments if str(a) == text), text), kind)
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    if kind is int:
+        return int(text)
+    if kind is float:
+        return from_value(float(text), float)
+    return from_value(text, kind)
+
+
+def _first_that_fits(text: str, kinds: list[Any]) -> Any:
+    for kind in kinds:
+        try:
+            return from_text(text, kind)
+        except ValueError:
+            continue
+    raise ValueError(text)
+
+
+def from_value(value: Any, kind: Any) -> Any:
+    """The value as a field holds it: a list becomes a tuple, a whole number a float. Raises ValueError if it cannot."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(from_value(item, arguments[0]) for item in value)
+    if origin is Literal and value in arguments:
+        return value
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    if isinstance(kind, type) and type(value) is kind and kind is not float:
+        return value
+    raise ValueError(value)

@@ -1,0 +1,244 @@
+"""One cell: make it, and give the record that is stored. What was measured, and nothing about where it is shown."""
+
+from __future__ import annotations
+
+import base64
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from . import controls, device, metrics, noise
+from .cells import Cell
+from .evaluation import CausalEvaluator, MaskedEvaluator
+from .generation import generate
+from .interfaces import IntArray, Metric, UserError
+from .laws import law_distance
+from .likelihood import SMALLEST_MASK, Estimate, causal_likelihood, disagreement, estimate, masked_likelihood
+from .results import perplexity_columns
+from .throughput import timed
+from .training import Progress, TrainingGraph, train
+from .workbench import Parameters, Workbench
+
+Report = Callable[[int, int, str], None]
+"""(done, total, what it is at) within a cell."""
+VALIDATION_DRAWS = 4
+
+
+def make(cell: Cell, bench: Workbench, metric_plugins: list[Metric], report: Report) -> dict[str, Any]:
+    """Runs the cell. What it needs must be finished."""
+    if cell.kind == "training":
+        return _training(cell, bench, report)
+    if cell.kind == "likelihood":
+        return _likelihood(cell, bench, report)
+    if cell.kind == "judgement":
+        return _judgement(cell, bench, report)
+    return _generation(cell, bench, metric_plugins, report)
+
+
+def _training(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
+    family, config, tokens = cell.family, bench.config.training, bench.dataset.train.tokens
+    assert family is not None
+    graph = bench.training_graph(family)
+    seed, partial = cell.labels["training_seed"], f"{cell.hash}-partial"
+    progress = _resume(graph, bench, partial, family, seed)
+
+    def save(now: Progress) -> None:
+        bench.store.save_checkpoint(partial, graph.state(), vars(now))
+
+    progress = train(
+        graph, cell.schedule, tokens, seed, progress,
+        validate=lambda values: validation(bench, cell, values), save=save,
+        report=lambda step, loss: report(step, config.train_steps, f"loss {loss:.3f}"),
+    )  # fmt: skip
+    bench.store.save_checkpoint(cell.hash, graph.averaged(), {"content": cell.content, "labels": cell.labels})
+    bench.store.checkpoint_path(partial).unlink(missing_ok=True)
+    return _training_record(graph, progress, bench)
+
+
+def _resume(graph: TrainingGraph, bench: Workbench, partial: str, family: Any, seed: int) -> Progress:
+    """From the last saved state, or from the beginning."""
+    found = bench.store.load_checkpoint(partial)
+    if found is None:
+        graph.start(bench.initial_parameters(family, seed))
+        return Progress()
+    graph.restore(found[0])
+    return Progress(**found[1])
+
+
+def _training_record(graph: TrainingGraph, progress: Progress, bench: Workbench) -> dict[str, Any]:
+    config, length = bench.config.training, bench.dataset.length
+    per_step = config.batch_size * length
+    speed = per_step / float(np.median(progress.step_seconds)) if progress.step_seconds else None
+    body = graph.model.parameter_count()
+    head = graph.model.embedding_parameters() // 2
+    peak = device.published_peak()
+    return {
+        "parameters": body, "embedding_parameters": graph.model.embedding_parameters(),
+        "train_steps": config.train_steps, "train_tokens": config.train_steps * per_step,
+        "final_loss": float(np.mean([point["loss"] for point in progress.curve[-5:]])),
+        "tokens_per_second": speed,
+        "model_flops_utilization": 6 * (body + head) * speed / peak if speed and peak else None,
+        "compile_seconds": progress.compile_seconds, "wall_seconds": progress.wall_seconds + progress.compile_seconds,
+        "peak_memory_bytes": progress.peak_memory, "curve": progress.curve,
+    }  # fmt: skip
+
+
+def evaluator_of(bench: Workbench, cell: Cell, values: Parameters | None) -> MaskedEvaluator | CausalEvaluator:
+    """The evaluator of the cell's family, holding these parameters."""
+    assert cell.family is not None
+    if cell.family.likelihood_kind == "exact":
+        assert values is not None
+        return bench.causal(cell.family, values)
+    return bench.masked(cell.family, values, whole=cell.sampler is not None and cell.sampler.needs_log_probabilities)
+
+
+def validation(bench: Workbench, cell: Cell, values: Parameters) -> float:
+    """Nats per token of the first batch of the validation split: exact, or the bound by exact-k with few draws."""
+    evaluator = evaluator_of(bench, cell, values)
+    tokens = np.asarray(bench.dataset.validation.tokens[: evaluator.batch])
+    if isinstance(evaluator, CausalEvaluator):
+        return float(causal_likelihood(evaluator, tokens).mean() / bench.dataset.length)
+    return float(masked_likelihood(evaluator, tokens, VALIDATION_DRAWS, None).mean() / bench.dataset.length)
+
+
+def _checkpoint(cell: Cell, bench: Workbench) -> Parameters | None:
+    return bench.parameters(cell.content["checkpoint"]) if "checkpoint" in cell.content else None
+
+
+def _likelihood(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
+    split = bench.dataset.test
+    count = min(bench.config.likelihood.sequences, len(split))
+    tokens, extra = np.asarray(split.tokens[:count]), {}
+    if cell.content.get("control") == "unigram":
+        law = metrics.unigram(bench.dataset.train.tokens, bench.dataset.vocab_size)
+        values = -np.log(law)[tokens].sum(axis=1)
+    else:
+        evaluator = evaluator_of(bench, cell, _checkpoint(cell, bench))
+        if isinstance(evaluator, CausalEvaluator):
+            values = causal_likelihood(evaluator, tokens, lambda done, total: report(done, total, "batches"))
+        else:
+            values = masked_likelihood(evaluator, tokens, cell.content["draws"], cell.schedule,
+                                       lambda done, total: report(done, total, "batches"))  # fmt: skip
+            extra = {} if cell.schedule is None else {"smallest_mask_probability": SMALLEST_MASK}
+    found = estimate(values, bench.dataset.length, split.text_bytes[:count], split.clusters[:count])
+    return {**_likelihood_columns(found, count), **extra, **_truth(bench, tokens, values)}
+
+
+def _likelihood_columns(found: Estimate, count: int) -> dict[str, Any]:
+    return {
+        "nats_per_token": found.nats_per_token, "nats_per_token_se": found.nats_per_token_se,
+        "bits_per_byte": found.bits_per_byte, "bits_per_byte_se": found.bits_per_byte_se,
+        **perplexity_columns(found.nats_per_token, found.nats_per_token_se),
+        "sequences": count, "per_sequence": found.per_sequence.tolist(),
+    }  # fmt: skip
+
+
+def _truth(bench: Workbench, tokens: IntArray, values: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """Nats per sequence beside the truth of the very same sequences, in oracle worlds."""
+    if bench.oracle is None:
+        return {}
+    mean, error = metrics.mean_and_error(values)
+    truth = -bench.oracle.log_probability(tokens)
+    return {"nats_per_sequence": mean, "nats_per_sequence_se": error, "truth_nats_per_sequence": float(truth.mean())}
+
+
+def _generation(cell: Cell, bench: Workbench, metric_plugins: list[Metric], report: Report) -> dict[str, Any]:
+    if "control" in cell.content:
+        tokens = controls.sequences(cell.content["control"], bench.dataset, bench.oracle, cell.content["samples"])
+        record: dict[str, Any] = {}
+    else:
+        tokens, record = _sampled(cell, bench, report)
+    record |= {"samples": len(tokens), **metrics.text_columns(tokens, bench.dataset.vocab_size)}
+    if bench.oracle is not None:
+        record |= metrics.oracle_columns(bench.oracle, tokens, seed=0)
+    texts = [bench.dataset.decode(row) for row in tokens]
+    for metric in metric_plugins:
+        references = [bench.dataset.decode(row) for row in bench.dataset.test.tokens[: len(texts)]]
+        record |= metric.measure(texts, references)
+    return {**record, "texts": texts[:8], "tokens": pack(tokens)}
+
+
+def _sampled(cell: Cell, bench: Workbench, report: Report) -> tuple[IntArray, dict[str, Any]]:
+    """The sequences, with speed, evaluations and memory."""
+    content, length, sampler = cell.content, bench.dataset.length, cell.sampler
+    assert sampler is not None
+    evaluator = evaluator_of(bench, cell, _checkpoint(cell, bench))
+    batch, seed = evaluator.batch, noise.seed_of(axis="generation", seed=content["seed"])
+    empty = np.full((batch, length), bench.dataset.mask, dtype=np.int32)
+    batches: list[tuple[IntArray, IntArray]] = []
+
+    def run(number: int, limit: int | None = None) -> tuple[IntArray, IntArray]:
+        ids = np.arange(number * batch, (number + 1) * batch)
+        if isinstance(evaluator, CausalEvaluator):
+            made = evaluator.generate(empty, seed, ids, content["temperature"], limit=limit)
+            return made, np.full(batch, length)
+        assert cell.schedule is not None
+        return generate(
+            evaluator, bench.sampler_graph(sampler), cell.schedule, content["steps"] or length, empty,
+            seed=seed, sequences=ids, temperature=content["temperature"], limit=limit,
+        )  # fmt: skip
+
+    run(0, limit=2)  # captures and warms the graphs, outside the clock
+    rounds = max(content["rounds"], -(-content["samples"] // batch))
+
+    def one(number: int) -> None:
+        batches.append(run(number))
+        report(number + 1, rounds, "rounds")
+
+    speed = timed(rounds, batch * length, one)
+    tokens = np.concatenate([made for made, _ in batches])[: content["samples"]]
+    if (tokens >= bench.dataset.mask).any():
+        raise UserError(f"sampler {sampler.spec!r} left masks in the text after its last step")
+    nfe = np.concatenate([used for _, used in batches])[: content["samples"]]
+    low, middle, high = np.percentile(nfe, [25, 50, 75])
+    graphs = [evaluator.graph.compile_seconds]
+    if isinstance(evaluator, MaskedEvaluator):
+        graphs.append(bench.sampler_graph(sampler).graph.compile_seconds)
+    return tokens, {
+        **speed.columns(), "nfe": float(middle), "nfe_iqr": float(high - low), "compile_seconds": sum(graphs),
+        "peak_memory_bytes": device.memory_used(), "law_distance": _law(cell, bench, sampler),
+    }  # fmt: skip
+
+
+def _law(cell: Cell, bench: Workbench, sampler: Any) -> float | None:
+    """Exact distance of the sampler's own law from the truth under the perfect denoiser, on enumerable worlds."""
+    perfect = cell.family is not None and not cell.family.trained
+    if bench.oracle is None or cell.schedule is None or not perfect or cell.content["nucleus"] < 1:
+        return None
+    steps = cell.content["steps"] or bench.dataset.length
+    return law_distance(sampler, cell.schedule, steps, bench.oracle, temperature=cell.content["temperature"])
+
+
+def _judgement(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
+    """Nats per token of a generation under the judge, a causal model of another training seed."""
+    generation = bench.store.read(cell.content["generation"])
+    if generation is None:
+        raise UserError(f"generation {cell.content['generation']} is missing; run again with --rerun all")
+    tokens = unpack(generation["tokens"])
+    judge = bench.causal(bench.judge_family(), bench.parameters(cell.content["judge"]))
+    values = causal_likelihood(judge, tokens, lambda done, total: report(done, total, "batches"))
+    mean, error = metrics.mean_and_error(values / tokens.shape[1])
+    return {"judge_nats_per_token": mean, "judge_nats_per_token_se": error}
+
+
+def pack(tokens: IntArray) -> dict[str, Any]:
+    """Token ids as compressed text, for JSON."""
+    data = zlib.compress(np.ascontiguousarray(tokens, dtype="<i4").tobytes(), 9)
+    return {"shape": list(tokens.shape), "int32": base64.b64encode(data).decode()}
+
+
+def unpack(packed: Mapping[str, Any]) -> IntArray:
+    """(N, L) what `pack` was given."""
+    data = zlib.decompress(base64.b64decode(packed["int32"]))
+    return np.frombuffer(data, dtype="<i4").reshape(packed["shape"])
+
+
+def agree(first: Mapping[str, Any], second: Mapping[str, Any], clusters: IntArray) -> tuple[float, float]:
+    """Paired difference of two likelihood records, nats per sequence, with its standard error."""
+    difference, error = disagreement(np.array(first["per_sequence"]), np.array(second["per_sequence"]), clusters)
+    return difference, error if math.isfinite(error) else 0.0
+
+

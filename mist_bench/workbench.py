@@ -1,0 +1,108 @@
+"""What cells are made with: the dataset, models with their buffers, and the captured graphs they share.
+
+One model and one graph serve all checkpoints of a shape: a checkpoint is copied into the buffers that the graph holds.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from . import data, device, noise
+from .cells import Plan
+from .evaluation import CausalEvaluator, MaskedEvaluator
+from .generation import SamplerGraph
+from .graphs import kept, load_parameters
+from .interfaces import CausalModel, Family, MaskedModel, Model, Oracle, Sampler, UserError
+from .registry import Registry
+from .store import Store
+from .training import TrainingGraph
+
+Parameters = dict[str, np.ndarray[Any, Any]]
+
+
+class Workbench:
+    """Lazily made: a run that finds all cells finished touches neither the corpus nor the device."""
+
+    def __init__(self, plan: Plan, store: Store, registry: Registry) -> None:
+        self.plan, self.store, self.registry, self.config = plan, store, registry, plan.config
+
+    @cached_property
+    def dataset(self) -> data.Dataset:
+        return data.load(self.plan.corpus, self.plan.tokenizer, self.plan.length, device.cache_folder())
+
+    @cached_property
+    def oracle(self) -> Oracle | None:
+        """The world's truth, if the tokenizer keeps its ids."""
+        return self.plan.corpus.oracle() if self.dataset.oracle_ids else None
+
+    def _shape(self, family: Family) -> tuple[Any, ...]:
+        data = self.dataset
+        world = self.plan.corpus.spec if not family.trained else ""
+        return (family.spec, repr(self.config.model), data.vocab_size, data.length, self.config.training.precision, world)
+
+    def _create(self, family: Family, seed: int) -> Model:
+        size = self.config.model.size()
+        model = family.create(size, self.dataset.vocab_size, self.dataset.length, seed, self.oracle)
+        model.set_compute(device.compute_type(self.config.training.precision))
+        return model
+
+    def training_graph(self, family: Family) -> TrainingGraph:
+        """The captured training step of this family; schedules and seeds share it."""
+        config = self.config.training
+        key = ("training", *self._shape(family), repr(config))
+        return kept(key, lambda: TrainingGraph(family, self._create(family, 0), config))
+
+    def initial_parameters(self, family: Family, seed: int) -> Parameters:
+        """The numbers that a training of this seed begins with."""
+        model = self._create(family, noise.seed_of(axis="parameters", seed=seed))
+        return {name: tensor.numpy() for name, tensor in model.parameters.items()}
+
+    def parameters(self, checkpoint: str) -> Parameters:
+        loaded = self.store.load_checkpoint(checkpoint)
+        if loaded is None:
+            raise UserError(f"checkpoint {checkpoint} is missing or damaged; run again with --rerun all")
+        return loaded[0]
+
+    def masked(self, family: Family, values: Parameters | None, *, whole: bool = False) -> MaskedEvaluator:
+        """The evaluator of a masked family with these parameters (None: it has none)."""
+        settings = self.config.generation
+        key = ("masked", *self._shape(family), settings.batch_size, settings.nucleus, whole)
+
+        def make() -> MaskedEvaluator:
+            model = self._create(family, 0)
+            if not isinstance(model, MaskedModel):
+                raise TypeError(f"family {family.name!r} says its likelihood is a bound, but makes no MaskedModel")
+            return MaskedEvaluator(family.spec, model, settings.batch_size, nucleus=settings.nucleus, whole=whole)
+
+        evaluator = kept(key, make)
+        if values:
+            load_parameters(evaluator.model, values)
+        return evaluator
+
+    def causal(self, family: Family, values: Parameters) -> CausalEvaluator:
+        """The evaluator of a causal family with these parameters."""
+        settings = self.config.generation
+        key = ("causal", *self._shape(family), settings.batch_size, settings.nucleus)
+
+        def make() -> CausalEvaluator:
+            model = self._create(family, 0)
+            if not isinstance(model, CausalModel):
+                raise TypeError(f"family {family.name!r} says its likelihood is exact, but makes no CausalModel")
+            sampler = self.registry.make("sampler", "autoregressive")
+            return CausalEvaluator(family.spec, model, settings.batch_size, sampler, nucleus=settings.nucleus)
+
+        evaluator = kept(key, make)
+        load_parameters(evaluator.model, values)
+        return evaluator
+
+    def judge_family(self) -> Family:
+        family: Family = self.registry.make("family", "autoregressive")
+        return family
+
+    def sampler_graph(self, sampler: Sampler) -> SamplerGraph:
+        data, batch = self.dataset, self.config.generation.batch_size
+        key = ("sampler", sampler.spec, batch, data.length, data.vocab_size)
+        return kept(key, lambda: SamplerGraph(sampler, batch, data.length, data.vocab_size))

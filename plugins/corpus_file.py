@@ -1,0 +1,141 @@
+"""`file:PATH`: your own text, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mist_bench import Corpus, Texts, UserError, hookimpl, parameter
+
+BLANK_LINES = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileCorpus(Corpus):
+    """A file, cut into documents: the first 90 % train, then 5 % validation and 5 % test, each at least one.
+
+    Consecutive paragraphs (of a text, at blank lines) or records (of .jsonl and .parquet, one text each, joined by a
+    blank line) make a document of about `document_bytes`, so that there are enough documents for error bars; a longer
+    one stands alone. Write `file:PATH`, or `file[path=PATH,document_bytes=0]`.
+    """
+
+    name = "file"
+    source = "your own"
+    layout = "windows"
+    path: str = parameter(dataclasses.MISSING, "a UTF-8 text, .jsonl or .parquet file")
+    field: str = parameter("text", "the field of .jsonl or column of .parquet that holds the text")
+    document_bytes: int = parameter(4096, "bytes that a document has at least; 0: each paragraph or record is one")
+
+    def load(self, cache: Path) -> Texts:
+        """Raises `UserError` if the file cannot be read as UTF-8, has not the field, or has too few documents."""
+        documents = list(_joined(self._pieces(), self.document_bytes))
+        held_out = max(1, len(documents) // 20)
+        train = len(documents) - 2 * held_out
+        if train < 1:
+            raise UserError(
+                f"{self.path} has {len(documents)} document(s) of at least {self.document_bytes} bytes, and three are "
+                f"needed; give a longer file, or file[path={self.path},document_bytes=0]"
+            )
+        return Texts(
+            train=documents[:train],
+            validation=documents[train : train + held_out],
+            test=documents[train + held_out :],
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """The file's hash in place of its path: a file that moves stays the same corpus."""
+        content = {key: value for key, value in self.content().items() if key != "path"}
+        kind = Path(self.path).suffix.lower()
+        return {**content, "kind": kind, "sha256": hashlib.sha256(self._bytes()).hexdigest()}
+
+    def _bytes(self) -> bytes:
+        path = Path(self.path).expanduser()
+        if path.is_dir():
+            raise UserError(f"{self.path} is a folder; give a file, file:PATH")
+        try:
+            found = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read {self.path}: {error.strerror}; give a file, file:PATH") from None
+        if not found.strip():
+            raise UserError(f"{self.path} is empty; give a file with text in it, file:PATH")
+        return found
+
+    def _pieces(self) -> Iterable[tuple[str, str]]:
+        """Each paragraph or record, and what stands between it and the next."""
+        kind = Path(self.path).suffix.lower()
+        if kind == ".parquet":
+            return ((text, "\n\n") for text in self._column())
+        try:
+            text = self._bytes().decode()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self.path} is not UTF-8 (byte {error.start}); convert it, e.g. with iconv") from None
+        if kind == ".jsonl":
+            return ((record, "\n\n") for record in self._records(text))
+        return _paragraphs(text.removeprefix("\ufeff"))
+
+    def _records(self, lines: str) -> Iterator[str]:
+        for number, line in enumerate(lines.split("\n"), 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{self.path}, line {number} is not JSON: {error}; write one object a line") from None
+            if not isinstance(record, dict) or not isinstance(record.get(self.field), str):
+                known = ", ".join(record) if isinstance(record, dict) else "no fields"
+                raise UserError(
+                    f"{self.path}, line {number} has no text in field {self.field!r} (it has {known}); "
+                    f"write file[path={self.path},field=NAME]"
+                )
+            yield record[self.field]
+
+    def _column(self) -> Iterator[str]:
+        import pandas
+
+        self._bytes()  # the same messages for a file that is missing or empty
+        try:
+            table = pandas.read_parquet(Path(self.path).expanduser())
+        except (OSError, ValueError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise UserError(f"{self.path} cannot be read as Parquet: {reason}") from error
+        if self.field not in table.columns:
+            known = ", ".join(map(str, table.columns))
+            raise UserError(f"{self.path} has no column {self.field!r}; known: {known}; write field=NAME")
+        for row, text in enumerate(table[self.field]):
+            if not isinstance(text, str):
+                raise UserError(f"{self.path}, row {row} of column {self.field!r} holds no text; write field=NAME")
+            yield text
+
+
+def _paragraphs(text: str) -> Iterator[tuple[str, str]]:
+    start = 0
+    for blank in BLANK_LINES.finditer(text):
+        yield text[start : blank.start()], blank.group()
+        start = blank.end()
+    yield text[start:], ""
+
+
+def _joined(pieces: Iterable[tuple[str, str]], least: int) -> Iterator[str]:
+    """Documents of at least `least` bytes but for the last one; the space between two documents is dropped."""
+    parts: list[str] = []
+    size = 0
+    for piece, between in pieces:
+        if not parts and not piece.strip():
+            continue
+        parts += (piece, between)
+        size += len(piece.encode(errors="surrogatepass"))
+        if size >= least:
+            yield "".join(parts[:-1])
+            parts, size = [], 0
+    if parts:
+        yield "".join(parts[:-1])
+
+
+@hookimpl
+def mist_bench_corpora() -> Iterator[type[Corpus]]:
+    yield FileCorpus

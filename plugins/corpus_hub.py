@@ -1,0 +1,48 @@
+"""`hf:OWNER/NAME`: any data set of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from mist_bench import Corpus, Texts, UserError, download, hold_out, hookimpl, parameter
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HubCorpus(Corpus):
+    """A data set of the Hub, downloaded once; documents are its rows, packed.
+
+    A split of `validation` or `test` that is neither named nor there is held out of the end of the train split: a
+    twentieth of it, at most 10 000 rows (the test split first, if both). Write `hf:OWNER/NAME`, or
+    `hf[dataset=OWNER/NAME,column=story]`.
+    """
+
+    name = "hf"
+    source = "Hugging Face Hub, through `datasets`"
+    dataset: str = parameter(dataclasses.MISSING, "its name on the Hub, OWNER/NAME")
+    subset: str = parameter("", "its configuration, if it has several")
+    column: str = parameter("text", "the column that holds the text")
+    train: str = parameter("train", "name of the split to train on")
+    validation: str = parameter("", "name of the validation split; `validation` if there is one")
+    test: str = parameter("", "name of the test split; `test` if there is one")
+    revision: str = parameter("", "commit, tag or branch on the Hub; the newest if empty")
+
+    def load(self, cache: Path) -> Texts:
+        found = download(self.dataset, cache, subset=self.subset, column=self.column, revision=self.revision)
+        for split in (self.train, *filter(None, (self.validation, self.test))):
+            if split not in found:
+                raise UserError(f"{self.dataset!r} has no split {split!r}; known: {', '.join(found)}")
+        train = found[self.train]
+        validation = found.get(self.validation or "validation")
+        test = found.get(self.test or "test")
+        if test is None:
+            train, test = hold_out(train)
+        if validation is None:
+            train, validation = hold_out(train)
+        return Texts(train=train, validation=validation, test=test)
+
+
+@hookimpl
+def mist_bench_corpora() -> Iterator[type[Corpus]]:
+    yield HubCorpus

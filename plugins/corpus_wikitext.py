@@ -1,0 +1,49 @@
+"""`wikitext`: good and featured articles of the English Wikipedia."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mist_bench import Corpus, Texts, download, hookimpl, parameter
+
+TITLE = re.compile(r" = [^=].*[^=] = \n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WikiTextCorpus(Corpus):
+    """The published splits, packed; its lines are joined into articles, one for each title ` = Title = `."""
+
+    name = "wikitext"
+    source = "Merity et al., arXiv 1609.07843; Salesforce/wikitext on the Hugging Face Hub"
+    subset: Literal["wikitext-103-raw-v1", "wikitext-2-raw-v1"] = parameter("wikitext-103-raw-v1", "which of the two")
+
+    def load(self, cache: Path) -> Texts:
+        found = download("Salesforce/wikitext", cache, subset=self.subset)
+        return Texts(
+            train=list(_articles(found["train"])),
+            validation=list(_articles(found["validation"])),
+            test=list(_articles(found["test"])),
+        )
+
+
+def _articles(lines: Iterable[str]) -> Iterator[str]:
+    """A title is a line ` = … = ` after an empty line and before another; table cells may look alike."""
+    article: list[str] = []
+    before, held = "", list(lines)
+    for line, after in zip(held, [*held[1:], ""], strict=True):
+        if article and TITLE.fullmatch(line) and not before.strip() and not after.strip():
+            yield "".join(article)
+            article = []
+        article.append(line)
+        before = line
+    if article:
+        yield "".join(article)
+
+
+@hookimpl
+def mist_bench_corpora() -> Iterator[type[Corpus]]:
+    yield WikiTextCorpus

@@ -1,0 +1,86 @@
+"""The baseline: the same body, causal, with as many parameters as the masked model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from mist_bench import CausalModel, Family, NetworkSize, Oracle, TrainingBatch, hookimpl
+
+if TYPE_CHECKING:
+    from tinygrad import Tensor
+
+    from mist_bench import Transformer
+
+TIME_FEATURES = 64
+
+
+class CausalTransformer(CausalModel):
+    """Reads a beginning token (the mask's place in the table), then the text; entry i is the law of token i."""
+
+    def __init__(self, body: Transformer) -> None:
+        self.body = body
+        self.vocab_size, self.length, self.parameters = body.vocab_size, body.length, body.parameters
+
+    def embedding_parameters(self) -> int:
+        return self.body.table_parameters
+
+    def set_compute(self, dtype: Any) -> None:
+        self.body.compute = dtype
+
+    def log_probabilities(self, tokens: Tensor) -> Tensor:
+        begun = tokens[:, :-1].pad(((0, 0), (1, 0)), value=self.vocab_size)
+        return self.body.logits(self.body.embed(begun)).log_softmax(-1)
+
+    def new_cache(self, batch: int) -> Tensor:
+        return self.body.new_cache(batch)
+
+    def next_log_probabilities(self, tokens: Tensor, position: Any, cache: Tensor) -> Tensor:
+        begun = tokens.pad(((0, 0), (1, 0)), value=self.vocab_size).contiguous()
+        return self.body.next_logits(begun[:, position : position + 1], position, cache).log_softmax(-1)
+
+
+def matched_feed_forward(size: NetworkSize) -> int:
+    """The feed-forward width that spends here what `mdlm` spends on conditioning, rounded to a multiple of 8 or less."""
+    d, c, n = size.dim, size.conditioning_dim, size.layers
+    conditioning = TIME_FEATURES * c + c * c + (2 * n + 1) * c * 2 * d - (2 * n + 1) * d
+    extra = conditioning / (2 * d * n)
+    body = n * (4 * d * d + 2 * d * size.feed_forward) + conditioning
+    for step in (64, 32, 16, 8, 4, 2, 1):
+        width = size.feed_forward + round(extra / step) * step
+        if abs(2 * d * n * (width - size.feed_forward - extra)) <= 0.005 * body:
+            return width
+    return size.feed_forward + round(extra)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoregressiveFamily(Family):
+    """Left to right, one token at a time; its likelihood is exact, by the chain rule.
+
+    Parameters outside the tables equal those of `mdlm` within 1 %: what `mdlm` spends on being told the time goes here
+    into a wider feed-forward. It generates with a key-value cache.
+    """
+
+    name = "autoregressive"
+    source = "GPT-2 (Radford et al. 2019), with mist's body"
+    likelihood_kind = "exact"
+
+    def create(
+        self, size: NetworkSize, vocab_size: int, length: int, seed: int, oracle: Oracle | None
+    ) -> CausalTransformer:
+        from mist_bench import Transformer
+
+        wider = replace(size, feed_forward=matched_feed_forward(size))
+        body = Transformer(wider, vocab_size, length, seed=seed, causal=True, conditioned=False)
+        return CausalTransformer(body)
+
+    def loss(self, model: CausalTransformer, batch: TrainingBatch) -> Tensor:
+        answer = model.log_probabilities(batch.tokens).contiguous().contiguous_backward()
+        itself = batch.tokens.unsqueeze(-1) == batch.tokens.arange(model.vocab_size)
+        return -itself.where(answer, 0.0).sum(axis=-1).mean()
+
+
+@hookimpl
+def mist_bench_families() -> Iterator[type[Family]]:
+    yield AutoregressiveFamily

@@ -1,0 +1,101 @@
+"""Masked diffusion: a bidirectional transformer trained on the continuous-time bound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mist_bench import Family, MaskedModel, NetworkSize, Oracle, TrainingBatch, hookimpl, parameter
+
+if TYPE_CHECKING:
+    from tinygrad import Tensor
+
+    from mist_bench import Transformer
+
+CONDITIONING = ("fraction", "time", "none")
+
+
+class MaskedTransformer(MaskedModel):
+    """The bidirectional body with SUBS: the mask token gets no probability, seen positions are carried over."""
+
+    def __init__(self, body: Transformer, conditioning: str, self_conditioned: bool) -> None:
+        self.body, self.conditioning, self.self_conditioned = body, conditioning, self_conditioned
+        self.vocab_size, self.length, self.parameters = body.vocab_size, body.length, body.parameters
+        if self_conditioned:
+            body.add_zeros("condition", (body.size.dim, body.size.dim))
+
+    def embedding_parameters(self) -> int:
+        return self.body.table_parameters
+
+    def set_compute(self, dtype: Any) -> None:
+        self.body.compute = dtype
+
+    def free_log_probabilities(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> Tensor:
+        """(B, L, V) before the carry-over: what the loss needs, since it looks at masked positions only."""
+        told = None
+        if self.conditioning != "none":
+            fraction = (tokens == self.vocab_size).float().mean(axis=-1)
+            told = self.body.told(fraction if self.conditioning == "fraction" else t)
+        x = self.body.embed(tokens)
+        if previous is not None:
+            x = x + previous @ self.parameters["condition"]
+        return self.body.logits(x, told).log_softmax(-1)
+
+    def log_probabilities(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> Tensor:
+        answer = self.free_log_probabilities(tokens, t, previous)
+        vocabulary = tokens.arange(self.vocab_size)
+        itself = (tokens.unsqueeze(-1) == vocabulary).where(0.0, -1e9)
+        return (tokens == self.vocab_size).unsqueeze(-1).where(answer, itself)
+
+    def condition(self, log_probabilities: Tensor) -> Tensor:
+        """The mean embedding of the last answer (B, L, D)."""
+        return log_probabilities.exp() @ self.parameters["tokens"][: self.vocab_size]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MdlmFamily(Family):
+    """Masked diffusion language model with the SUBS parameterization and mist's transformer.
+
+    The loss is the bound itself: w(t) times the cross-entropy of the masked positions, over L. What the adaptive layer
+    norms are told is the realized masked fraction by default, which x_t itself shows, so that every schedule and
+    estimator owes the same bound. With self-conditioning the bound is taken with the empty condition.
+    """
+
+    name = "mdlm"
+    source = "MDLM, arXiv 2406.07524; self-conditioning: arXiv 2208.04202"
+    likelihood_kind = "bound"
+    uses_schedule = True
+    conditioning: str = parameter("fraction", "what the layer norms are told: fraction (masked, of L), time, or none")
+    self_conditioning: bool = parameter(False, "tell the network its last answer (trained on half of the sequences)")
+
+    def __post_init__(self) -> None:
+        if self.conditioning not in CONDITIONING:
+            raise ValueError(f"conditioning is one of {', '.join(CONDITIONING)}, not {self.conditioning!r}")
+
+    def create(
+        self, size: NetworkSize, vocab_size: int, length: int, seed: int, oracle: Oracle | None
+    ) -> MaskedTransformer:
+        from mist_bench import Transformer
+
+        conditioned = self.conditioning != "none"
+        body = Transformer(size, vocab_size, length, seed=seed, causal=False, conditioned=conditioned)
+        return MaskedTransformer(body, self.conditioning, self.self_conditioning)
+
+    def loss(self, model: MaskedTransformer, batch: TrainingBatch) -> Tensor:
+        masked = batch.uniform < batch.mask_probability.reshape(-1, 1)
+        seen = masked.where(model.vocab_size, batch.tokens)
+        previous = None
+        if self.self_conditioning:
+            first = model.condition(model.free_log_probabilities(seen, batch.t)).detach()
+            previous = (batch.coin < 0.5).reshape(-1, 1, 1).where(first, 0.0)
+        answer = model.free_log_probabilities(seen, batch.t, previous).contiguous().contiguous_backward()
+        itself = batch.tokens.unsqueeze(-1) == batch.tokens.arange(model.vocab_size)
+        cross_entropy = -itself.where(answer, 0.0).sum(axis=-1)
+        per_sequence = masked.where(cross_entropy, 0.0).sum(axis=-1) * batch.weight
+        return per_sequence.mean() / model.length
+
+
+@hookimpl
+def mist_bench_families() -> Iterator[type[Family]]:
+    yield MdlmFamily

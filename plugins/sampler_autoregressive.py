@@ -1,0 +1,52 @@
+"""Left to right, one token at each evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mist_bench import FloatArray, IntArray, Sampler, Schedule, ScoreSampler, View, hookimpl
+
+if TYPE_CHECKING:
+    from tinygrad import Tensor
+
+
+class AutoregressiveSampler(ScoreSampler):
+    """Reveal the first masked position; `steps` is ignored. Exact, for masked models too (any order is).
+
+    The only order that a causal family can follow, there with a key-value cache.
+    """
+
+    name = "autoregressive"
+    source = "the chain rule"
+    uses_steps = False
+    left_to_right = True
+
+    @property
+    def exact_one_at_a_time(self) -> bool:
+        return True
+
+    def nfe(self, steps: int, to_fill: int) -> int:
+        return to_fill
+
+    def times(self, schedule: Schedule, steps: int, to_fill: IntArray, uniform: FloatArray) -> FloatArray:
+        """(B, n + 1), n the largest `to_fill`: the times at which so much is masked; fewer positions end earlier."""
+        events = int(np.max(to_fill))
+        many = np.asarray(to_fill)[:, None]
+        left = np.maximum(many - np.arange(events + 1), 0)
+        inside = schedule.inverse(left / np.maximum(many, 1))
+        return np.where(left == 0, 0.0, np.where(np.arange(events + 1) == 0, 1.0, inside))
+
+    def score(self, view: View) -> Tensor:
+        # all equal: ties go to the left
+        return view.uniform.zeros_like()
+
+    def reveal_count(self, view: View) -> Tensor:
+        return view.to_fill.ones_like()
+
+
+@hookimpl
+def mist_bench_samplers() -> Iterator[type[Sampler]]:
+    yield AutoregressiveSampler

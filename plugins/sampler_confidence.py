@@ -1,0 +1,64 @@
+"""Confidence: the surest positions first, as many as the schedule says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mist_bench import Choice, Sampler, State, View, hookimpl, parameter, reveal_best, scheduled_count
+
+if TYPE_CHECKING:
+    from tinygrad import Tensor
+
+SCORES = ("proposal", "max")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfidenceSampler(Sampler):
+    """Reveal the positions of highest confidence: p of the drawn token (`proposal`), or the largest p (`max`).
+
+    After the step round(m(s) M) positions stay masked; at least one is revealed, and all at the last step. Ordering by
+    the drawn token's p favours likely tokens, a hidden lower temperature (arXiv 2510.04525), so `proposal` is not exact
+    at any number of steps; `max` chooses before it draws, and is exact at one position a step.
+
+    `noise` adds MaskGIT's choice noise, noise * (1 - (step + 1) / steps) * Gumbel, to the log confidence. Dream's
+    code truncates the number to reveal, so that steps can pass without any; here every step reveals at least one.
+    Raises ValueError for another score, or a noise below 0.
+    """
+
+    name = "confidence"
+    source = "MaskGIT, arXiv 2202.04200; Dream, arXiv 2508.15487"
+    score: str = parameter("proposal", "what orders the positions: proposal (p of the drawn token) or max (largest p)")
+    noise: float = parameter(0.0, "annealed Gumbel noise on the log confidence, 0 or more (MaskGIT: 4.5)")
+
+    def __post_init__(self) -> None:
+        if self.score not in SCORES:
+            raise ValueError(f"score is one of {', '.join(SCORES)}, not {self.score!r}")
+        if not 0.0 <= self.noise < math.inf:
+            raise ValueError(f"noise is a number of 0 or more, not {self.noise!r}")
+
+    @property
+    def choice(self) -> Choice:
+        return "continuous" if self.noise else "none"
+
+    @property
+    def exact_one_at_a_time(self) -> bool:
+        return self.score == "max"
+
+    def nfe(self, steps: int, to_fill: int) -> int:
+        return min(steps, to_fill)
+
+    def step(self, view: View, state: State) -> tuple[Tensor, State]:
+        order = view.max_log_probability if self.score == "max" else view.log_probability
+        if self.noise:
+            gumbel = -(-view.uniform.log()).log()
+            order = order + self.noise * (1.0 - (view.step + 1) / view.steps) * gumbel
+        reveal = reveal_best(order, view.masked, scheduled_count(view))
+        return reveal.where(view.proposal, view.tokens), state
+
+
+@hookimpl
+def mist_bench_samplers() -> Iterator[type[Sampler]]:
+    yield ConfidenceSampler

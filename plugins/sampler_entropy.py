@@ -1,0 +1,33 @@
+"""Entropy: first where the network's answer is most certain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mist_bench import Sampler, ScoreSampler, View, hookimpl
+
+if TYPE_CHECKING:
+    from tinygrad import Tensor
+
+
+class EntropySampler(ScoreSampler):
+    """Order by lowest entropy, reveal as many as `confidence`, then draw: exact at one position a step.
+
+    KLASS's code (arXiv 2511.05664) orders by plus the entropy, the least certain first; here it is minus.
+    """
+
+    name = "entropy"
+    source = "Dream, arXiv 2508.15487"
+
+    @property
+    def exact_one_at_a_time(self) -> bool:
+        return True
+
+    def score(self, view: View) -> Tensor:
+        return -view.entropy
+
+
+@hookimpl
+def mist_bench_samplers() -> Iterator[type[Sampler]]:
+    yield EntropySampler

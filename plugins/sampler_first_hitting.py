@@ -1,0 +1,56 @@
+"""First-hitting: the exact process, one evaluation for each token and none in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mist_bench import Choice, FloatArray, IntArray, Sampler, Schedule, ScoreSampler, View, hookimpl
+
+if TYPE_CHECKING:
+    from tinygrad import Tensor
+
+
+class FirstHittingSampler(ScoreSampler):
+    """Reveal one masked position, uniformly chosen, at each evaluation; jump to the time at which that happens.
+
+    With n masked at t the next reveal is at t': 1 - alpha(t') = (1 - alpha(t)) u^(1/n). `steps` is ignored. Exact: the
+    choice never looks at the drawn value. The times matter to networks that are fed t, and to no other.
+    """
+
+    name = "first-hitting"
+    source = "arXiv 2409.02908"
+    uses_steps = False
+
+    @property
+    def choice(self) -> Choice:
+        return "order"
+
+    @property
+    def exact_one_at_a_time(self) -> bool:
+        return True
+
+    def nfe(self, steps: int, to_fill: int) -> int:
+        return to_fill
+
+    def times(self, schedule: Schedule, steps: int, to_fill: IntArray, uniform: FloatArray) -> FloatArray:
+        """(B, n + 1), n the largest `to_fill`: the time of each reveal, at which the network is asked, then 0."""
+        events = int(np.max(to_fill))
+        # left_j = M - j positions are masked before event j, and log m falls by -log(u_j) / left_j
+        left = np.asarray(to_fill)[:, None] - np.arange(events)
+        fall = np.log(uniform[:, :events]) / np.maximum(left, 1)
+        hit = np.where(left > 0, schedule.inverse(np.exp(np.cumsum(fall, axis=1))), 0.0)
+        return np.concatenate([hit, np.zeros((len(to_fill), 1))], axis=1)
+
+    def score(self, view: View) -> Tensor:
+        return view.uniform
+
+    def reveal_count(self, view: View) -> Tensor:
+        return view.to_fill.ones_like()
+
+
+@hookimpl
+def mist_bench_samplers() -> Iterator[type[Sampler]]:
+    yield FirstHittingSampler

@@ -1,0 +1,36 @@
+"""Top-k: as many positions at each step, the surest first; LLaDA's low-confidence remasking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mist_bench import Sampler, ScoreSampler, View, hookimpl
+
+if TYPE_CHECKING:
+    from tinygrad import Tensor
+
+
+class TopKSampler(ScoreSampler):
+    """Reveal the floor(M / steps) positions of highest p(x̂), one more in each of the first M mod steps.
+
+    Nothing that was revealed is masked again, whatever LLaDA's name for it says. Under `linear` close to `confidence`,
+    which rounds otherwise. With more steps than positions the first M steps reveal one each. Ordered by the drawn
+    token's p, hence not exact at any number of steps.
+    """
+
+    name = "top-k"
+    source = "LLaDA, arXiv 2502.09992"
+
+    def score(self, view: View) -> Tensor:
+        return view.log_probability
+
+    def reveal_count(self, view: View) -> Tensor:
+        left = view.masked.sum(axis=-1).int()
+        share = view.to_fill // view.steps + (view.step < view.to_fill % view.steps).int()
+        return view.last.where(left, share)
+
+
+@hookimpl
+def mist_bench_samplers() -> Iterator[type[Sampler]]:
+    yield TopKSampler

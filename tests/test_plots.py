@@ -1,0 +1,105 @@
+"""The plots: which are drawn from what, that they are the same bytes each time, and that nothing leaks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+import synthetic_rows as rows
+
+from mist_bench import plots
+
+
+def draw(**changed):
+    given = {"training": rows.training(), "likelihood": rows.likelihood(), "generation": rows.generation(),
+             "curves": rows.curves()}  # fmt: skip
+    return plots.draw(**{**given, **changed})
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return draw()
+
+
+def prose(table):
+    return [{k: v for k, v in row.items() if not k.startswith("oracle_")} for row in table]
+
+
+def test_all_three_are_svg_without_a_date(drawn):
+    assert list(drawn) == ["loss-curves.svg", "quality-steps.svg", "quality-throughput.svg"]
+    for svg in drawn.values():
+        assert ElementTree.fromstring(svg).tag.endswith("}svg")
+        assert b"<dc:date>" not in svg
+
+
+def test_the_same_rows_give_the_same_bytes(drawn):
+    assert draw() == drawn
+
+
+def test_another_number_gives_another_plot(drawn):
+    changed = [{**row, "oracle_valid_rate": row["oracle_valid_rate"] * 0.9} for row in rows.generation()]
+    other = draw(generation=changed)
+    assert other["quality-steps.svg"] != drawn["quality-steps.svg"]
+    assert other["loss-curves.svg"] == drawn["loss-curves.svg"]
+
+
+def test_a_plot_without_data_is_not_drawn():
+    assert draw(generation=[], curves=[]) == {}
+    assert list(draw(generation=[])) == ["loss-curves.svg"]
+    untimed = [{**row, "tokens_per_second": None} for row in rows.generation()]
+    assert "quality-throughput.svg" not in draw(generation=untimed, curves=[])
+    unvalidated = [{**row, "validation_nats_per_token": None} for row in rows.curves()]
+    assert draw(generation=[], curves=unvalidated) == {}
+
+
+def test_quality_is_the_valid_rate_or_else_the_judge():
+    points, label = plots._points([{**row, "seeds": 1} for row in rows.generation()[:1]])
+    assert points[0].quality == pytest.approx(100 * rows.generation()[0]["oracle_valid_rate"]) and "%" in label
+    points, label = plots._points(prose(rows.generation()[:1]))
+    assert points[0].quality == rows.generation()[0]["judge_nats_per_token"] and "judge" in label
+
+
+def test_a_sampler_that_ignores_steps_is_placed_by_its_evaluations():
+    row = next(row for row in rows.generation() if row.get("sampler") == "first-hitting")
+    (point,), _ = plots._points([{**row, "steps": None, "nfe": 37}])
+    assert point.steps == 37
+    (point,), _ = plots._points([{**row, "steps": 5, "nfe": 37}])
+    assert point.steps == 5
+
+
+def test_baseline_and_data_are_the_lines_for_comparison():
+    points, _ = plots._points(rows.generation())
+
+    class Axes:
+        lines: list[float] = []
+
+        def axhline(self, y, **_):
+            self.lines.append(y)
+
+        def axhspan(self, *_, **__):
+            pass
+
+    names = [name for name, _ in plots._reference_lines(Axes(), points)]
+    assert names == ["autoregressive", "autoregressive", "held-out data"]
+    assert Axes.lines == pytest.approx([93.0, 94.0, 100.0])
+
+
+def test_prose_many_worlds_and_one_point_are_drawn():
+    austen = [{**row, "corpus": "austen"} for row in prose(rows.generation())]
+    assert len(draw(generation=[*rows.generation(), *austen])) == 3
+    one = [row for row in rows.generation() if row.get("sampler") == "random"][:1]
+    assert len(draw(generation=one, curves=rows.curves()[:1], likelihood=[])) == 3
+    hot = [{**row, "temperature": 0.7} for row in one]
+    assert len(draw(generation=one + hot, curves=[])) == 2
+
+
+def test_nothing_is_said_on_a_first_use(tmp_path):
+    """A fresh font cache, warnings as errors, no display: the child must be silent."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_plots; print(len(test_plots.draw()))"
+    home = str(tmp_path)
+    environment = {"PATH": "", "HOME": home, "XDG_CACHE_HOME": home, "XDG_CONFIG_HOME": home}
+    command = [sys.executable, "-W", "error", "-c", code, str(__import__("pathlib").Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.stderr) == ("3\n", "")

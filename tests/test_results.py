@@ -1,0 +1,185 @@
+"""The files of a run: the fixed columns, empty cells, bits that come back, an order that does not depend on luck."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic_rows as rows
+
+from mist_bench import results
+
+PROJECT = Path(__file__).parents[1]
+
+# the names of the design, written out here a second time on purpose
+FIXED = {
+    "training": "corpus tokenizer family schedule training_seed checkpoint parameters embedding_parameters train_steps "
+    "train_tokens final_loss tokens_per_second model_flops_utilization compile_seconds wall_seconds peak_memory_bytes",
+    "likelihood": "corpus tokenizer family schedule training_seed checkpoint parameters train_tokens kind estimator "
+    "evaluation_schedule nats_per_token nats_per_token_se bits_per_byte bits_per_byte_se perplexity perplexity_low "
+    "perplexity_high sequences mask_draws",
+    "generation": "corpus tokenizer family schedule training_seed checkpoint sampler steps temperature seed batch "
+    "samples control nfe nfe_iqr tokens_per_second tokens_per_second_iqr seconds_per_batch compile_seconds "
+    "peak_memory_bytes judge judge_nats_per_token judge_nats_per_token_se token_entropy token_entropy_se distinct_2 "
+    "longest_overlap oracle_valid_rate oracle_valid_rate_se oracle_distinct_ratio oracle_divergence "
+    "oracle_divergence_floor law_distance",
+    "curves": "checkpoint corpus family schedule training_seed train_step train_tokens seconds loss "
+    "validation_nats_per_token",
+}
+
+
+def write(out: Path, **changed):
+    given = {"training": rows.training(), "likelihood": rows.likelihood(), "generation": rows.generation(),
+             "samples": rows.samples(), "curves": rows.curves(), "run": {"preset": "demo"}}  # fmt: skip
+    return results.write_run(out, **{**given, **changed})
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("run"))
+
+
+def test_columns_are_those_of_the_design():
+    assert list(results.TRAINING_COLUMNS) == FIXED["training"].split()
+    assert list(results.LIKELIHOOD_COLUMNS) == FIXED["likelihood"].split()
+    assert list(results.GENERATION_COLUMNS) == FIXED["generation"].split()
+    assert list(results.CURVE_COLUMNS) == FIXED["curves"].split()
+
+
+def test_every_column_is_documented():
+    text = (PROJECT / "docs" / "results.md").read_text(encoding="utf-8")
+    for file, table in [("training", results.TRAINING), ("likelihood", results.LIKELIHOOD),
+                        ("generation", results.GENERATION), ("curves", results.CURVES)]:  # fmt: skip
+        section = text.split(f"## `{file}.csv`")[1].split("\n## ")[0]
+        documented = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", section, re.MULTILINE)
+        assert [(c.name, c.unit or "-") for c in table] == [(name, unit.strip()) for name, unit in documented], file
+
+
+def test_files_and_their_names(written):
+    names = ["run.json", "training.csv", "likelihood.csv", "generation.csv", "curves.csv", "samples.jsonl", "tables.md",
+             "plots/loss-curves.svg", "plots/quality-steps.svg", "plots/quality-throughput.svg"]  # fmt: skip
+    assert list(written) == names
+    out = written["run.json"].parent
+    assert {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} == set(names)
+    assert all(path == out / name for name, path in written.items())
+    assert json.loads(written["run.json"].read_text()) == {"preset": "demo"}
+
+
+def test_fixed_columns_come_first_and_extra_ones_by_name_after_them(written):
+    header = written["likelihood.csv"].read_text().splitlines()[0].split(",")
+    extra = ["nats_per_sequence", "nats_per_sequence_se", "truth_nats_per_sequence"]
+    assert header == [*results.LIKELIHOOD_COLUMNS, *extra]
+
+
+def test_same_rows_in_any_order_give_the_same_bytes(written, tmp_path):
+    def shuffled(original):
+        return random.Random(3).sample(original, len(original))
+
+    again = write(tmp_path, training=shuffled(rows.training()), likelihood=shuffled(rows.likelihood()),
+                  generation=shuffled(rows.generation()), curves=shuffled(rows.curves()))  # fmt: skip
+    for name, path in written.items():
+        assert again[name].read_bytes() == path.read_bytes(), name
+
+
+def test_missing_nan_and_infinite_are_empty_and_zero_stays_zero(tmp_path):
+    values = [None, math.nan, math.inf, -math.inf, np.float32("nan"), 0.0, 0]
+    table = [{"sampler": "random", "seed": i, "oracle_valid_rate": value} for i, value in enumerate(values)]
+    text = results.to_csv(table, ("seed", "oracle_valid_rate", "law_distance"))
+    assert text.splitlines()[1:] == ["0,,,random", "1,,,random", "2,,,random", "3,,,random", "4,,,random",
+                                     "5,0.0,,random", "6,0,,random"]  # fmt: skip
+
+
+def test_csv_gives_every_bit_back(tmp_path):
+    awkward = [0.1, 1 / 3, 5e-324, 1.7976931348623157e308, 123456789.123456789, float(np.float32(0.1)), 1e22]
+    table = [{"sampler": 'a "quoted", [x=1]\nline', "seed": i, "steps": 5, "control": None, "nfe": value}
+             for i, value in enumerate(awkward)]  # fmt: skip
+    path = tmp_path / "generation.csv"
+    path.write_text(results.to_csv(table, results.GENERATION_COLUMNS), encoding="utf-8")
+    back = results.read_csv(path)
+    assert [repr(row["nfe"]) for row in back] == [repr(value) for value in awkward]
+    assert [row["sampler"] for row in back] == [table[0]["sampler"]] * len(table)
+    assert {type(row["steps"]) for row in back} == {int} and back[0]["control"] is None
+    assert results.to_csv(back, results.GENERATION_COLUMNS) == path.read_text()
+
+
+def test_order_of_rows():
+    def row(control=None, family="mdlm", sampler="random", steps=5, seed=0):
+        return {"corpus": "c", "control": control, "family": family, "sampler": sampler, "steps": steps, "seed": seed}
+
+    right = [row(steps=5), row(steps=5, seed=1), row(steps=10), row(steps=64), row(steps=None),
+             row(sampler="top-k", steps=5), row("data"), row("oracle", "oracle")]  # fmt: skip
+    assert results.in_order(reversed(right)) == right
+
+
+def test_samples_keep_their_order_and_their_text(written):
+    lines = written["samples.jsonl"].read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["index"] for line in lines] == [0, 1, 2]
+    assert json.loads(lines[1])["text"] == "Once “1” upon\na time." and json.loads(lines[1])["nan"] is None
+
+
+def test_a_plot_of_an_earlier_run_does_not_stay(tmp_path):
+    assert "plots/quality-steps.svg" in write(tmp_path)
+    second = write(tmp_path, generation=[])
+    assert [name for name in second if name.startswith("plots/")] == ["plots/loss-curves.svg"]
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["loss-curves.svg"]
+
+
+def test_a_run_without_rows_writes_headers_alone(tmp_path):
+    nothing = dict.fromkeys(("training", "likelihood", "generation", "samples", "curves"), [])
+    files = write(tmp_path, **nothing)
+    assert files["training.csv"].read_text() == ",".join(results.TRAINING_COLUMNS) + "\n"
+    assert files["samples.jsonl"].read_text() == "" and not (tmp_path / "plots").exists()
+
+
+def test_tables_are_headed_by_their_provenance(tmp_path):
+    provenance = {"mist_bench": "9.9", "git": {"commit": "a" * 40, "dirty": True}, "cpu": "Abacus", "cores": 3}
+    head = write(tmp_path, run={"provenance": provenance})["tables.md"].read_text().splitlines()[0]
+    assert "9.9" in head and "aaaaaaaaaaaa with changes" in head and "Abacus" in head
+
+
+def test_perplexity_interval():
+    columns = results.perplexity_columns(2.0, 0.1)
+    assert columns["perplexity"] == pytest.approx(7.38905609893065)
+    assert columns["perplexity_low"] == pytest.approx(6.073894)  # e^1.804
+    assert columns["perplexity_high"] == pytest.approx(8.988985)  # e^2.196
+    assert results.perplexity_columns(1000.0, 1.0)["perplexity"] == math.inf
+
+
+def test_standard_error_is_that_of_numpy():
+    values = [0.3, 1.7, 2.2, -1.0]
+    assert results.standard_error(values) == pytest.approx(np.std(values, ddof=1) / math.sqrt(4))
+    assert results.standard_error([1.0]) is None and results.standard_error([]) is None
+
+
+def test_over_seeds_shrinks_sampling_errors_and_averages_training_seeds():
+    cells = {(0, 0): (1.0, 0.3), (0, 1): (2.0, 0.4), (1, 0): (5.0, 0.6), (1, 1): (6.0, 0.8)}
+    table = [{"family": "mdlm", "training_seed": t, "seed": s, "x": x, "x_se": se, "judge": f"ar {t}", "batch": 8}
+             for (t, s), (x, se) in cells.items()]  # fmt: skip
+    (pooled,) = results.over_seeds(table, ("family",), ("x", "y"))
+    assert pooled["x"] == pytest.approx(3.5) and pooled["seeds"] == 2 and pooled["batch"] == 8
+    # sqrt(.3² + .4²)/2 = .25 and sqrt(.6² + .8²)/2 = .5 are averaged, as the noise of training seeds is shared
+    assert pooled["x_se"] == pytest.approx(0.375)
+    assert pooled["x_seed_se"] == pytest.approx(2.0)  # means 1.5 and 5.5
+    assert pooled["judge"] == "ar 0 / ar 1" and "seed" not in pooled and pooled["y"] is None
+
+
+def test_over_seeds_keeps_zero_apart_from_missing():
+    table = [{"temperature": 0.0, "x": 1.0, "training_seed": 0}, {"temperature": None, "x": 3.0, "training_seed": 0}]
+    assert [row["x"] for row in results.over_seeds(table, ("temperature",), ("x",))] == [1.0, 3.0]
+    half = [{"x": 1.0, "x_se": 0.1, "training_seed": 0}, {"x": 2.0, "x_se": None, "training_seed": 1}]
+    assert results.over_seeds(half, (), ("x",))[0]["x_se"] is None, "an unknown error is not zero"
+
+
+def test_importing_loads_neither_pandas_nor_seaborn():
+    code = (
+        "import sys, mist_bench.results, mist_bench.tables, mist_bench.plots, mist_bench.provenance, mist_bench.store"
+    )
+    code += "; print({'pandas', 'seaborn', 'matplotlib', 'rich', 'tinygrad', 'safetensors'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
