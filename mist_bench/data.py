@@ -182,7 +182,7 @@ def _read(folder: Path) -> _Found | None:
             splits[name] = Split(**arrays)
         if meta["settings"]["format"] != FORMAT or not {"codec", "duplicates", "fingerprint"} <= meta.keys():
             return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
     return _Found(meta=meta, splits=splits)
 

@@ -8,6 +8,7 @@ number is that of the decoder that generates.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,24 @@ def key_tensor(seed: int, step: int) -> Tensor:
     return on_device(np.array(noise.key_words(seed, step)), np.uint32)
 
 
+
+def pack_step(t: FloatArray, numbers: FloatArray, counts: tuple[int, int, int], key: tuple[int, int]) -> Tensor:
+    """All that one step is told, as one array of 32-bit words: one transfer a step instead of four.
+
+    (B,) t and (5, B) numbers as float32, then `counts` (step, steps, last) and the key.
+    """
+    floats = np.concatenate([t[None], numbers]).astype(np.float32).view(np.int32).ravel()
+    words = np.array(key, dtype=np.uint32).view(np.int32)
+    return Tensor(np.concatenate([floats, np.array(counts, dtype=np.int32), words])).realize()
+
+
+def unpack_step(packed: Tensor, batch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `pack_step` was given, within a graph: (B,) t, (5, B) numbers, (3,) counts, (2,) key."""
+    floats = packed[: 6 * batch].contiguous().bitcast("float32").reshape(6, batch)
+    counts, key = packed[6 * batch : 6 * batch + 3], packed[6 * batch + 3 :].contiguous().bitcast("uint32")
+    return floats[0], floats[1:], counts, key
+
+
 class MaskedEvaluator:
     """One graph: (B, L) tokens with masks -> what samplers and estimators ask."""
 
@@ -38,9 +57,10 @@ class MaskedEvaluator:
         self.graph = Graph(f"answer {name}", self._answer)
 
     def _answer(
-        self, tokens: Tensor, targets: Tensor, t: Tensor, key: Tensor, sequences: Tensor, temperature: Tensor,
+        self, tokens: Tensor, targets: Tensor, packed: Tensor, sequences: Tensor, temperature: Tensor,
         previous: Tensor | None = None,
     ) -> tuple[Tensor, ...]:  # fmt: skip
+        t, _, _, key = unpack_step(packed, self.batch)
         given = self.model.log_probabilities(tokens, t, previous).contiguous()
         uniform = noise.uniform(key, noise.PROPOSAL, sequences, tokens.shape[1]).contiguous()
         proposal = draw(given, uniform, temperature, self.nucleus).contiguous()
@@ -64,12 +84,15 @@ class MaskedEvaluator:
     def target_log_probability(self, tokens: IntArray, masked: IntArray, t: FloatArray) -> FloatArray:
         """(B, L) clean, (B, L) bool, (B,) -> (B, L) float64 log p(x_i | what is seen); 0 where not masked."""
         seen = np.where(masked, self.model.vocab_size, tokens)
-        zeros = np.zeros(self.batch)
-        result = self.graph(
-            on_device(seen, np.int32), on_device(tokens, np.int32), on_device(t, np.float32), key_tensor(0, 0),
-            on_device(zeros, np.uint32), on_device(np.ones(1), np.float32), *self.no_condition(),
-        )[0]  # fmt: skip
+        packed = pack_step(t, np.zeros((5, self.batch)), (0, 1, 0), (0, 0))
+        result = self.graph(on_device(seen, np.int32), on_device(tokens, np.int32), packed, *self._still)[0]
         return np.where(masked, result.numpy().astype(np.float64), 0.0)
+
+    @cached_property
+    def _still(self) -> list[Tensor]:
+        """Inputs that likelihoods do not use: sequence numbers, temperature, and the empty condition."""
+        still = [on_device(np.zeros(self.batch), np.uint32), on_device(np.ones(1), np.float32)]
+        return still + self.no_condition()
 
 
 class CausalEvaluator:
@@ -82,8 +105,9 @@ class CausalEvaluator:
         self.graph = Graph(f"next token {name}", self._next)
 
     def _next(
-        self, tokens: Tensor, place: UOp, key: Tensor, sequences: Tensor, temperature: Tensor
+        self, tokens: Tensor, found: Tensor, place: UOp, key: Tensor, sequences: Tensor, temperature: Tensor
     ) -> tuple[Tensor, Tensor]:
+        """The tokens with this place filled if it was masked, and `found` (B, L) with its token's log-probability."""
         length = tokens.shape[1]
         given = self.model.next_log_probabilities(tokens, place, self.cache).contiguous()
         uniform = noise.uniform(key, noise.PROPOSAL, sequences, length).contiguous()
@@ -101,29 +125,31 @@ class CausalEvaluator:
             alpha_t=one, alpha_s=one, **told,
         )  # fmt: skip
         after = self.sampler.step(view, {})[0].int().contiguous()
-        found = pick(given, target).contiguous()
+        found = here.where(pick(given, target), found).contiguous()
         Tensor.realize(after, found)
         return after, found
 
     def log_probability(self, tokens: IntArray) -> FloatArray:
         """(B, L) -> (B, L) float64 log p(x_i | x_<i)."""
-        now, key = on_device(tokens, np.int32), key_tensor(0, 0)
+        now, key, found = on_device(tokens, np.int32), key_tensor(0, 0), self._nothing(tokens)
         ids, heat = on_device(np.zeros(self.batch), np.uint32), on_device(np.ones(1), np.float32)
-        found = []
         for i in range(self.model.length):
-            log_p = self.graph(now, self.place.bind(i), key, ids, heat)[1]
-            found.append(log_p.numpy()[:, 0].astype(np.float64))
-        return np.stack(found, axis=1)
+            now, found = self.graph(now, found, self.place.bind(i), key, ids, heat)
+        return np.asarray(found.numpy().astype(np.float64))
 
     def generate(
         self, tokens: IntArray, seed: int, sequences: IntArray, temperature: float, *, limit: int | None = None,
         watch: Callable[[int, IntArray], None] | None = None,
     ) -> IntArray:  # fmt: skip
         """(B, L) with masks -> (B, L) filled, left to right; fixed tokens are read and kept."""
-        now, ids = on_device(tokens, np.int32), on_device(sequences, np.uint32)
+        now, ids, found = on_device(tokens, np.int32), on_device(sequences, np.uint32), self._nothing(tokens)
         heat = on_device(np.array([temperature]), np.float32)
         for i in range(self.model.length if limit is None else limit):
-            now = self.graph(now, self.place.bind(i), key_tensor(seed, i), ids, heat)[0]
+            now, found = self.graph(now, found, self.place.bind(i), key_tensor(seed, i), ids, heat)
             if watch is not None:
                 watch(i, now.numpy())
         return np.asarray(now.numpy())
+
+    @staticmethod
+    def _nothing(tokens: IntArray) -> Tensor:
+        return on_device(np.zeros(tokens.shape), np.float32)

@@ -13,7 +13,7 @@ import numpy as np
 from tinygrad import Tensor
 
 from . import noise
-from .evaluation import STATISTICS, MaskedEvaluator, key_tensor, on_device
+from .evaluation import STATISTICS, MaskedEvaluator, on_device, pack_step, unpack_step
 from .graphs import Graph
 from .interfaces import FloatArray, IntArray, Sampler, Schedule, View
 
@@ -33,10 +33,11 @@ class SamplerGraph:
         self.graph = Graph(f"sampler {sampler.spec}", self._step)
 
     def _step(
-        self, tokens: Tensor, free: Tensor, answer: list[Tensor], numbers: Tensor, counts: Tensor, key: Tensor,
-        sequences: Tensor, nfe: Tensor, state: list[Tensor],
+        self, tokens: Tensor, free: Tensor, answer: list[Tensor], packed: Tensor, sequences: Tensor, nfe: Tensor,
+        state: list[Tensor],
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        """`numbers` (5, B): reveal probability, alpha(t), alpha(s), M, round(m(s) M); `counts`: step, steps, last."""
+        """`packed`: numbers (5, B) are reveal probability, alpha(t), alpha(s), M, round(m(s) M)."""
+        _, numbers, counts, key = unpack_step(packed, tokens.shape[0])
         masked = tokens == self.mask
         told = dict(zip(STATISTICS, answer[1:5], strict=True))
         view = View(
@@ -98,17 +99,14 @@ def generate(
     planned = max((sampler.nfe(steps, int(m)) for m in to_fill), default=0)
     for step in range(planned if limit is None else limit):
         place = min(step, len(plan.numbers) - 1)
-        key = key_tensor(seed, step)
-        t = on_device(plan.times[place], np.float32)
-        answer = list(evaluator.graph(now, targets, t, key, ids, heat, *previous))[1:]
+        last = not sampler.adaptive and step == len(plan.numbers) - 1
+        packed = pack_step(plan.times[place], plan.numbers[place], (step, steps, last), noise.key_words(seed, step))
+        answer = list(evaluator.graph(now, targets, packed, ids, heat, *previous))[1:]
         if previous:
             previous = [answer.pop()]
         if watch is not None:
             watch(step, now.numpy(), answer[0].numpy())
-        last = not sampler.adaptive and step == len(plan.numbers) - 1
-        numbers = on_device(plan.numbers[place], np.float32)
-        counts = on_device(np.array([step, steps, last]), np.int32)
-        now, nfe, *state = graph.graph(now, kept, answer, numbers, counts, key, ids, nfe, state)
+        now, nfe, *state = graph.graph(now, kept, answer, packed, ids, nfe, state)
         if sampler.adaptive and not (now.numpy() == mask).any():
             break
     # a sampler that keeps to its plan evaluates every step of it, whatever is masked by then

@@ -14,11 +14,18 @@ import math
 from typing import Any
 
 import numpy as np
-from tinygrad import Tensor, dtypes
+from tinygrad import Device, Tensor, dtypes
+from tinygrad.helpers import TRAINING
 
 from .interfaces import NetworkSize
 
 FREQUENCIES = 32
+
+
+def _padded(rows: int) -> int:
+    """Table sizes that divide well: a kernel over 87 rows cannot be unrolled, one over 88 can."""
+    multiple = 8 if rows <= 1024 else 64
+    return -(-rows // multiple) * multiple
 
 
 def _joint(x: Tensor) -> Tensor:
@@ -30,6 +37,20 @@ def _layer_norm(x: Tensor) -> Tensor:
     return centred * (centred.square().mean(axis=-1, keepdim=True) + 1e-5).rsqrt()
 
 
+def _softmax(x: Tensor) -> Tensor:
+    """Over the last axis, with one exponential in all: left to itself, the backward pass would compute it again.
+
+    The value is y; the gradient comes from y (z - z) with z = x - sum(y x), that is y (dx - sum(y dx)).
+    """
+    fixed = x.detach()
+    e = (fixed - fixed.max(axis=-1, keepdim=True)).exp().contiguous()
+    y = (e / e.sum(axis=-1, keepdim=True)).contiguous()
+    if not TRAINING:
+        return y
+    z = x - (y * x).sum(axis=-1, keepdim=True)
+    return y + y * (z - z.detach())
+
+
 class Transformer:
     """Token ids to logits. `vocab_size` counts what can be predicted; id `vocab_size` is the mask (or the beginning)."""
 
@@ -39,11 +60,12 @@ class Transformer:
         self.size, self.vocab_size, self.length = size, vocab_size, length
         self.causal, self.conditioned = causal, conditioned
         self.compute = dtypes.float
+        self.partial_gradients = str(Device.DEFAULT).startswith("CPU")
         self._rng = np.random.default_rng(np.random.Philox(key=seed))
         self.parameters: dict[str, Tensor] = {}
         d, c, f = size.dim, size.conditioning_dim, size.feed_forward
         # of the size of what the blocks add: a small table drowns in the residual stream and is learned late
-        self._add("tokens", (vocab_size + 1, d), 0.2)
+        self._add("tokens", (_padded(vocab_size + 1), d), 0.2)
         self._add("positions", (length, d), 0.2)
         if conditioned:
             self._add("time.in", (2 * FREQUENCIES, c), (2 * FREQUENCIES) ** -0.5)
@@ -56,7 +78,7 @@ class Transformer:
             self._add(f"{i}.feed_forward.in", (d, f), d**-0.5)
             self._add(f"{i}.feed_forward.out", (f, d), (2 * size.layers * f) ** -0.5)
         self._add_norm("norm")
-        self._add("head", (d, vocab_size), 0.02)
+        self._add("head", (d, _padded(vocab_size)), 0.02)
         Tensor.realize(*self.parameters.values())
 
     def _add(self, name: str, shape: tuple[int, ...], scale: float) -> None:
@@ -83,9 +105,10 @@ class Transformer:
     def _linear(self, x: Tensor, name: str) -> Tensor:
         """Matrix product in the compute type, summed and given back in float32."""
         w = self.parameters[name]
-        if self.compute == dtypes.float:
-            return x @ w
-        return x.cast(self.compute).matmul(w.cast(self.compute), dtype=dtypes.float)
+        if self.partial_gradients and x.ndim == 3:
+            # a gradient per sequence, then their sum: two small operands stay in the first cache of a CPU
+            w = w.unsqueeze(0).expand(x.shape[0], *w.shape).contiguous_backward()
+        return self._product(x, w)
 
     def _norm(self, x: Tensor, name: str, told: Tensor | None) -> Tensor:
         if told is None:
@@ -110,7 +133,10 @@ class Transformer:
         for i in range(self.size.layers):
             x = _joint(x + self._attention(self._norm(x, f"{i}.attention.norm", told), i))
             x = _joint(x + self._feed_forward(self._norm(x, f"{i}.feed_forward.norm", told), i))
-        return _joint(self._linear(self._norm(x, "norm", told), "head"))
+        return self._head(self._norm(x, "norm", told))
+
+    def _head(self, h: Tensor) -> Tensor:
+        return _joint(self._linear(h, "head"))[:, :, : self.vocab_size]
 
     def _feed_forward(self, h: Tensor, i: int) -> Tensor:
         inner = _joint(self._linear(h, f"{i}.feed_forward.in").relu().square())
@@ -124,7 +150,7 @@ class Transformer:
         if self.causal:
             order = Tensor.arange(length)
             scores = (order.reshape(1, length) <= order.reshape(length, 1)).where(scores, -1e9)
-        mixed = self._product(_joint(_joint(scores).softmax(-1)), v)
+        mixed = self._product(_joint(_softmax(_joint(scores))), v)
         return self._linear(_joint(mixed.transpose(1, 2)).reshape(batch, length, -1), f"{i}.attention.out")
 
     def _product(self, a: Tensor, b: Tensor) -> Tensor:
@@ -155,4 +181,4 @@ class Transformer:
             x = (x + self._linear(mixed, f"{i}.attention.out")).contiguous()
             h = self._norm(x, f"{i}.feed_forward.norm", None)
             x = (x + self._feed_forward(h, i)).contiguous()
-        return self._linear(self._norm(x, "norm", None), "head")
+        return self._head(self._norm(x, "norm", None))

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+PLAIN_SECONDS = 10.0
+"""Without a terminal, a line at most so often."""
+
+
+@dataclass
+class _Work:
+    """A cell at work. The rate leaves out the first report, which carries compilation."""
+
+    title: str
+    bar: TaskID
+    began: float = field(default_factory=time.perf_counter)
+    said: float = field(default_factory=time.perf_counter)
+    first: tuple[float, int] | None = None
+
+    def rate(self, done: int) -> float:
+        now = time.perf_counter()
+        if self.first is None:
+            self.first = (now, done)
+        since, at = self.first
+        return (done - at) / (now - since) if done > at else 0.0
 
 
 class Display:
-    """One bar for the cells and one for the cell at work, with rate and time left; plain lines without a terminal."""
-
-    PLAIN_SECONDS = 10.0
+    """A bar for all cells and one for each at work, with rate and time left; plain lines without a terminal."""
 
     def __init__(self, total: int, console: Console) -> None:
         self.console, self.total, self.done = console, total, 0
@@ -21,8 +41,7 @@ class Display:
             TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=console, transient=True,
         )  # fmt: skip
         self._all = self._bars.add_task("cells", total=total, note="")
-        self._one = self._bars.add_task("", total=1, note="", visible=False)
-        self._title, self._began, self._first, self._last = "", 0.0, (0.0, 0), 0.0
+        self._works: dict[str, _Work] = {}
 
     def __enter__(self) -> Display:
         if self.console.is_terminal:
@@ -32,36 +51,38 @@ class Display:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bars.stop()
 
-    def begin(self, title: str) -> None:
-        self._title, self._began = title, time.perf_counter()
-        self._first, self._last = (self._began, 0), self._began
-        self._bars.reset(self._one, description=title, total=1, completed=0, note="compiling", visible=True)
+    def begin(self, key: str, title: str) -> None:
+        self._works[key] = _Work(title, self._bars.add_task(title, total=1, note="compiling"))
 
-    def report(self, done: int, total: int, note: str) -> None:
-        """Progress within a cell. The rate leaves out the first report, which carries compilation."""
-        now = time.perf_counter()
-        if self._first[1] == 0:
-            self._first = (now, done)
-        since, at = self._first
-        rate = (done - at) / (now - since) if done > at else 0.0
-        left = f"{rate:.3g}/s, {_clock((total - done) / rate)} left" if rate else ""
+    def report(self, key: str, done: int, total: int, note: str) -> None:
+        """Progress within a cell."""
+        work, now = self._works[key], time.perf_counter()
+        rate = work.rate(done)
+        left = f"{rate:.3g}/s, {clock((total - done) / rate)} left" if rate else ""
         text = ", ".join(part for part in (note, left) if part)
-        self._bars.update(self._one, total=total, completed=done, note=text)
-        if not self.console.is_terminal and now - self._last > self.PLAIN_SECONDS:
-            self._last = now
-            self._line(f"{self._title}: {done}/{total} {text}")
+        self._bars.update(work.bar, total=total, completed=done, note=text)
+        if not self.console.is_terminal and now - work.said > PLAIN_SECONDS:
+            work.said = now
+            self._line(f"{work.title}: {done}/{total} {text}")
 
-    def finish(self, message: str) -> None:
+    def finish(self, key: str, message: str) -> None:
         """The cell is done: one line that stays."""
+        work = self._works.pop(key)
         self.done += 1
+        self._bars.remove_task(work.bar)
         self._bars.update(self._all, completed=self.done)
-        self._line(f"[{self.done}/{self.total}] {self._title}: {message} ({_clock(time.perf_counter() - self._began)})")
+        self._line(f"[{self.done}/{self.total}] {work.title}: {message} ({clock(time.perf_counter() - work.began)})")
+
+    def give_up(self, key: str) -> None:
+        """The cell will be taken up again."""
+        self._bars.remove_task(self._works.pop(key).bar)
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """`4.2 s`, `58 s`, `3:05 min`, `1:02:03`."""
     if seconds < 100:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from . import device, provenance, results, tables
+from . import device, parallel, provenance, results, tables
 from .cells import Cell, Plan, plan
 from .config import RunConfig
-from .interfaces import UserError
+from .interfaces import Metric, UserError
 from .progress import Display
 from .registry import Registry
 from .store import Store
@@ -26,6 +27,8 @@ Rerun = Literal["missing", "failed", "all"]
 Record = Mapping[str, Any]
 NOT_COLUMNS = ("curve", "per_sequence", "tokens", "texts")
 STORIES = 4
+FAILURES = (UserError, ArithmeticError, ValueError, RuntimeError, MemoryError, TypeError, AttributeError, LookupError)
+"""What a cell may fail with; the run goes on without it."""
 
 
 def run(
@@ -84,30 +87,80 @@ def _make_all(
     todo: Sequence[Cell], bench: Workbench, store: Store, registry: Registry, console: Console, debug: bool
 ) -> list[tuple[Cell, str]]:
     """Makes the cells in order; one that fails is noted and the rest goes on. Gives those that failed."""
-    from .work import make
-
-    metric_plugins = [registry.make("metric", name) for name in registry.names("metric")]
     failed: dict[str, tuple[Cell, str]] = {}
     with Display(len(todo), console) as display:
-        for cell in todo:
-            display.begin(f"{cell.kind} {cell.title}")
-            if missing := next((failed[need][0] for need in cell.needs if need in failed), None):
-                failed[cell.hash] = (cell, f"needs {missing.title}, which failed")
-                display.finish("left out")
-                continue
-            start = time.perf_counter()
-            try:
-                record = make(cell, bench, metric_plugins, display.report)
-            except (UserError, ArithmeticError, ValueError, RuntimeError, MemoryError, TypeError) as error:
-                if debug:
-                    raise
-                failed[cell.hash] = (cell, " ".join(str(error).split()) or type(error).__name__)
-                store.write_failure(cell.hash, failed[cell.hash][1])
-                display.finish("failed")
-                continue
-            store.write(cell.hash, {"labels": cell.labels, "seconds": time.perf_counter() - start, **record})
-            display.finish(_in_short(cell, record))
+        rest = _side_by_side(todo, bench, store, registry, display, failed) if not debug else todo
+        metric_plugins = [registry.make("metric", name) for name in registry.names("metric")]
+        for cell in rest:
+            _make_one(cell, bench, store, metric_plugins, display, failed, debug)
     return list(failed.values())
+
+
+def _make_one(
+    cell: Cell, bench: Workbench, store: Store, metric_plugins: list[Metric], display: Display,
+    failed: dict[str, tuple[Cell, str]], debug: bool,
+) -> None:  # fmt: skip
+    from .work import make
+
+    display.begin(cell.hash, f"{cell.kind} {cell.title}")
+    if missing := next((failed[need][0] for need in cell.needs if need in failed), None):
+        failed[cell.hash] = (cell, f"needs {missing.title}, which failed")
+        display.finish(cell.hash, "left out")
+        return
+    start = time.perf_counter()
+    try:
+        record = make(cell, bench, metric_plugins, lambda *details: display.report(cell.hash, *details))
+    except FAILURES as error:
+        if debug:
+            raise
+        failed[cell.hash] = (cell, " ".join(str(error).split()) or type(error).__name__)
+        store.write_failure(cell.hash, failed[cell.hash][1])
+        display.finish(cell.hash, "failed")
+        return
+    store.write(cell.hash, {"labels": dict(cell.labels), "seconds": time.perf_counter() - start, **record})
+    display.finish(cell.hash, _in_short(cell, record))
+
+
+def _side_by_side(
+    todo: Sequence[Cell], bench: Workbench, store: Store, registry: Registry, display: Display,
+    failed: dict[str, tuple[Cell, str]],
+) -> Sequence[Cell]:  # fmt: skip
+    """On a CPU, trainings of different graphs in processes of their own; gives the cells that are left to make."""
+    processes = int(os.environ.get("MIST_BENCH_JOBS") or os.cpu_count() or 1)
+    groups = parallel.groups(todo)
+    name = device.name()
+    if name != "CPU" or min(processes, len(groups)) < 2:
+        return todo
+    _ = bench.dataset  # tokenized once, before the processes ask for it
+    files = tuple(Path(plugin.file) for plugin in registry.plugins() if plugin.file and not plugin.distribution)
+    precision = device.precision_name(bench.config.training.precision)
+    jobs = [
+        parallel.Job(config=bench.config, plugin_files=files, store=store.path, device=name, precision=precision,
+                     hashes=tuple(cell.hash for cell in group))
+        for group in groups
+    ]  # fmt: skip
+    cells = {cell.hash: cell for cell in todo}
+    made, begun = set[str](), set[str]()
+
+    def on_event(what: str, key: str, details: tuple[Any, ...]) -> None:
+        cell = cells[key]
+        if what == "begin":
+            begun.add(key)
+            display.begin(key, f"{cell.kind} {cell.title}")
+        elif what == "report":
+            display.report(key, *details)
+        elif what == "done":
+            made.add(key)
+            display.finish(key, _in_short(cell, store.read(key) or {}))
+        else:
+            made.add(key)
+            failed[key] = (cell, details[0])
+            display.finish(key, "failed")
+
+    parallel.run(jobs, processes, on_event)
+    for key in begun - made:
+        display.give_up(key)
+    return [cell for cell in todo if cell.hash not in made]
 
 
 def _in_short(cell: Cell, record: Record) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tinygrad import Tensor
 from tinygrad.helpers import Context
 
@@ -21,6 +22,7 @@ from .config import TrainingConfig
 from .graphs import Graph, load_parameters, overwrite
 from .interfaces import Family, FloatArray, IntArray, Model, Schedule, TrainingBatch
 
+RATES = 6
 RING = 20
 """Losses stay on the device and are fetched every so many steps."""
 
@@ -75,9 +77,13 @@ class TrainingGraph:
         """The averaged weights, what is evaluated."""
         return {n: t.numpy() for n, t in zip(self.names, self.average, strict=True)}
 
-    def _step(self, tokens: Tensor, numbers: Tensor, key: Tensor, rates: Tensor) -> Tensor:
-        """(B, L) tokens; (3, B) t, mask probability, weight; (2,) key; (6,) rates -> the ring of losses."""
-        batch, length = tokens.shape
+    def _step(self, packed: Tensor) -> Tensor:
+        """What `pack` made -> the ring of losses."""
+        batch, length = self.config.batch_size, self.model.length
+        ends = np.cumsum([0, batch * length, 3 * batch, 2, RATES])
+        parts = [packed[int(start) : int(stop)].contiguous() for start, stop in zip(ends, ends[1:], strict=False)]
+        tokens, numbers = parts[0].reshape(batch, length), parts[1].bitcast("float32").reshape(3, batch)
+        key, rates = parts[2].bitcast("uint32"), parts[3].bitcast("float32")
         sequences = Tensor.arange(batch).cast("uint32")
         loss = self.family.loss(self.model, TrainingBatch(
             tokens=tokens, t=numbers[0], mask_probability=numbers[1], weight=numbers[2],
@@ -185,15 +191,19 @@ def _next(step: int, every: int) -> int:
     return (step // every + 1) * every
 
 
+def pack(rows: IntArray, numbers: FloatArray, key: tuple[int, int], rates: FloatArray) -> npt.NDArray[np.int32]:
+    """All inputs of a step as one array of 32-bit words: (B, L) tokens, (3, B) t, mask probability and weight, key,
+    rates. One transfer costs as much as four small ones save."""
+    words = [rows.astype(np.int32), numbers.astype(np.float32).view(np.int32)]
+    words += [np.array(key, dtype=np.uint32).view(np.int32), rates.astype(np.float32).view(np.int32)]
+    return np.concatenate([word.ravel() for word in words])
+
+
 def _run(graph: TrainingGraph, rows: IntArray, schedule: Schedule | None, seed: int, step: int) -> Tensor:
     numbers = schedule_numbers(schedule, len(rows), seed, step)
+    words = pack(rows, numbers, noise.key_words(seed, step), step_rates(graph.config, step))
     with Context(TRAINING=1):
-        result: Tensor = graph.graph(
-            Tensor(rows.astype(np.int32)).realize(),
-            Tensor(numbers.astype(np.float32)).realize(),
-            Tensor(np.array(noise.key_words(seed, step), dtype=np.uint32)).realize(),
-            Tensor(step_rates(graph.config, step).astype(np.float32)).realize(),
-        )
+        result: Tensor = graph.graph(Tensor(words).realize())
     return result
 
 

@@ -12,20 +12,17 @@ import numpy as np
 from mist_bench import Corpus, FloatArray, Oracle, Plot, SlotWorld, Texts, hookimpl
 
 LENGTH = 64
-PLOTS = (
+BEGINNING = (
     "One day, {hero} took {his} {colour} {thing} to the {place}. {He} saw a {friend} there. The {friend} liked the "
-    "{thing}, and {hero} let the {friend} play with it. They had fun at the {place} all day. When it was late, {hero} "
-    "took the {colour} {thing} home. {hero} was happy.",
-    "One day, {hero} lost {his} {colour} {thing}. {hero} was sad. {He} looked at the {place}, but it was not there. "
-    "Then a {friend} came to the {place} and saw the {thing}. The {friend} gave the {colour} {thing} to {hero}. {He} "
-    "said thank you to the {friend} and ran home.",
-    "One day, {hero} went to the {place} with a {friend}. {hero} wanted a {thing}, but {he} had no money. The {friend} "
-    "saw a {colour} {thing} at the {place} and gave it to {hero}. {hero} was very happy. {He} said thank you to the "
-    "{friend} and took the {thing} home.",
-    "One day, {hero} and a {friend} ran to the {place} to play. {hero} hid {his} {thing} there, and the {friend} looked "
-    "for it all day. At last the {friend} saw a {colour} {thing}. It was the {thing} of {hero}. They were happy and "
-    "went home from the {place}.",
+    "{colour} {thing}, and {hero} let the {friend} play with it."
 )
+ENDINGS = (
+    "They played at the {place} all day. Then {hero} took the {thing} home and was happy.",
+    "But the {thing} fell in the mud. {hero} was sad, and the {friend} ran home from the {place}.",
+    "Then the {friend} took the {thing} and hid. {hero} looked for it at the {place} until it was late.",
+    "Soon it was late, so {hero} said good night to the {friend}. {He} took the {thing} home from the {place}.",
+)
+PLOTS = tuple(f"{BEGINNING} {ending}" for ending in ENDINGS)
 PLOT_LAW = (0.4, 0.3, 0.2, 0.1)
 GIRLS, BOYS = ("Mia", "Lily", "Anna", "Sue"), ("Tom", "Ben", "Max", "Sam")
 NAMES = (*GIRLS, *BOYS)

@@ -38,7 +38,8 @@ def _articles(lines: Iterable[str]) -> Iterator[str]:
         if article and TITLE.fullmatch(line) and not before.strip() and not after.strip():
             yield "".join(article)
             article = []
-        article.append(line)
+        if line:
+            article.append(line)
         before = line
     if article:
         yield "".join(article)

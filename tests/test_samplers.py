@@ -349,20 +349,26 @@ def test_first_hitting_times():
         t = FirstHittingSampler().times(schedule, 99, to_fill, uniform)
         assert t.shape == (3, 6)
         for b, filled in enumerate(to_fill):
-            expected, m = [1.0], 1.0
-            for j in range(filled - 1):
+            expected, m = [], 1.0
+            for j in range(filled):
                 m = m * uniform[b, j] ** (1 / (filled - j))
                 expected.append(float(schedule.inverse(np.array([m]))[0]))
             expected += [0.0] * (6 - len(expected))
             np.testing.assert_allclose(t[b], expected, rtol=1e-12)
         assert (np.diff(t, axis=1) <= 0).all()
+        assert (t[:, 0] < 1).all()  # the network is asked at the time of the reveal that it makes
+        assert (t[:, -1] == 0).all()
 
 
 def test_first_hitting_times_are_order_statistics():
     # under `linear` the M hitting times are M uniforms in falling order: the j-th has mean (M + 1 - j) / (M + 1)
     uniform = np.random.default_rng(4).random((40_000, 6))
     t = FirstHittingSampler().times(LinearSchedule(), 1, np.full(40_000, 6), uniform)
-    np.testing.assert_allclose(t[:, 1:6].mean(axis=0), np.arange(6, 1, -1) / 7, atol=5 * 0.3 / 200)
+    np.testing.assert_allclose(t[:, :6].mean(axis=0), np.arange(6, 0, -1) / 7, atol=5 * 0.3 / 200)
+    # Beta(7 - j, j): what a wrong exponent with the right mean would not give
+    var = np.array([(7 - j) * j / (49 * 8) for j in range(1, 7)])
+    np.testing.assert_allclose(t[:, :6].var(axis=0), var, rtol=0.05)
+    assert (t[:, 6] == 0).all()
 
 
 def test_autoregressive_times_fall_evenly():
@@ -370,7 +376,7 @@ def test_autoregressive_times_fall_evenly():
     assert t.tolist() == [[1.0, 0.75, 0.5, 0.25, 0.0], [1.0, 0.5, 0.0, 0.0, 0.0]]
     nothing = np.array([2, 0])
     assert AutoregressiveSampler().times(LinearSchedule(), 99, nothing, np.ones((2, 2)))[1].tolist() == [0.0, 0.0, 0.0]
-    assert FirstHittingSampler().times(LinearSchedule(), 99, nothing, np.ones((2, 2)))[1].tolist() == [1.0, 0.0, 0.0]
+    assert FirstHittingSampler().times(LinearSchedule(), 99, nothing, np.ones((2, 2)))[1].tolist() == [0.0, 0.0, 0.0]
 
 
 def test_declared_evaluations():

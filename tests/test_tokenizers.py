@@ -9,14 +9,14 @@ import unicodedata
 
 import numpy as np
 import pytest
-
-from mist_bench import UserError
 from mist_bench_plugins.corpus_austen import AustenCorpus
 from mist_bench_plugins.tokenizer_bpe import PATTERN, BpeTokenizer
 from mist_bench_plugins.tokenizer_byte import ByteTokenizer
 from mist_bench_plugins.tokenizer_char import CharacterTokenizer
 from mist_bench_plugins.tokenizer_tiktoken import Cl100kTokenizer, Gpt2Tokenizer
 from mist_bench_plugins.tokenizer_word import WordTokenizer
+
+from mist_bench import UserError
 
 TRAIN = ["One day, Mia took the kite to the park.\n\n", "It's Tom's 1234th kite: don't fly it!  Mia said so. " * 20]
 HARD = {
@@ -75,9 +75,9 @@ def test_bpe_merges_the_most_frequent_pairs_first():
 
 
 def test_bpe_is_deterministic_and_restored():
-    first, second = (BpeTokenizer(vocab=320).fit(TRAIN, None) for _ in range(2))
+    first, second = (BpeTokenizer(vocab=301).fit(TRAIN, None) for _ in range(2))
     assert first.tokens == second.tokens
-    restored = BpeTokenizer(vocab=320).restore(json.loads(json.dumps(first.state())))
+    restored = BpeTokenizer(vocab=301).restore(json.loads(json.dumps(first.state())))
     assert restored.encode(TRAIN[1]).tolist() == first.encode(TRAIN[1]).tolist()
 
 
@@ -123,7 +123,7 @@ def test_lone_surrogates_are_refused(bpe):
 
 
 def test_cut_characters_are_shown_as_replacement(bpe):
-    assert bpe.decode("é".encode()[:1]) == "\ufffd"
+    assert bpe.decode(list("é".encode()[:1])) == "\ufffd"
     with pytest.raises(UserError, match="token id 300 is not from 0 to 299"):
         bpe.decode([65, 300])
     with pytest.raises(UserError, match="token id -1 is not"):
@@ -140,7 +140,9 @@ def test_char():
     assert CharacterTokenizer().restore(json.loads(json.dumps(codec.state()))).encode("é").tolist() == [4]
 
 
-@pytest.mark.parametrize(("text", "named"), [("bx", r"'x' \(U\+0078\)"), ("b\U0010ffff", "U.10FFFF"), ("\ud800", "U.D800")])
+@pytest.mark.parametrize(
+    ("text", "named"), [("bx", r"'x' \(U\+0078\)"), ("b\U0010ffff", "U.10FFFF"), ("\ud800", "U.D800")]
+)
 def test_char_refuses_others(text, named):
     with pytest.raises(UserError, match=f"character .*{named}.* none of the 2 .*--tokenizer byte"):
         CharacterTokenizer().fit(["ba"], None).encode(text)
