@@ -37,8 +37,8 @@ if TYPE_CHECKING:
         reveal_best,
         scheduled_count,
     )
-    from .oracle import Plot, SlotWorld
     from .network import Transformer
+    from .oracle import Plot, SlotWorld
 
 __version__ = "0.1.0"
 

@@ -101,9 +101,9 @@ def run(
             plugin, preset, settings, corpus=corpus, tokenizer=tokenizer, families=family, schedules=schedule,
             samplers=sampler, steps=steps, temperatures=temperature, training_seeds=training_seed, seeds=seed,
         )  # fmt: skip
-        from . import runner
+        from .runner import run as start
 
-        return runner.run(
+        return start(
             config,
             registry,
             out=out or Path("results") / config.preset,
@@ -159,9 +159,9 @@ def sample(
             steps=steps, length=length, temperature=temperature, nucleus=nucleus, count=count, seed=seed, watch=watch,
             debug=debug,
         )  # fmt: skip
-        from . import sample as sampling
+        from .sample import sample as start
 
-        return sampling.sample(registry, options)
+        return start(registry, options)
 
     return work
 

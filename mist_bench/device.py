@@ -81,7 +81,7 @@ def name() -> str:
 def synchronize() -> None:
     from tinygrad import Device
 
-    Device[Device.DEFAULT].synchronize()
+    Device[Device.DEFAULT].synchronize()  # type: ignore[no-untyped-call]
 
 
 def precision_name(precision: str) -> str:

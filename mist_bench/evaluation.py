@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tinygrad import Tensor, UOp
 
 from . import noise
@@ -62,7 +63,7 @@ class MaskedEvaluator:
     ) -> tuple[Tensor, ...]:  # fmt: skip
         t, _, _, key = unpack_step(packed, self.batch)
         given = self.model.log_probabilities(tokens, t, previous).contiguous()
-        uniform = noise.uniform(key, noise.PROPOSAL, sequences, tokens.shape[1]).contiguous()
+        uniform = noise.uniform(key, noise.PROPOSAL, sequences, self.model.length).contiguous()
         proposal = draw(given, uniform, temperature, self.nucleus).contiguous()
         told = statistics(given, proposal)
         out = [pick(given, targets), proposal, *(told[name] for name in STATISTICS)]
@@ -81,7 +82,7 @@ class MaskedEvaluator:
         embedding = self.model.parameters["tokens"].shape[1]
         return [Tensor.zeros(self.batch, self.model.length, embedding).contiguous().realize()]
 
-    def target_log_probability(self, tokens: IntArray, masked: IntArray, t: FloatArray) -> FloatArray:
+    def target_log_probability(self, tokens: IntArray, masked: npt.NDArray[np.bool_], t: FloatArray) -> FloatArray:
         """(B, L) clean, (B, L) bool, (B,) -> (B, L) float64 log p(x_i | what is seen); 0 where not masked."""
         seen = np.where(masked, self.model.vocab_size, tokens)
         packed = pack_step(t, np.zeros((5, self.batch)), (0, 1, 0), (0, 0))
@@ -108,7 +109,7 @@ class CausalEvaluator:
         self, tokens: Tensor, found: Tensor, place: UOp, key: Tensor, sequences: Tensor, temperature: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The tokens with this place filled if it was masked, and `found` (B, L) with its token's log-probability."""
-        length = tokens.shape[1]
+        length = self.model.length
         given = self.model.next_log_probabilities(tokens, place, self.cache).contiguous()
         uniform = noise.uniform(key, noise.PROPOSAL, sequences, length).contiguous()
         here = Tensor.arange(length) == Tensor(place)

@@ -25,7 +25,7 @@ class SamplerGraph:
     """The captured step of one sampler: it serves every step, step count and schedule."""
 
     def __init__(self, sampler: Sampler, batch: int, length: int, mask: int) -> None:
-        self.sampler, self.mask = sampler, mask
+        self.sampler, self.mask, self.batch, self.length = sampler, mask, batch, length
         self.initial = sampler.initial_state(batch, length)
         self.names = sorted(self.initial)
         for tensor in self.initial.values():
@@ -37,13 +37,13 @@ class SamplerGraph:
         state: list[Tensor],
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """`packed`: numbers (5, B) are reveal probability, alpha(t), alpha(s), M, round(m(s) M)."""
-        _, numbers, counts, key = unpack_step(packed, tokens.shape[0])
+        _, numbers, counts, key = unpack_step(packed, self.batch)
         masked = tokens == self.mask
         told = dict(zip(STATISTICS, answer[1:5], strict=True))
         view = View(
             tokens=tokens, masked=masked, free=free, proposal=answer[0],
             log_probabilities=answer[5] if self.sampler.needs_log_probabilities else None,
-            uniform=noise.uniform(key, noise.CHOICE, sequences, tokens.shape[1]).contiguous(),
+            uniform=noise.uniform(key, noise.CHOICE, sequences, self.length).contiguous(),
             step=counts[0:1], steps=counts[1:2], last=counts[2:3] > 0,
             reveal_probability=numbers[0], alpha_t=numbers[1], alpha_s=numbers[2],
             to_fill=numbers[3].int(), target_masked=numbers[4].int(), **told,

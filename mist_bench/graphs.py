@@ -64,7 +64,7 @@ def overwrite(tensor: Tensor, values: np.ndarray[Any, Any]) -> None:
     if flat.shape != tensor.shape:
         raise ValueError(f"shape {flat.shape} does not fit {tensor.shape}")
     target = tensor._buffer()
-    target.copy_from(Buffer("PYTHON", target.size, target.dtype, opaque=memoryview(flat.reshape(-1)).cast("B")))
+    target.copy_from(Buffer("PYTHON", target.size, target.dtype, opaque=memoryview(flat.tobytes())))
 
 
 def load_parameters(model: Model, values: dict[str, np.ndarray[Any, Any]]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from . import noise
 from .evaluation import CausalEvaluator, MaskedEvaluator
@@ -19,7 +20,7 @@ SEED = noise.seed_of(axis="likelihood")
 SMALLEST_MASK = 1e-4
 """The weighted form drops mask probabilities below this: under `linear` its variance diverges with their logarithm."""
 
-LogProbability = Callable[[IntArray, IntArray, FloatArray], FloatArray]
+LogProbability = Callable[[IntArray, npt.NDArray[np.bool_], FloatArray], FloatArray]
 """(B, L) clean tokens, (B, L) masked, (B,) t -> (B, L) log p(x_i | what is seen), 0 where not masked."""
 
 
@@ -44,7 +45,7 @@ def exact_k(answer: LogProbability, tokens: IntArray, numbers: IntArray, draw: i
     k = 1 + np.minimum((length * (draw + u) / draws).astype(np.int64), length - 1)
     order = noise.uniform_numpy(SEED, draw, noise.MASKING, numbers, length).argsort(axis=1, kind="stable")
     masked = order.argsort(axis=1, kind="stable") < k[:, None]
-    return -answer(tokens, masked, k / length).sum(axis=1) * length / k
+    return np.asarray(-answer(tokens, masked, k / length).sum(axis=1) * length / k)
 
 
 def weighted(
@@ -57,7 +58,7 @@ def weighted(
     masked = noise.uniform_numpy(SEED, draw, noise.CHOICE, numbers, tokens.shape[1]) < m[:, None]
     kept = m >= SMALLEST_MASK
     weight = np.where(kept, schedule.weight(np.where(kept, t, 0.5)), 0.0)
-    return -answer(tokens, masked, t).sum(axis=1) * weight
+    return np.asarray(-answer(tokens, masked, t).sum(axis=1) * weight)
 
 
 def masked_likelihood(
@@ -81,7 +82,7 @@ def causal_likelihood(
     """(N, L) -> (N,) exact nats per sequence, by the chain rule."""
 
     def one(part: IntArray, numbers: IntArray, draw: int) -> FloatArray:
-        return -evaluator.log_probability(part).sum(axis=1)
+        return np.asarray(-evaluator.log_probability(part).sum(axis=1))
 
     return in_batches(tokens, evaluator.batch, 1, one, report)
 

@@ -22,7 +22,7 @@ def token_entropy(tokens: IntArray, vocab_size: int) -> FloatArray:
     rows = np.arange(len(tokens))[:, None] * vocab_size
     counts = np.bincount((rows + tokens).ravel(), minlength=len(tokens) * vocab_size).reshape(len(tokens), -1)
     p = counts / tokens.shape[1]
-    return -np.where(p > 0, p * np.log(np.maximum(p, 1e-300)), 0.0).sum(axis=1)
+    return np.asarray(-np.where(p > 0, p * np.log(np.maximum(p, 1e-300)), 0.0).sum(axis=1))
 
 
 def distinct_2(tokens: IntArray, vocab_size: int) -> float:
@@ -73,4 +73,4 @@ def unigram(tokens: IntArray, vocab_size: int) -> FloatArray:
     counts = np.zeros(vocab_size)
     for start in range(0, len(tokens), 65536):
         counts += np.bincount(np.asarray(tokens[start : start + 65536]).ravel(), minlength=vocab_size)
-    return (counts + 1) / (counts.sum() + vocab_size)
+    return np.asarray((counts + 1) / (counts.sum() + vocab_size))

@@ -5,7 +5,7 @@ sinusoidal embedding, a two-layer perceptron, and shift and scale of each layer 
 the identity). The activation is the squared ReLU (Primer, arXiv 2109.08668): no exponential to compute.
 
 Shape suffixes: B sequences, L positions, D width, H heads, E width of a head, C conditioning, V tokens.
-`_joint` cuts the graph where tinygrad would otherwise compute the same thing again in many kernels of the backward pass.
+`_joint` cuts the graph where tinygrad would else compute the same thing again in many kernels of the backward pass.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _softmax(x: Tensor) -> Tensor:
 
 
 class Transformer:
-    """Token ids to logits. `vocab_size` counts what can be predicted; id `vocab_size` is the mask (or the beginning)."""
+    """Token ids to logits. `vocab_size` counts what can be predicted; that id itself is the mask (or the beginning)."""
 
     def __init__(
         self, size: NetworkSize, vocab_size: int, length: int, *, seed: int, causal: bool, conditioned: bool

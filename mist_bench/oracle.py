@@ -48,7 +48,10 @@ class SlotWorld(Oracle):
     ) -> None:
         self.length, self.plots, self.slot_values = length, plots, slots
         self.plot_law = plot_law / plot_law.sum()
-        self.groups = {k: v / v.reshape(len(plots), -1).sum(1).reshape(-1, *[1] * (v.ndim - 1)) for k, v in groups.items()}
+        self.groups = {
+            names: law / law.reshape(len(plots), -1).sum(1).reshape(-1, *[1] * (law.ndim - 1))
+            for names, law in groups.items()
+        }
         self.order = [name for group in groups for name in group]
         self.shown = shown
         used = {p for plot in plots for p in plot.pieces if isinstance(p, str)}
@@ -139,7 +142,7 @@ class SlotWorld(Oracle):
         small = tuple(shape[a] for a in axes)
         every = np.ravel_multi_index([np.unravel_index(np.arange(len(self.truth)), shape)[a] for a in axes], small)
         law = np.bincount(every, weights=self.truth, minlength=int(np.prod(small)))
-        return np.where(combination >= 0, every[combination], -1), law
+        return np.where(combination >= 0, every[combination], -1), np.asarray(law, dtype=np.float64)
 
     def log_probability(self, tokens: IntArray) -> FloatArray:
         found, truth = self.slots(tokens)
@@ -185,7 +188,7 @@ class SlotWorld(Oracle):
         return Tensor.cat(*blocks, dim=1).contiguous(), total
 
     def _plot_posterior(self, allowed: Tensor, c: int) -> tuple[list[Tensor], Tensor]:
-        """Per slot the law of its values given plot c (B, values), in column order; and p(plot c, what is seen) (B, 1)."""
+        """Per slot the law of its values given plot c (B, values), in column order; p(plot c, what is seen) (B, 1)."""
         evidence = allowed[:, self.column[c, ""]] * float(self.plot_law[c])
         marginals: dict[str, Tensor] = {}
         for group, law in self.groups.items():

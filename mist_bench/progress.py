@@ -37,7 +37,8 @@ class Display:
     def __init__(self, total: int, console: Console) -> None:
         self.console, self.total, self.done = console, total, 0
         self._bars = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.description}"), BarColumn(bar_width=24),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=console, transient=True,
         )  # fmt: skip
         self._all = self._bars.add_task("cells", total=total, note="")
@@ -48,7 +49,9 @@ class Display:
             self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bars.stop()
 
     def begin(self, key: str, title: str) -> None:

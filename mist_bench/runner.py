@@ -18,6 +18,7 @@ from .config import RunConfig
 from .interfaces import Metric, UserError
 from .progress import Display
 from .registry import Registry
+from .rows import Rows
 from .store import Store
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 Rerun = Literal["missing", "failed", "all"]
 Record = Mapping[str, Any]
-NOT_COLUMNS = ("curve", "per_sequence", "tokens", "texts")
 STORIES = 4
 FAILURES = (UserError, ArithmeticError, ValueError, RuntimeError, MemoryError, TypeError, AttributeError, LookupError)
 """What a cell may fail with; the run goes on without it."""
@@ -47,11 +47,14 @@ def run(
     if dry_run:
         _show_plan(laid.cells, {cell.hash for cell in todo}, shelf, screen)
         return 0
+    bench = Workbench(laid, shelf, registry)
+    if todo:
+        _ = bench.dataset  # a corpus or tokenizer that cannot work says so before anything is written
     shelf.ensure_writable()
     _ensure_folder(out)
-    failed = _make_all(todo, Workbench(laid, shelf, registry), shelf, registry, errors, debug)
+    failed = _make_all(todo, bench, shelf, registry, errors, debug)
     rows = Rows(laid, shelf)
-    for line in rows.disagreements(Workbench(laid, shelf, registry)):
+    for line in rows.disagreements(bench):
         errors.print(line, markup=False, highlight=False, style="bold red")
     info = _run_info(laid, registry, name, debug)
     files = results.write_run(out, run=info, **rows.everything())
@@ -64,7 +67,8 @@ def run(
         errors.print(f"failed: {cell.title}: {message}", markup=False, highlight=False, style="bold red")
     if json_output:
         named = {key: str(path) for key, path in files.items()}
-        sys.stdout.write(json.dumps({"out": str(out), "store": str(store), "failed": len(failed), "files": named}) + "\n")
+        summary = {"out": str(out), "store": str(store), "failed": len(failed), "files": named}
+        sys.stdout.write(json.dumps(summary) + "\n")
     return 1 if failed else 0
 
 
@@ -131,7 +135,6 @@ def _side_by_side(
     name = device.name()
     if name != "CPU" or min(processes, len(groups)) < 2:
         return todo
-    _ = bench.dataset  # tokenized once, before the processes ask for it
     files = tuple(Path(plugin.file) for plugin in registry.plugins() if plugin.file and not plugin.distribution)
     precision = device.precision_name(bench.config.training.precision)
     jobs = [
@@ -175,83 +178,6 @@ def _in_short(cell: Cell, record: Record) -> str:
     return ", ".join(part for part in parts if part) or "done"
 
 
-class Rows:
-    """The rows of a run, read back from the store: the same whether a cell was made now or long ago."""
-
-    def __init__(self, laid: Plan, store: Store) -> None:
-        self.laid = laid
-        self.records = {cell.hash: record for cell in laid.cells if (record := store.read(cell.hash)) is not None}
-        self.training = [self._row(cell, checkpoint=cell.hash) for cell in self._cells("training")]
-        trained = {row["checkpoint"]: row for row in self.training}
-        shared = ("parameters", "train_tokens")
-        self.likelihood = [
-            {**{k: trained[need].get(k) for need in cell.needs if need in trained for k in shared}, **self._row(cell)}
-            for cell in self._cells("likelihood")
-        ]
-        judged = {cell.content["generation"]: cell for cell in self._cells("judgement")}
-        self.generation = [
-            {**self._row(cell), **(self._judged(judged[cell.hash]) if cell.hash in judged else {})}
-            for cell in self._cells("generation")
-        ]
-
-    def _cells(self, kind: str) -> list[Cell]:
-        return [cell for cell in self.laid.cells if cell.kind == kind and cell.hash in self.records]
-
-    def _row(self, cell: Cell, **more: Any) -> dict[str, Any]:
-        record = {k: v for k, v in self.records[cell.hash].items() if k not in (*NOT_COLUMNS, "labels", "seconds")}
-        row = {**cell.labels, **record, **more}
-        return {**row, "family": row.get("family") or row.get("control")}
-
-    def _judged(self, cell: Cell) -> dict[str, Any]:
-        record = self.records[cell.hash]
-        return {"judge": cell.labels["judge"], **{k: v for k, v in record.items() if k.startswith("judge")}}
-
-    def everything(self) -> dict[str, list[dict[str, Any]]]:
-        """What `results.write_run` takes."""
-        judge = self.laid.judge.hash if self.laid.judge else ""
-        curves = [
-            {**cell.labels, "checkpoint": cell.hash, **point, "train_tokens": point["train_step"] * self._batch_tokens()}
-            for cell in self._cells("training")
-            if cell.hash != judge
-            for point in self.records[cell.hash]["curve"]
-        ]
-        samples = [
-            {**cell.labels, "number": number, "text": text}
-            for cell in self._cells("generation")
-            for number, text in enumerate(self.records[cell.hash]["texts"])
-        ]
-        return {"training": self.training, "likelihood": self.likelihood, "generation": self.generation,
-                "samples": samples, "curves": curves}  # fmt: skip
-
-    def _batch_tokens(self) -> int:
-        return self.laid.config.training.batch_size * self.laid.length
-
-    def disagreements(self, bench: Workbench) -> list[str]:
-        """The self-check: where two estimators of one checkpoint differ by more than three paired standard errors."""
-        lines, found = [], self._cells("likelihood")
-        for cell in found:
-            if cell.labels["estimator"] != "weighted":
-                continue
-            other = next((c for c in found if c.labels["estimator"] == "exact-k" and c.needs == cell.needs), None)
-            if other is None or not _owes_agreement(cell):
-                continue
-            from .work import agree
-
-            first, second = self.records[cell.hash], self.records[other.hash]
-            clusters = bench.dataset.test.clusters[: first["sequences"]]
-            difference, error = agree(first, second, clusters)
-            if abs(difference) > 3 * error:
-                lines.append(
-                    f"estimators disagree: {cell.title} is {difference:+.3f} ± {error:.3f} nats per sequence from exact-k"
-                )
-        return lines
-
-
-def _owes_agreement(cell: Cell) -> bool:
-    """A network that is fed the time itself has one bound per schedule, and owes no equality."""
-    return getattr(cell.family, "conditioning", "fraction") != "time"
-
-
 def _run_info(laid: Plan, registry: Registry, name: str, debug: bool) -> dict[str, Any]:
     plugins = [
         {"name": p.name, "distribution": p.distribution, "version": p.version, "hooks": list(p.hooks),
@@ -278,14 +204,15 @@ def _ensure_folder(out: Path) -> None:
 def _show_plan(cells: Sequence[Cell], todo: set[str], store: Store, console: Console) -> None:
     for cell in cells:
         status = "would be made" if cell.hash in todo else store.status(cell.hash)
-        console.print(f"{cell.hash}  {status:13}  {cell.kind} {cell.title}", markup=False, highlight=False, soft_wrap=True)
+        line = f"{cell.hash}  {status:13}  {cell.kind} {cell.title}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{len(cells)} cells, {len(todo)} to make", highlight=False)
 
 
 def _show_samples(rows: Rows, console: Console) -> None:
     """A few texts: of each family and sampler the one with the most evaluations."""
     best: dict[tuple[Any, ...], tuple[float, str, str]] = {}
-    for cell in rows._cells("generation"):
+    for cell in rows.cells("generation"):
         if cell.labels.get("control"):
             continue
         record = rows.records[cell.hash]

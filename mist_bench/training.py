@@ -160,7 +160,7 @@ def train(
     save: Callable[[Progress], None],
     report: Callable[[int, float], None],
 ) -> Progress:
-    """Goes on from `progress` to the last step. `tokens` (N, L); `validate` gives nats per token of averaged weights."""
+    """Goes on from `progress` to the last step. `tokens` (N, L); `validate`: nats per token of averaged weights."""
     config, batch = graph.config, graph.config.batch_size
     order_seed, noise_seed = noise.seed_of(axis="order", seed=seed), noise.seed_of(axis="masks", seed=seed)
     start = time.perf_counter()
@@ -202,7 +202,7 @@ def pack(rows: IntArray, numbers: FloatArray, key: tuple[int, int], rates: Float
 def _run(graph: TrainingGraph, rows: IntArray, schedule: Schedule | None, seed: int, step: int) -> Tensor:
     numbers = schedule_numbers(schedule, len(rows), seed, step)
     words = pack(rows, numbers, noise.key_words(seed, step), step_rates(graph.config, step))
-    with Context(TRAINING=1):
+    with Context(TRAINING=1):  # type: ignore[no-untyped-call]
         result: Tensor = graph.graph(Tensor(words).realize())
     return result
 

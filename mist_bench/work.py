@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +15,7 @@ from .evaluation import CausalEvaluator, MaskedEvaluator
 from .generation import generate
 from .interfaces import IntArray, Metric, UserError
 from .laws import law_distance
-from .likelihood import SMALLEST_MASK, Estimate, causal_likelihood, disagreement, estimate, masked_likelihood
+from .likelihood import SMALLEST_MASK, Estimate, causal_likelihood, estimate, masked_likelihood
 from .results import perplexity_columns
 from .throughput import timed
 from .training import Progress, TrainingGraph, train
@@ -234,11 +233,4 @@ def unpack(packed: Mapping[str, Any]) -> IntArray:
     """(N, L) what `pack` was given."""
     data = zlib.decompress(base64.b64decode(packed["int32"]))
     return np.frombuffer(data, dtype="<i4").reshape(packed["shape"])
-
-
-def agree(first: Mapping[str, Any], second: Mapping[str, Any], clusters: IntArray) -> tuple[float, float]:
-    """Paired difference of two likelihood records, nats per sequence, with its standard error."""
-    difference, error = disagreement(np.array(first["per_sequence"]), np.array(second["per_sequence"]), clusters)
-    return difference, error if math.isfinite(error) else 0.0
-
 

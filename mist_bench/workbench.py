@@ -41,7 +41,8 @@ class Workbench:
     def _shape(self, family: Family) -> tuple[Any, ...]:
         data = self.dataset
         world = self.plan.corpus.spec if not family.trained else ""
-        return (family.spec, repr(self.config.model), data.vocab_size, data.length, self.config.training.precision, world)
+        precision = self.config.training.precision
+        return (family.spec, repr(self.config.model), data.vocab_size, data.length, precision, world)
 
     def _create(self, family: Family, seed: int) -> Model:
         size = self.config.model.size()

@@ -42,7 +42,7 @@ class CausalTransformer(CausalModel):
 
 
 def matched_feed_forward(size: NetworkSize) -> int:
-    """The feed-forward width that spends here what `mdlm` spends on conditioning, rounded to a multiple of 8 or less."""
+    """The feed-forward width that spends here what `mdlm` spends on conditioning, rounded."""
     d, c, n = size.dim, size.conditioning_dim, size.layers
     conditioning = TIME_FEATURES * c + c * c + (2 * n + 1) * c * 2 * d - (2 * n + 1) * d
     extra = conditioning / (2 * d * n)

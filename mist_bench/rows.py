@@ -1,0 +1,92 @@
+"""From finished cells to the rows of the tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .cells import Cell, Plan
+from .likelihood import disagreement
+from .store import Store
+
+if TYPE_CHECKING:
+    from .workbench import Workbench
+
+NOT_COLUMNS = ("curve", "per_sequence", "tokens", "texts", "labels", "seconds")
+
+
+class Rows:
+    """The rows of a run, read back from the store: the same whether a cell was made now or long ago."""
+
+    def __init__(self, laid: Plan, store: Store) -> None:
+        self.laid = laid
+        self.records = {cell.hash: record for cell in laid.cells if (record := store.read(cell.hash)) is not None}
+        self.training = [self._row(cell, checkpoint=cell.hash) for cell in self.cells("training")]
+        trained = {row["checkpoint"]: row for row in self.training}
+        shared = ("parameters", "train_tokens")
+        self.likelihood = [
+            {**{k: trained[need].get(k) for need in cell.needs if need in trained for k in shared}, **self._row(cell)}
+            for cell in self.cells("likelihood")
+        ]
+        judged = {cell.content["generation"]: cell for cell in self.cells("judgement")}
+        self.generation = [
+            {**self._row(cell), **(self._judged(judged[cell.hash]) if cell.hash in judged else {})}
+            for cell in self.cells("generation")
+        ]
+
+    def cells(self, kind: str) -> list[Cell]:
+        """The finished cells of a kind."""
+        return [cell for cell in self.laid.cells if cell.kind == kind and cell.hash in self.records]
+
+    def _row(self, cell: Cell, **more: Any) -> dict[str, Any]:
+        record = {k: v for k, v in self.records[cell.hash].items() if k not in NOT_COLUMNS}
+        row = {**cell.labels, **record, **more}
+        return {**row, "family": row.get("family") or row.get("control")}
+
+    def _judged(self, cell: Cell) -> dict[str, Any]:
+        record = self.records[cell.hash]
+        return {"judge": cell.labels["judge"], **{k: v for k, v in record.items() if k.startswith("judge")}}
+
+    def everything(self) -> dict[str, list[dict[str, Any]]]:
+        """What `results.write_run` takes."""
+        judge = self.laid.judge.hash if self.laid.judge else ""
+        per_step = self.laid.config.training.batch_size * self.laid.length
+        curves = [
+            {**cell.labels, "checkpoint": cell.hash, **point, "train_tokens": point["train_step"] * per_step}
+            for cell in self.cells("training")
+            if cell.hash != judge
+            for point in self.records[cell.hash]["curve"]
+        ]
+        samples = [
+            {**cell.labels, "number": number, "text": text}
+            for cell in self.cells("generation")
+            for number, text in enumerate(self.records[cell.hash]["texts"])
+        ]
+        return {"training": self.training, "likelihood": self.likelihood, "generation": self.generation,
+                "samples": samples, "curves": curves}  # fmt: skip
+
+    def disagreements(self, bench: Workbench) -> list[str]:
+        """The self-check: where two estimators of one checkpoint differ by more than three paired standard errors."""
+        lines, found = [], self.cells("likelihood")
+        for cell in found:
+            if cell.labels["estimator"] != "weighted":
+                continue
+            other = next((c for c in found if c.labels["estimator"] == "exact-k" and c.needs == cell.needs), None)
+            if other is None or not _owes_agreement(cell):
+                continue
+            first, second = self.records[cell.hash], self.records[other.hash]
+            clusters = bench.dataset.test.clusters[: first["sequences"]]
+            one, two = (np.array(record["per_sequence"]) for record in (first, second))
+            difference, error = disagreement(one, two, clusters)
+            if abs(difference) > 3 * error:
+                lines.append(
+                    f"estimators disagree: {cell.title} is {difference:+.3f} ± {error:.3f} nats per sequence "
+                    "from exact-k"
+                )
+        return lines
+
+
+def _owes_agreement(cell: Cell) -> bool:
+    """A network that is fed the time itself has one bound per schedule, and owes no equality."""
+    return getattr(cell.family, "conditioning", "fraction") != "time"
