@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from .config import RunConfig
-from .interfaces import Corpus, Family, Sampler, Schedule, Tokenizer, UserError
+from .interfaces import Component, Corpus, Family, Sampler, Schedule, Tokenizer, UserError
+from .registry import Kind as PluginKind
 from .registry import Registry
 from .store import content_hash
 
@@ -73,6 +74,10 @@ def plan(config: RunConfig, registry: Registry, device: str, precision: str) -> 
     return Plan(config=config, corpus=corpus, tokenizer=tokenizer, length=length, cells=tuple(cells), judge=grid.judge)
 
 
+OWN = "mist-bench"
+"""The distribution whose plugins change only with FORMAT; any other's code is part of its cells' content."""
+
+
 class _Grid:
     """The cells of one configuration."""
 
@@ -84,7 +89,10 @@ class _Grid:
         self.families: list[Family] = [registry.make("family", spec) for spec in config.families]
         self.schedules: list[Schedule] = [registry.make("schedule", spec) for spec in config.schedules]
         self.samplers: list[Sampler] = [registry.make("sampler", spec) for spec in config.samplers]
-        self.text = {"corpus": corpus.identity(), "tokenizer": tokenizer.content(), "length": length}
+        self.text = {
+            "corpus": {**corpus.identity(), **self._code("corpus", corpus)},
+            "tokenizer": self._content("tokenizer", tokenizer), "length": length,
+        }  # fmt: skip
         self.names = {"corpus": corpus.spec, "tokenizer": tokenizer.spec}
         self.judge = self._judge()
         self._checked = False
@@ -93,6 +101,14 @@ class _Grid:
                 "family 'oracle' needs a corpus that knows its own truth, with its own tokenizer: "
                 "--corpus tales --tokenizer word (or --corpus markov)"
             )
+
+    def _code(self, kind: PluginKind, component: Component) -> dict[str, str]:
+        """The digest of the file of a plugin that is not our own: edited, it makes other cells."""
+        origin = self.registry.origin(kind, component.name)
+        return {} if origin.distribution == OWN else {"code": origin.digest()}
+
+    def _content(self, kind: PluginKind, component: Component | None) -> dict[str, Any] | None:
+        return None if component is None else {**component.content(), **self._code(kind, component)}
 
     def all(self) -> Iterator[Cell]:
         models = [model for family in self.families for model in self._models(family)]
@@ -114,7 +130,8 @@ class _Grid:
 
     def _training(self, family: Family, schedule: Schedule | None, seed: int) -> Cell:
         content = {
-            **self.text, "family": family.content(), "schedule": schedule.content() if schedule else None,
+            **self.text, "family": self._content("family", family),
+            "schedule": self._content("schedule", schedule),
             "training_seed": seed, "model": dataclasses.asdict(self.config.model),
             "training": dataclasses.asdict(self.config.training), "device": self.device,
         }  # fmt: skip
@@ -136,13 +153,14 @@ class _Grid:
     def _model_content(self, family: Family, training: Cell | None) -> dict[str, Any]:
         if training is not None:
             return {"checkpoint": training.hash}
-        return {**self.text, "family": family.content(), "device": self.device}
+        return {**self.text, "family": self._content("family", family), "device": self.device}
 
     def _likelihood(self, family: Family, training: Cell | None, labels: dict[str, Any], estimator: str, draws: int,
                     schedule: Schedule | None = None) -> Cell:  # fmt: skip
         content = {
             **self._model_content(family, training), "estimator": estimator, "draws": draws,
-            "sequences": self.config.likelihood.sequences, "evaluation_schedule": schedule and schedule.content(),
+            "sequences": self.config.likelihood.sequences,
+            "evaluation_schedule": self._content("schedule", schedule),
         }  # fmt: skip
         more = {"kind": family.likelihood_kind, "estimator": estimator, "mask_draws": draws or None,
                 "evaluation_schedule": schedule.spec if schedule else None}  # fmt: skip
@@ -197,8 +215,8 @@ class _Grid:
     ) -> Cell:  # fmt: skip
         settings = self.config.generation
         content = {
-            **self._model_content(family, training), "sampling_schedule": schedule and schedule.content(),
-            "sampler": sampler.content(), "steps": steps, "temperature": temperature, "seed": seed,
+            **self._model_content(family, training), "sampling_schedule": self._content("schedule", schedule),
+            "sampler": self._content("sampler", sampler), "steps": steps, "temperature": temperature, "seed": seed,
             "samples": settings.samples, "batch_size": settings.batch_size, "rounds": settings.rounds,
             "nucleus": settings.nucleus,
         }  # fmt: skip

@@ -49,7 +49,7 @@ def matched_feed_forward(size: NetworkSize) -> int:
     body = n * (4 * d * d + 2 * d * size.feed_forward) + conditioning
     for step in (64, 32, 16, 8, 4, 2, 1):
         width = size.feed_forward + round(extra / step) * step
-        if abs(2 * d * n * (width - size.feed_forward - extra)) <= 0.005 * body:
+        if abs(2 * d * n * (width - size.feed_forward - extra)) <= 0.009 * body:
             return width
     return size.feed_forward + round(extra)
 

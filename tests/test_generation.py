@@ -1,0 +1,117 @@
+"""The loop around samplers: fixed tokens, batches, the last step, and the law of a whole run on the device."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from mist_bench import graphs
+from mist_bench.evaluation import MaskedEvaluator
+from mist_bench.generation import SamplerGraph, generate, grid
+from mist_bench.registry import Registry
+from mist_bench_plugins.corpus_markov import world
+from mist_bench_plugins.family_oracle import OracleModel
+from mist_bench_plugins.sampler_random import RandomSampler
+from mist_bench_plugins.schedule_cosine import CosineSchedule
+from mist_bench_plugins.schedule_geometric import GeometricSchedule
+from mist_bench_plugins.schedule_linear import LinearSchedule
+
+ORACLE = world(3, 4, 1.2)
+MASK, L, BATCH = ORACLE.vocab_size, 4, 64
+SAMPLERS = [
+    "random", "first-hitting", "confidence", "confidence[score=max]", "confidence[noise=1.0]", "top-k", "margin",
+    "entropy", "autoregressive",
+]  # fmt: skip
+
+
+@cache
+def evaluator():
+    return MaskedEvaluator("oracle", OracleModel(ORACLE), BATCH)
+
+
+@cache
+def sampler_graph(spec):
+    sampler = Registry.discover().make("sampler", spec)
+    return SamplerGraph(sampler, BATCH, L, MASK)
+
+
+def run(spec, tokens, *, steps=4, seed=0, ids=None, schedule=None, temperature=1.0):
+    ids = np.arange(BATCH) if ids is None else ids
+    return generate(
+        evaluator(), sampler_graph(spec), schedule or LinearSchedule(), steps, tokens, seed=seed, sequences=ids,
+        temperature=temperature,
+    )  # fmt: skip
+
+
+EMPTY = np.full((BATCH, L), MASK, dtype=np.int32)
+
+
+@pytest.mark.parametrize("spec", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 3, 4, 9])
+def test_nothing_stays_masked(spec, steps):
+    made, nfe = run(spec, EMPTY, steps=steps)
+    assert (made < 3).all()
+    assert (nfe == sampler_graph(spec).sampler.nfe(steps, L)).all()
+
+
+@pytest.mark.parametrize("spec", SAMPLERS)
+def test_fixed_tokens_are_kept_anywhere(spec):
+    rng = np.random.default_rng(0)
+    text, fixed = ORACLE.sample(BATCH, rng), rng.random((BATCH, L)) < 0.5
+    made, _ = run(spec, np.where(fixed, text, MASK).astype(np.int32))
+    assert np.array_equal(made[fixed], text[fixed])
+    assert (made < 3).all()
+
+
+@pytest.mark.parametrize("spec", SAMPLERS)
+def test_a_sequence_is_the_same_in_any_batch(spec):
+    shuffled = np.random.default_rng(0).permutation(BATCH)
+    first, second = run(spec, EMPTY, seed=5)[0], run(spec, EMPTY, seed=5, ids=shuffled)[0]
+    assert np.array_equal(first[shuffled], second)
+    assert not np.array_equal(first, run(spec, EMPTY, seed=6)[0])
+
+
+def test_first_hitting_samples_the_truth():
+    """A chi-square over all 81 texts from 8192 samples of an exact sampler."""
+    made = np.concatenate(
+        [run("first-hitting", EMPTY, ids=np.arange(i * BATCH, (i + 1) * BATCH))[0] for i in range(128)]
+    )
+    texts = np.array(np.unravel_index(np.arange(81), (3,) * 4)).T
+    truth = np.exp(ORACLE.log_probability(texts))
+    counts = np.bincount(np.ravel_multi_index(made.T, (3,) * 4), minlength=81)
+    expected = truth * len(made)
+    large = expected > 5
+    chi_square = ((counts - expected)[large] ** 2 / expected[large]).sum()
+    freedom = large.sum()
+    assert chi_square < freedom + 4.5 * np.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize("schedule", [LinearSchedule(), CosineSchedule(), GeometricSchedule()])
+def test_grid_reveals_all_at_the_last_step(schedule):
+    plan = grid(RandomSampler(), schedule, 5, np.array([4, 3]), np.full((2, 4), 0.5))
+    assert plan.numbers.shape == (5, 5, 2)
+    reveal, alpha_t, alpha_s, to_fill, stay = plan.numbers.transpose(1, 0, 2)
+    assert (alpha_t[0] == 0).all() and (alpha_s[-1] == 1).all() and (reveal[-1] == 1).all()
+    assert (stay[-1] == 0).all() and (np.diff(stay, axis=0) <= 0).all()
+    assert (to_fill == [4, 3]).all()
+    inside = (alpha_s - alpha_t)[:-1] / (1 - alpha_t[:-1])
+    np.testing.assert_allclose(reveal[:-1], inside, atol=1e-12)
+
+
+def test_one_graph_serves_every_step_count():
+    before = len(graphs.captured)
+    graph = sampler_graph("random")
+    run("random", EMPTY, steps=2)
+    captured = len(graphs.captured)
+    for steps in (3, 7, 20):
+        run("random", EMPTY, steps=steps, schedule=CosineSchedule(), temperature=0.7)
+    assert len(graphs.captured) == captured <= before + 2
+    assert graph.graph.kernels > 0
+
+
+def test_watch_sees_each_step():
+    seen = []
+    generate(
+        evaluator(), sampler_graph("confidence"), LinearSchedule(), 4, EMPTY, seed=0, sequences=np.arange(BATCH),
+        temperature=1.0, watch=lambda step, tokens, guesses: seen.append((step, (tokens == MASK).mean())),
+    )  # fmt: skip
+    assert seen == [(0, 1.0), (1, 0.75), (2, 0.5), (3, 0.25)]

@@ -1,0 +1,267 @@
+"""Whole runs on the smallest grid: files and rows, resume, kills, third-party plugins, failures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mist_bench import cells, cli, results
+from mist_bench.config import load_preset, override
+from mist_bench.registry import Registry
+
+HERE = Path(__file__).parent
+GRID = str(HERE / "grid.toml")
+EXAMPLE = HERE / "plugin_example" / "mist_bench_example.py"
+TABLES = ("training.csv", "likelihood.csv", "generation.csv", "curves.csv", "samples.jsonl")
+MEASURED = (
+    "tokens_per_second", "tokens_per_second_iqr", "seconds", "seconds_per_batch", "compile_seconds", "wall_seconds",
+    "peak_memory_bytes", "model_flops_utilization",
+)  # fmt: skip
+
+
+def command(store, out, *more):
+    return ["run", "--preset", GRID, "--store", str(store), "--out", str(out), *more]
+
+
+def in_process(*arguments):
+    """The command's exit status, without a process of its own: graphs are shared."""
+    return cli.main(list(arguments))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """One undisturbed run: its store and its folder."""
+    folder = tmp_path_factory.mktemp("run")
+    os.environ["MIST_BENCH_JOBS"] = "1"
+    assert in_process(*command(folder / "store", folder / "out")) == 0
+    return folder / "store", folder / "out"
+
+
+def stable(out):
+    """What a run says, without measured times and memory."""
+    tables = {}
+    for name in TABLES:
+        if name.endswith("csv"):
+            rows = results.read_csv(out / name)
+            tables[name] = [{k: v for k, v in row.items() if k not in MEASURED} for row in rows]
+        else:
+            tables[name] = (out / name).read_text()
+    return tables
+
+
+def test_the_files_and_columns(finished):
+    _, out = finished
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert names >= {*TABLES, "run.json", "tables.md", *(f"plots/{plot}" for plot in results.PLOTS)}
+    for name, columns in (("training", results.TRAINING_COLUMNS), ("likelihood", results.LIKELIHOOD_COLUMNS),
+                          ("generation", results.GENERATION_COLUMNS)):  # fmt: skip
+        assert (out / f"{name}.csv").read_text().splitlines()[0].split(",")[: len(columns)] == list(columns)
+    run = json.loads((out / "run.json").read_text())
+    assert run["configuration"]["corpus"] == "markov" and run["provenance"]["date"]
+
+
+def test_the_rows_are_the_grid(finished):
+    _, out = finished
+    training, likelihood, generation = (
+        results.read_csv(out / f"{n}.csv") for n in ("training", "likelihood", "generation")
+    )
+    assert sorted((r["family"], r["schedule"], r["training_seed"]) for r in training) == sorted(
+        [("autoregressive", None, 0), ("autoregressive", None, 1000), ("mdlm", "cosine", 0), ("mdlm", "linear", 0)],
+        key=str,
+    ) or len(training) == 4
+    kinds = {(r["family"], r["kind"], r["estimator"]) for r in likelihood}
+    assert kinds == {
+        ("mdlm", "bound", "exact-k"), ("mdlm", "bound", "weighted"), ("oracle", "bound", "exact-k"),
+        ("autoregressive", "exact", "chain-rule"), ("unigram", "exact", "chain-rule"),
+    }  # fmt: skip
+    assert all(r["nats_per_token_se"] > 0 and r["bits_per_byte"] > 0 for r in likelihood)
+    masked = [r for r in generation if r["family"] in ("mdlm", "oracle") and r["sampler"]]
+    assert len(masked) == 2 * 2 * 2 * 2
+    assert {r["control"] for r in generation if not r["sampler"]} == {"data", "unigram", "repeater", "oracle"}
+    assert all(r["judge_nats_per_token"] > 0 and r["samples"] == 64 for r in generation)
+    assert all((r["law_distance"] is not None) == (r["family"] == "oracle" and bool(r["sampler"])) for r in generation)
+    baseline = [r for r in generation if r["sampler"] == "autoregressive"]
+    assert len(baseline) == 1 and baseline[0]["steps"] is None and baseline[0]["nfe"] == 4
+
+
+def test_the_oracles_bound_meets_its_truth(finished):
+    _, out = finished
+    row = next(r for r in results.read_csv(out / "likelihood.csv") if r["family"] == "oracle")
+    assert abs(row["nats_per_sequence"] / row["truth_nats_per_sequence"] - 1) < 0.1
+
+
+def test_a_second_run_makes_nothing_and_says_the_same(finished, tmp_path, capsys):
+    store, out = finished
+    assert in_process(*command(store, tmp_path, "--json")) == 0
+    captured = capsys.readouterr()
+    assert "[1/" not in captured.err
+    assert stable(tmp_path) == stable(out)
+    summary = json.loads(captured.out.splitlines()[-1])
+    assert summary["failed"] == 0 and Path(summary["files"]["tables.md"]).is_file()
+
+
+def test_one_more_sampler_trains_nothing(finished, tmp_path, capsys):
+    store, _ = finished
+    assert in_process(*command(store, tmp_path, "--sampler", "random,margin", "--steps", "4")) == 0
+    said = capsys.readouterr().err
+    assert "training" not in said.replace("(training seed", "") and "margin" in said
+    samplers = {r["sampler"] for r in results.read_csv(tmp_path / "generation.csv")}
+    assert samplers == {None, "random", "margin", "autoregressive"}
+
+
+def test_hashes_do_not_depend_on_the_order_of_names():
+    def hashes(**given):
+        config = override(load_preset(GRID), (), **given)
+        return {cell.hash for cell in cells.plan(config, Registry.discover(), "CPU", "float32").cells}
+
+    assert hashes(samplers="random,confidence", steps="2,4") == hashes(samplers="confidence,random", steps="4,2")
+    assert hashes(steps="2,4") != hashes(steps="2,5")
+
+
+def test_dry_run_writes_nothing(tmp_path, capsys):
+    assert in_process(*command(tmp_path / "store", tmp_path / "out", "--dry-run")) == 0
+    assert "would be made" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rerun_all_gives_the_same_numbers(finished, tmp_path):
+    store, out = finished
+    assert in_process(*command(tmp_path / "store", tmp_path / "one", "--rerun", "all")) == 0
+    assert stable(tmp_path / "one") == stable(out)
+
+
+def spawn(*arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "mist_bench", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, **environment}, cwd=HERE,
+    )  # fmt: skip
+
+
+def wait_for(condition, process):
+    for _ in range(3000):
+        if condition():
+            return
+        if process.poll() is not None:
+            raise AssertionError(f"the run ended by itself: {process.stdout.read()}")
+        time.sleep(0.02)
+    raise AssertionError("nothing happened")
+
+
+@pytest.mark.parametrize("moment", ["training", "cell"])
+def test_a_killed_run_goes_on_bit_for_bit(moment, finished, tmp_path):
+    _, undisturbed = finished
+    store, out = tmp_path / "store", tmp_path / "out"
+    slow = ["--set", "training.checkpoint_every=20"]
+    process = spawn(*command(store, out, *slow), MIST_BENCH_JOBS="1")
+    pattern = "checkpoints/*-partial.safetensors" if moment == "training" else "cells/*.json"
+    needed = 1 if moment == "training" else 8
+    wait_for(lambda: len(list(store.glob(pattern))) >= needed, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "tables.md").exists()
+    assert in_process(*command(store, out, *slow)) == 0
+    assert stable(out) == stable(undisturbed)
+    assert not list(store.glob("checkpoints/*-partial*"))
+
+
+KILLER = """
+import os, signal
+real, calls = os.replace, []
+
+def replace(source, target):
+    calls.append(target)
+    if len(calls) == {number}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(source, target)
+
+os.replace = replace
+"""
+
+
+@pytest.mark.parametrize("number", [5, 11])
+def test_killed_while_writing(number, finished, tmp_path):
+    """The n-th rename never happens: what was being written is a temporary file, which nothing reads."""
+    _, undisturbed = finished
+    killer = tmp_path / "killer.py"
+    killer.write_text(KILLER.format(number=number))
+    store, out = tmp_path / "store", tmp_path / "out"
+    process = spawn(*command(store, out), MIST_BENCH_PLUGINS=str(killer), MIST_BENCH_JOBS="1")
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert in_process(*command(store, out)) == 0
+    assert stable(out) == stable(undisturbed)
+
+
+def test_side_by_side_gives_the_same(finished, tmp_path, monkeypatch):
+    _, undisturbed = finished
+    process = spawn(*command(tmp_path / "store", tmp_path / "out"), MIST_BENCH_JOBS="2")
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert stable(tmp_path / "out") == stable(undisturbed)
+
+
+def test_a_loose_plugin_makes_rows(finished, tmp_path):
+    store, _ = finished
+    arguments = ["--plugin", str(EXAMPLE), "--sampler", "right-to-left,random", "--steps", "4", "--family", "oracle"]
+    assert in_process(*command(store, tmp_path, *arguments)) == 0
+    rows = results.read_csv(tmp_path / "generation.csv")
+    assert {row["sampler"] for row in rows} >= {"right-to-left", "random"}
+
+
+def test_an_edited_plugin_does_not_reuse_old_results(tmp_path):
+    def hashes(text):
+        file = tmp_path / "edited.py"
+        file.write_text(text)
+        config = override(load_preset(GRID), (), samplers="right-to-left", families="oracle")
+        plan = cells.plan(config, Registry.discover([file]), "CPU", "float32")
+        return {cell.hash for cell in plan.cells if cell.labels.get("sampler") == "right-to-left"}
+
+    text = EXAMPLE.read_text()
+    assert hashes(text).isdisjoint(hashes(text + "\n# edited\n"))
+
+
+BROKEN = """
+from mist_bench import Sampler, hookimpl
+
+class Broken(Sampler):
+    '''Fails at its first step.'''
+    name = "broken"
+
+    def nfe(self, steps, to_fill):
+        return steps
+
+    def step(self, view, state):
+        raise RuntimeError("this sampler is broken")
+
+@hookimpl
+def mist_bench_samplers():
+    yield Broken
+"""
+
+
+def test_a_cell_that_fails_is_named_and_the_rest_goes_on(finished, tmp_path, capsys):
+    store, _ = finished
+    file = tmp_path / "broken.py"
+    file.write_text(BROKEN)
+    arguments = command(store, tmp_path / "out", "--plugin", str(file), "--sampler", "broken,random", "--family", "oracle",
+                        "--steps", "4")  # fmt: skip
+    assert in_process(*arguments) == 1
+    said = capsys.readouterr().err
+    assert "broken" in said and "this sampler is broken" in said and "Traceback" not in said
+    samplers = {row["sampler"] for row in results.read_csv(tmp_path / "out" / "generation.csv")}
+    assert "random" in samplers and "broken" not in samplers
+    assert in_process(*arguments) == 0  # it failed before and is not tried again
+    assert in_process(*arguments, "--rerun", "failed") == 1
+
+
+def test_interrupt_ends_cleanly(tmp_path):
+    process = spawn(*command(tmp_path / "store", tmp_path / "out"), MIST_BENCH_JOBS="1")
+    wait_for(lambda: list((tmp_path / "store").glob("checkpoints/*-partial.safetensors")), process)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in said and "again" in said
