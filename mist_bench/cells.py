@@ -74,6 +74,7 @@ def plan(config: RunConfig, registry: Registry, device: str, precision: str) -> 
     return Plan(config=config, corpus=corpus, tokenizer=tokenizer, length=length, cells=tuple(cells), judge=grid.judge)
 
 
+ORACLE_DRAWS = 8
 OWN = "mist-bench"
 """The distribution whose plugins change only with FORMAT; any other's code is part of its cells' content."""
 
@@ -167,6 +168,10 @@ class _Grid:
         return Cell(kind="likelihood", content=content, labels={**labels, **more}, family=family, schedule=schedule,
                     needs=(training.hash,) if training else ())  # fmt: skip
 
+    def _draws(self, family: Family) -> int:
+        """An oracle's bound differs from the truth by mask noise alone: it takes more draws, and cheap ones."""
+        return self.config.likelihood.mask_draws * (1 if family.trained else ORACLE_DRAWS)
+
     def _likelihoods(
         self, family: Family, schedule: Schedule | None, training: Cell | None, labels: dict[str, Any]
     ) -> Iterator[Cell]:
@@ -174,7 +179,7 @@ class _Grid:
         if family.likelihood_kind != "bound":
             yield self._likelihood(family, training, labels, "chain-rule", 0)
             return
-        yield self._likelihood(family, training, labels, "exact-k", settings.mask_draws)
+        yield self._likelihood(family, training, labels, "exact-k", self._draws(family))
         if self._checked or not family.trained or settings.weighted_draws == 0:
             return
         self._checked = True  # one checkpoint under several weights shows whether the estimators agree
@@ -188,7 +193,7 @@ class _Grid:
         if self.world:
             family: Family = self.registry.make("family", "oracle")
             labels = {**self.names, "family": family.spec, "control": "oracle"}
-            yield self._likelihood(family, None, labels, "exact-k", self.config.likelihood.mask_draws)
+            yield self._likelihood(family, None, labels, "exact-k", self._draws(family))
         content = {**self.text, "control": "unigram", "sequences": self.config.likelihood.sequences}
         labels = {**self.names, "family": "unigram", "control": "unigram", "kind": "exact", "estimator": "chain-rule"}
         yield Cell(kind="likelihood", content=content, labels=labels)
@@ -232,7 +237,7 @@ class _Grid:
 
     def _judge(self) -> Cell | None:
         """A baseline of another training seed, so that no network judges itself."""
-        if self.config.generation.judge in ("none", "oracle"):
+        if self.config.generation.judge == "none":
             return None
         seed = self.config.training_seeds[0] + self.config.generation.judge_seed_offset
         return self._training(self.registry.make("family", "autoregressive"), None, seed)

@@ -136,8 +136,8 @@ class GenerationConfig:
     """Timed repetitions; the table shows their median and interquartile range."""
     nucleus: float = 1.0
     """Proposals come from the smallest set of tokens of at least this probability; 1 is all of them."""
-    judge: Literal["auto", "oracle", "autoregressive", "none"] = "auto"
-    """Who scores the samples; `auto`: the oracle where the corpus has one, else a baseline of another training seed."""
+    judge: Literal["auto", "autoregressive", "none"] = "auto"
+    """Who scores the samples; `auto` and `autoregressive`: a baseline of another training seed."""
     judge_seed_offset: int = 1000
     """What is added to the training seed for the judge."""
 

@@ -1,8 +1,7 @@
 """A model behind one captured graph, for likelihood and generation alike.
 
 A masked model answers for all positions at once: log-probabilities of given targets, a proposal and its statistics.
-A causal model goes one position a call with its key-value cache; likelihood and generation use the same call, so the
-number is that of the decoder that generates.
+A causal model scores whole texts at once, and generates one position a call with its key-value cache.
 """
 
 from __future__ import annotations
@@ -97,24 +96,27 @@ class MaskedEvaluator:
 
 
 class CausalEvaluator:
-    """One graph: the next position of a batch, read through the cache, drawn where it is masked."""
+    """Two graphs: the likelihood of whole texts at once, and the next position read through the cache and drawn."""
 
     def __init__(self, name: str, model: CausalModel, batch: int, sampler: Sampler, *, nucleus: float = 1.0) -> None:
         self.model, self.batch, self.sampler, self.nucleus = model, batch, sampler, nucleus
         self.cache = model.new_cache(batch)
         self.place = UOp.variable("position", 0, model.length - 1)
         self.graph = Graph(f"next token {name}", self._next)
+        self.likelihood = Graph(f"likelihood {name}", self._likelihood)
+
+    def _likelihood(self, tokens: Tensor) -> Tensor:
+        return pick(self.model.log_probabilities(tokens).contiguous(), tokens).contiguous().realize()
 
     def _next(
-        self, tokens: Tensor, found: Tensor, place: UOp, key: Tensor, sequences: Tensor, temperature: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The tokens with this place filled if it was masked, and `found` (B, L) with its token's log-probability."""
+        self, tokens: Tensor, place: UOp, key: Tensor, sequences: Tensor, temperature: Tensor
+    ) -> Tensor:
+        """The tokens (B, L) with this place filled if it was masked."""
         length = self.model.length
         given = self.model.next_log_probabilities(tokens, place, self.cache).contiguous()
         uniform = noise.uniform(key, noise.PROPOSAL, sequences, length).contiguous()
         here = Tensor.arange(length) == Tensor(place)
         u = here.where(uniform, 0.0).sum(axis=1, keepdim=True)
-        target = here.where(tokens, 0).sum(axis=1, keepdim=True)
         proposal = draw(given, u, temperature, self.nucleus)
         told = {name: x.expand(*tokens.shape) for name, x in statistics(given, proposal).items()}
         masked = (tokens == self.model.vocab_size) & here
@@ -125,32 +127,21 @@ class CausalEvaluator:
             to_fill=masked.sum(axis=1).int(), target_masked=masked.sum(axis=1).int() * 0, reveal_probability=one,
             alpha_t=one, alpha_s=one, **told,
         )  # fmt: skip
-        after = self.sampler.step(view, {})[0].int().contiguous()
-        found = here.where(pick(given, target), found).contiguous()
-        Tensor.realize(after, found)
-        return after, found
+        return self.sampler.step(view, {})[0].int().contiguous().realize()
 
     def log_probability(self, tokens: IntArray) -> FloatArray:
         """(B, L) -> (B, L) float64 log p(x_i | x_<i)."""
-        now, key, found = on_device(tokens, np.int32), key_tensor(0, 0), self._nothing(tokens)
-        ids, heat = on_device(np.zeros(self.batch), np.uint32), on_device(np.ones(1), np.float32)
-        for i in range(self.model.length):
-            now, found = self.graph(now, found, self.place.bind(i), key, ids, heat)
-        return np.asarray(found.numpy().astype(np.float64))
+        return np.asarray(self.likelihood(on_device(tokens, np.int32)).numpy().astype(np.float64))
 
     def generate(
         self, tokens: IntArray, seed: int, sequences: IntArray, temperature: float, *, limit: int | None = None,
         watch: Callable[[int, IntArray], None] | None = None,
     ) -> IntArray:  # fmt: skip
         """(B, L) with masks -> (B, L) filled, left to right; fixed tokens are read and kept."""
-        now, ids, found = on_device(tokens, np.int32), on_device(sequences, np.uint32), self._nothing(tokens)
+        now, ids = on_device(tokens, np.int32), on_device(sequences, np.uint32)
         heat = on_device(np.array([temperature]), np.float32)
         for i in range(self.model.length if limit is None else limit):
-            now, found = self.graph(now, found, self.place.bind(i), key_tensor(seed, i), ids, heat)
+            now = self.graph(now, self.place.bind(i), key_tensor(seed, i), ids, heat)
             if watch is not None:
                 watch(i, now.numpy())
         return np.asarray(now.numpy())
-
-    @staticmethod
-    def _nothing(tokens: IntArray) -> Tensor:
-        return on_device(np.zeros(tokens.shape), np.float32)

@@ -81,7 +81,7 @@ class TrainingGraph:
         """What `pack` made -> the ring of losses."""
         batch, length = self.config.batch_size, self.model.length
         ends = np.cumsum([0, batch * length, 3 * batch, 2, RATES])
-        parts = [packed[int(start) : int(stop)].contiguous() for start, stop in zip(ends, ends[1:], strict=False)]
+        parts = [packed[int(start) : int(stop)] for start, stop in zip(ends, ends[1:], strict=False)]
         tokens, numbers = parts[0].reshape(batch, length), parts[1].bitcast("float32").reshape(3, batch)
         key, rates = parts[2].bitcast("uint32"), parts[3].bitcast("float32")
         sequences = Tensor.arange(batch).cast("uint32")

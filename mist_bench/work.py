@@ -91,7 +91,9 @@ def evaluator_of(bench: Workbench, cell: Cell, values: Parameters | None) -> Mas
     if cell.family.likelihood_kind == "exact":
         assert values is not None
         return bench.causal(cell.family, values)
-    return bench.masked(cell.family, values, whole=cell.sampler is not None and cell.sampler.needs_log_probabilities)
+    whole = cell.sampler is not None and cell.sampler.needs_log_probabilities
+    batch = bench.config.likelihood.batch_size if cell.kind == "likelihood" else None
+    return bench.masked(cell.family, values, whole=whole, batch=batch)
 
 
 def validation(bench: Workbench, cell: Cell, values: Parameters) -> float:

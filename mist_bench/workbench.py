@@ -67,16 +67,19 @@ class Workbench:
             raise UserError(f"checkpoint {checkpoint} is missing or damaged; run again with --rerun all")
         return loaded[0]
 
-    def masked(self, family: Family, values: Parameters | None, *, whole: bool = False) -> MaskedEvaluator:
+    def masked(
+        self, family: Family, values: Parameters | None, *, whole: bool = False, batch: int | None = None
+    ) -> MaskedEvaluator:
         """The evaluator of a masked family with these parameters (None: it has none)."""
         settings = self.config.generation
-        key = ("masked", *self._shape(family), settings.batch_size, settings.nucleus, whole)
+        size = batch or settings.batch_size
+        key = ("masked", *self._shape(family), size, settings.nucleus, whole)
 
         def make() -> MaskedEvaluator:
             model = self._create(family, 0)
             if not isinstance(model, MaskedModel):
                 raise TypeError(f"family {family.name!r} says its likelihood is a bound, but makes no MaskedModel")
-            return MaskedEvaluator(family.spec, model, settings.batch_size, nucleus=settings.nucleus, whole=whole)
+            return MaskedEvaluator(family.spec, model, size, nucleus=settings.nucleus, whole=whole)
 
         evaluator = kept(key, make)
         if values:

@@ -153,7 +153,7 @@ def bound(costs: FloatArray) -> FloatArray:
     for k in range(1, L + 1):
         sets = [np.isin(np.arange(L), c) for c in combinations(range(L), k)]
         for chosen in sets:
-            total += costs[:, int(np.flatnonzero((MASKS == chosen).all(axis=1))[0])] / k / len(sets)
+            total += costs[:, int(np.flatnonzero((chosen == MASKS).all(axis=1))[0])] / k / len(sets)
     return total
 
 

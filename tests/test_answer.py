@@ -1,65 +1,165 @@
-"""Proposals follow the asked law, the tails included; statistics are what they say."""
+"""Draws and their statistics against the exact law. Uniforms are stratified, so counts are exact, not only likely."""
 
 import numpy as np
 import pytest
-from mist_bench.answer import IMPOSSIBLE, draw, pick, statistics
+from brute_force import assert_counts_follow
 from tinygrad import Tensor
 
-ROWS = 20_000
+from mist_bench import noise
+from mist_bench.answer import IMPOSSIBLE, draw, pick, statistics
+
+ROWS, MANY, V = 8, 4096, 8
+LATTICE = 2**23  # a uniform is (k + 1/2) / 2^23
 
 
-def law_of_draws(p, *, temperature=1.0, nucleus=1.0):
-    """The law of `draw` by a fine stratified u: exact to one part in ROWS."""
-    u = (np.arange(ROWS) + 0.5) / ROWS
-    with np.errstate(divide="ignore"):
-        given = np.maximum(np.log(np.array(p, dtype=np.float32)), IMPOSSIBLE).astype(np.float32)
-    table = Tensor(np.broadcast_to(given, (1, ROWS, len(p))).copy())
-    drawn = draw(table, Tensor(u[None].astype(np.float32)), Tensor([temperature]), nucleus).numpy()
-    return np.bincount(drawn.ravel(), minlength=len(p)) / ROWS
+def laws() -> np.ndarray:
+    """(8, V): some with zeros at the end, at the beginning and between, one certain, one of equals."""
+    p = np.random.default_rng(1).dirichlet(np.ones(V), size=ROWS)
+    p[1, -3:] = 0
+    p[2, :2] = 0
+    p[3, 2:5] = 0
+    p[4] = np.eye(V)[5]
+    p[5] = 1 / V
+    return p / p.sum(axis=1, keepdims=True)
 
 
-P = [0.5, 0.0, 0.0002, 0.2998, 0.2]
+def log(p) -> np.ndarray:
+    return np.where(p > 0, np.log(np.where(p > 0, p, 1)), IMPOSSIBLE)
+
+
+def drawn(p, uniform, temperature: float = 1.0, nucleus: float = 1.0) -> np.ndarray:
+    """(R, V) laws, (N,) or (R, N) uniforms -> (R, N), all positions of a row with the same law."""
+    uniform = np.broadcast_to(uniform, (len(p), np.shape(uniform)[-1])).astype(np.float32)
+    answer = np.broadcast_to(log(p)[:, None].astype(np.float32), (*uniform.shape, p.shape[1]))
+    heat = Tensor(np.array([temperature], dtype=np.float32))
+    out = draw(Tensor(np.ascontiguousarray(answer)), Tensor(np.ascontiguousarray(uniform)), heat, nucleus)
+    assert out.dtype.name == "int"
+    return out.numpy()
+
+
+def counts(p, temperature: float = 1.0, nucleus: float = 1.0) -> np.ndarray:
+    found = drawn(p, (np.arange(MANY) + 0.5) / MANY, temperature, nucleus)
+    return np.array([np.bincount(row, minlength=V) for row in found])
+
+
+def tempered(p, temperature: float) -> np.ndarray:
+    q = np.where(p > 0, np.exp(log(p) / temperature), 0.0)
+    return q / q.sum(axis=1, keepdims=True)
+
+
+def cut(p, nucleus: float) -> np.ndarray:
+    """The fewest most likely tokens that hold the mass, with all that tie with the last of them."""
+    out = np.zeros_like(p)
+    for row, q in zip(out, p, strict=True):
+        order = np.argsort(-q, kind="stable")
+        threshold = q[order[np.flatnonzero(np.cumsum(q[order]) >= nucleus * (1 - 1e-12))[0]]]
+        row[q >= threshold] = q[q >= threshold]
+    return out / out.sum(axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
-def test_draws_follow_the_tempered_law(temperature):
-    truth = np.array(P) ** (1 / temperature)
-    np.testing.assert_allclose(law_of_draws(P, temperature=temperature), truth / truth.sum(), atol=2.5 / ROWS)
+def test_stratified_draws_follow_the_law(temperature):
+    truth = tempered(laws(), temperature) * MANY
+    # an interval of the unit line holds its share of evenly spaced points, give or take one
+    assert np.abs(counts(laws(), temperature) - truth).max() < 1.01
 
 
-def test_temperature_zero_takes_the_most_likely():
-    assert law_of_draws(P, temperature=0.0).tolist() == [1, 0, 0, 0, 0]
+def test_a_slightly_wrong_temperature_is_seen():
+    assert np.abs(counts(laws(), 0.98) - laws() * MANY).max() > 5
 
 
-@pytest.mark.parametrize(("nucleus", "kept"), [(0.5, [0]), (0.6, [0, 3]), (0.9, [0, 3, 4])])
-def test_nucleus_keeps_the_token_that_crosses_the_mass(nucleus, kept):
-    truth = np.where(np.isin(np.arange(5), kept), P, 0)
-    np.testing.assert_allclose(law_of_draws(P, nucleus=nucleus), truth / truth.sum(), atol=2.5 / ROWS)
+def test_draws_by_the_host_noise_follow_the_law():
+    found = drawn(laws(), noise.uniform_numpy(0, 0, noise.PROPOSAL, np.arange(ROWS), MANY))
+    for row, law in zip(found, laws(), strict=True):
+        tally = np.bincount(row, minlength=V)
+        assert (tally[law == 0] == 0).all()
+        if (law > 0).sum() > 1:
+            assert_counts_follow(tally, law)
 
 
-def test_what_is_impossible_is_never_drawn_even_at_the_end():
-    u = Tensor(np.array([[1 - 2.0**-24, 2.0**-24]], dtype=np.float32))
-    given = np.full((1, 2, 17), IMPOSSIBLE, dtype=np.float32)
-    given[:, :, 5], given[:, :, 9] = np.log(0.25), np.log(0.75)
-    assert draw(Tensor(given), u, Tensor([1.0])).numpy().tolist() == [[9, 5]]
+def test_temperature_0_is_the_first_of_the_most_likely():
+    expected = np.broadcast_to(laws().argmax(axis=1)[:, None], (ROWS, MANY))
+    np.testing.assert_array_equal(drawn(laws(), (np.arange(MANY) + 0.5) / MANY, 0.0), expected)
 
 
-def test_statistics():
-    p = np.array([[[0.1, 0.6, 0.3], [0.25, 0.25, 0.5], [0.0, 1.0, 0.0]]])
-    with np.errstate(divide="ignore"):
-        given = np.maximum(np.log(p), IMPOSSIBLE)
-    proposal = np.array([[2, 2, 1]])
-    told = statistics(Tensor(given.astype(np.float32)), Tensor(proposal.astype(np.int32)))
-    expected = {
-        "log_probability": [np.log(0.3), np.log(0.5), 0],
-        "max_log_probability": [np.log(0.6), np.log(0.5), 0],
-        "margin": [0.3, 0.25, 1],
-        "entropy": [0.8979457, 1.0397208, 0],
-    }
-    for name, values in expected.items():
-        np.testing.assert_allclose(told[name].numpy()[0], values, atol=1e-6, err_msg=name)
+@pytest.mark.parametrize(("nucleus", "temperature"), [(0.7, 1.0), (0.7, 0.5), (0.05, 1.0)])
+def test_the_nucleus_keeps_the_token_that_crosses_the_mass(nucleus, temperature):
+    law = cut(tempered(laws(), temperature), nucleus)
+    found = counts(laws(), temperature, nucleus)
+    np.testing.assert_array_equal(found > 0, law > 0)
+    assert np.abs(found - law * MANY).max() < 1.01
+    assert (law[5] > 0).all()  # ties stay together
 
 
-def test_pick_gives_nothing_for_a_mask():
-    table = Tensor(np.log(np.array([[[0.25, 0.75], [0.5, 0.5]]], dtype=np.float32)))
-    np.testing.assert_allclose(pick(table, Tensor([[1, 2]])).numpy(), [[np.log(0.75), 0]], atol=1e-6)
+def test_without_its_crossing_token_the_nucleus_is_another():
+    law = np.array([0.4, 0.25, 0.2, 0.1, 0.05, 0, 0, 0])
+    kept = counts(np.tile(law, (ROWS, 1)), 1.0, 0.7)[0] > 0
+    assert kept.tolist() == [True, True, True, *[False] * 5]
+
+
+@pytest.mark.parametrize("place", [0, 3, 7])
+def test_a_tail_token_is_drawn_at_its_rate(place):
+    # p = 1e-6 is 8.4 points of the lattice: all points around it are tried, so 8 or 9 must hit, and side by side
+    p = np.full(V, (1 - 1e-6) / (V - 1))
+    p[place] = 1e-6
+    middle = int(p[:place].sum() * LATTICE)
+    k = np.clip(middle + np.arange(-MANY // 2, MANY // 2), 0, LATTICE - 1)
+    hit = np.unique(k[drawn(np.tile(p, (ROWS, 1)), (k + 0.5) / LATTICE)[0] == place])
+    assert len(hit) in (8, 9)
+    assert np.ptp(hit) == len(hit) - 1
+
+
+def test_what_is_impossible_is_never_drawn():
+    p = laws()
+    edges = np.cumsum(p, axis=1)
+    near = (edges[:, :, None] * LATTICE).astype(np.int64) + np.arange(-256, 256)
+    k = np.clip(near.reshape(ROWS, -1), 0, LATTICE - 1)  # V x 512 = MANY points
+    u = (k + 0.5) / LATTICE
+    assert u.max() == 1 - 2.0**-24
+    found = drawn(p, u)
+    assert (np.take_along_axis(p, found, axis=1) > 0).all()
+    # and at 1 itself, which the noise never gives
+    assert (np.take_along_axis(p, drawn(p, np.ones(MANY)), axis=1) > 0).all()
+
+
+def test_a_large_vocabulary_is_drawn_the_same():
+    # beyond 512 tokens the cumulative sum is taken in blocks, whose edges are tried
+    many, rng = 1025, np.random.default_rng(2)
+    p = rng.dirichlet(np.full(many, 0.3), size=2) * (rng.random((2, many)) < 0.4)
+    p /= p.sum(axis=1, keepdims=True)
+    edges = np.cumsum(p, axis=1)
+    k = (edges[:, ::16, None] * LATTICE).astype(np.int64) + np.arange(-8, 8)
+    u = (np.clip(k.reshape(2, -1), 0, LATTICE - 1) + 0.5) / LATTICE
+    found = drawn(p, u)
+    assert (np.take_along_axis(p, found, axis=1) > 0).all()
+    for row in range(2):
+        low, high = (np.searchsorted(edges[row], u[row] + shift, side="right") for shift in (-5e-7, 5e-7))
+        assert ((found[row] >= low) & (found[row] <= high)).all()
+
+
+def answers() -> tuple[np.ndarray, np.ndarray]:
+    p = np.concatenate([laws(), np.random.default_rng(3).dirichlet(np.full(V, 0.2), size=ROWS)]).reshape(2, ROWS, V)
+    return p, np.random.default_rng(4).integers(0, V, (2, ROWS))
+
+
+def test_statistics_by_numpy():
+    p, x = answers()
+    found = {name: t.numpy() for name, t in statistics(Tensor(log(p).astype(np.float32)), Tensor(x)).items()}
+    best = np.sort(p, axis=-1)
+    own = np.take_along_axis(p, x[..., None], axis=-1)[..., 0]
+    entropy = -np.where(p > 0, p * log(p), 0).sum(axis=-1)
+    np.testing.assert_allclose(np.exp(found["log_probability"]), own, atol=1e-6)
+    np.testing.assert_allclose(found["max_log_probability"], np.log(best[..., -1]), atol=1e-6)
+    np.testing.assert_allclose(found["margin"], best[..., -1] - best[..., -2], atol=1e-6)
+    np.testing.assert_allclose(found["entropy"], entropy, atol=1e-5)
+    assert found["margin"][0, 5] == 0  # all equal
+    assert found["margin"][0, 4] == 1 and found["entropy"][0, 4] == 0  # certain
+
+
+def test_pick_gives_0_for_a_mask():
+    p, x = answers()
+    x[0, 0] = V
+    found = pick(Tensor(log(p).astype(np.float32)), Tensor(x)).numpy()
+    expected = np.take_along_axis(log(p), np.minimum(x, V - 1)[..., None], axis=-1)[..., 0]
+    expected[0, 0] = 0
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

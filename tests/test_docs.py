@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mist_bench.evaluation import MaskedEvaluator
-from mist_bench.generation import SamplerGraph, generate
-from mist_bench.registry import Registry
 from mist_bench_plugins.corpus_markov import world
 from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.schedule_linear import LinearSchedule
+
+from mist_bench.evaluation import MaskedEvaluator
+from mist_bench.generation import SamplerGraph, generate
+from mist_bench.registry import Registry
 
 PAGE = Path(__file__).parent.parent / "docs" / "write-a-sampler.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from mist_bench import cli
 
 GRID = str(Path(__file__).parent / "grid.toml")

@@ -4,16 +4,17 @@ from functools import cache
 
 import numpy as np
 import pytest
-from mist_bench import graphs
-from mist_bench.evaluation import MaskedEvaluator
-from mist_bench.generation import SamplerGraph, generate, grid
-from mist_bench.registry import Registry
 from mist_bench_plugins.corpus_markov import world
 from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.sampler_random import RandomSampler
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_geometric import GeometricSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
+
+from mist_bench import graphs
+from mist_bench.evaluation import MaskedEvaluator
+from mist_bench.generation import SamplerGraph, generate, grid
+from mist_bench.registry import Registry
 
 ORACLE = world(3, 4, 1.2)
 MASK, L, BATCH = ORACLE.vocab_size, 4, 64

@@ -4,11 +4,12 @@ from functools import cache
 
 import numpy as np
 import pytest
-from mist_bench import Plot, SlotWorld, likelihood, metrics
-from mist_bench.evaluation import MaskedEvaluator
 from mist_bench_plugins.corpus_tales import TalesCorpus, world
 from mist_bench_plugins.family_oracle import OracleModel
 from tinygrad import Tensor
+
+from mist_bench import Plot, SlotWorld, likelihood, metrics
+from mist_bench.evaluation import MaskedEvaluator
 
 
 @cache

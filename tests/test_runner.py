@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from mist_bench import cells, cli, results
 from mist_bench.config import load_preset, override
 from mist_bench.registry import Registry
@@ -247,8 +248,8 @@ def test_a_cell_that_fails_is_named_and_the_rest_goes_on(finished, tmp_path, cap
     store, _ = finished
     file = tmp_path / "broken.py"
     file.write_text(BROKEN)
-    arguments = command(store, tmp_path / "out", "--plugin", str(file), "--sampler", "broken,random", "--family", "oracle",
-                        "--steps", "4")  # fmt: skip
+    given = ["--plugin", str(file), "--sampler", "broken,random", "--family", "oracle", "--steps", "4"]
+    arguments = command(store, tmp_path / "out", *given)
     assert in_process(*arguments) == 1
     said = capsys.readouterr().err
     assert "broken" in said and "this sampler is broken" in said and "Traceback" not in said

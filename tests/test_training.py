@@ -4,14 +4,15 @@ from functools import cache
 
 import numpy as np
 import pytest
-from mist_bench import NetworkSize, TrainingBatch, training
-from mist_bench.config import TrainingConfig
 from mist_bench_plugins.corpus_markov import world
 from mist_bench_plugins.family_autoregressive import AutoregressiveFamily
 from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor, dtypes
+
+from mist_bench import NetworkSize, TrainingBatch, training
+from mist_bench.config import TrainingConfig
 
 SIZE = NetworkSize(dim=16, layers=1, heads=2, feed_forward=32, conditioning_dim=16)
 ORACLE = world(3, 4, 1.2)
@@ -137,8 +138,9 @@ def test_the_loss_is_the_bound(schedule):
     copies = np.repeat(text, 2048, axis=0)
     losses = [family.loss(model, batch_of(copies, schedule, rng.random(), rng)).item() * L for _ in range(8)]
     error = np.std(losses, ddof=1) / np.sqrt(8)
-    assert abs(np.mean(losses) - brute_force_bound(text, answer)[0]) < 4 * error
-    assert error < 0.1
+    bound = brute_force_bound(text, answer)[0]
+    assert abs(np.mean(losses) - bound) < 4 * error
+    assert error < 0.05 * bound
 
 
 def test_the_baselines_loss_is_its_likelihood():
@@ -146,13 +148,14 @@ def test_the_baselines_loss_is_its_likelihood():
     model = shaken(family.create(SIZE, V, L, 0, None))
     given = model.log_probabilities(Tensor(TEXTS[:16].astype(np.int32))).numpy()
     expected = -np.take_along_axis(given, TEXTS[:16, :, None], axis=2).mean()
-    assert family.loss(model, batch_of(TEXTS[:16], LinearSchedule(), 0.5, rng)).item() == pytest.approx(expected, abs=1e-5)
+    loss = family.loss(model, batch_of(TEXTS[:16], LinearSchedule(), 0.51, rng)).item()
+    assert loss == pytest.approx(expected, abs=1e-5)
 
 
 def test_bfloat16_products_change_little():
     family = MdlmFamily()
     model = shaken(family.create(SIZE, V, L, 0, None))
-    batches = [batch_of(TEXTS[:16], LinearSchedule(), 0.5, np.random.default_rng(0)) for _ in range(2)]
+    batches = [batch_of(TEXTS[:16], LinearSchedule(), 0.51, np.random.default_rng(0)) for _ in range(2)]
     exact = family.loss(model, batches[0]).item()
     model.set_compute(dtypes.bfloat16)
     rough = family.loss(model, batches[1]).item()
