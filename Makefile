@@ -12,14 +12,14 @@ test: $(VENV)/.dev lint
 	@echo "tests"
 	@DEV=CPU $(BIN)/python -m pytest
 	@echo "benchmarks, once each, untimed"
-	@DEV=CPU $(BIN)/python -m pytest benchmarks --benchmark-disable
+	@DEV=CPU $(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-disable
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
 bench: $(VENV)/.dev
-	@$(BIN)/python -m pytest benchmarks --benchmark-only
+	@$(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-only
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -27,7 +27,7 @@ def pick(log_probabilities: Tensor, tokens: Tensor) -> Tensor:
 def draw(log_probabilities: Tensor, uniform: Tensor, temperature: Tensor, nucleus: float = 1.0) -> Tensor:
     """(B, L, V), (B, L) in (0, 1), (1,) -> (B, L) int32 drawn from p^(1/T), cut to the nucleus; T = 0 is the argmax.
 
-    The first index whose cumulative sum exceeds u times the total, clipped to the last token with p > 0.
+    The first token with p > 0 whose cumulative sum exceeds u times the total, or the last token with p > 0.
     """
     best = log_probabilities.max(axis=-1, keepdim=True)
     p = ((log_probabilities - best) / temperature.maximum(1e-6)).exp()
@@ -48,17 +48,19 @@ def _inverse_cdf(p: Tensor, uniform: Tensor) -> Tensor:
     upto = mass.cumsum(axis=-1).contiguous()
     goal = uniform.unsqueeze(-1) * upto[..., -1:]
     block = _first_above(upto, mass, goal)
-    chosen = p.arange(blocks) == block
-    before = chosen.where(upto - mass, 0.0).sum(axis=-1, keepdim=True)
-    inside = chosen.unsqueeze(-1).where(p, 0.0).sum(axis=-2).contiguous()
+    number = p.arange(blocks)
+    # the very sum that the goal was compared with: upto - mass would round, and could exceed the goal
+    before = (number == block - 1).where(upto, 0.0).sum(axis=-1, keepdim=True)
+    inside = (number == block).unsqueeze(-1).where(p, 0.0).sum(axis=-2).contiguous()
     return (block * size + _first_above(inside.cumsum(axis=-1).contiguous(), inside, goal - before)).squeeze(-1)
 
 
 def _first_above(upto: Tensor, mass: Tensor, goal: Tensor) -> Tensor:
-    """(…, N) cumulative sums and their terms, (…, 1) -> (…, 1): the first index above the goal, at most the last
-    that has mass."""
-    last = (mass > 0).where(mass.arange(mass.shape[-1]), 0).max(axis=-1, keepdim=True)
-    return (upto <= goal).int().sum(axis=-1, keepdim=True).minimum(last)
+    """(…, N) cumulative sums and their terms, (…, 1) -> (…, 1): the first index with mass that is above the goal, or
+    the last with mass. Mass is asked for, because sums of floats may differ where nothing was added."""
+    place = mass.arange(mass.shape[-1])
+    first = ((upto > goal) & (mass > 0)).where(place, mass.shape[-1]).min(axis=-1, keepdim=True)
+    return first.minimum((mass > 0).where(place, 0).max(axis=-1, keepdim=True))
 
 
 def _nucleus_threshold(p: Tensor, nucleus: float) -> Tensor:

@@ -51,7 +51,8 @@ class SamplerGraph:
         after, new_state = self.sampler.step(view, dict(zip(self.names, state, strict=True)))
         kept = free.where(after, tokens).int().contiguous()
         used = (nfe + masked.max(axis=1).int()).contiguous()
-        rest = [new_state[name].contiguous() for name in self.names]
+        # a copy: a sampler may remember an input itself, whose buffer the next step writes
+        rest = [new_state[name].clone() for name in self.names]
         Tensor.realize(kept, used, *rest)
         return kept, used, *rest
 

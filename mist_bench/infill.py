@@ -64,12 +64,12 @@ def template(
     if causal and (suffix or _gap_before_text(head, dataset.mask)):
         raise UserError("a causal family writes left to right, before it reads what follows: "
                         "no --suffix and no ___ before text; take a masked one: --family mdlm")  # fmt: skip
-    given = len(head) + len(tail)
+    given, what = len(head) + len(tail), "prompt and suffix together" if suffix else "--prompt alone"
     if length is None and suffix and layout == "padded":
         limit = min(dataset.length, max(_usual_length(dataset), given + 1))
     if given > limit:
-        raise UserError(f"prompt and suffix have {given} tokens, and the text {limit}; shorten them"
-                        + (f", or give --length up to {dataset.length}" if limit < dataset.length else ""))  # fmt: skip
+        longer = f", or give --length up to {dataset.length}" if limit < dataset.length else ""
+        raise UserError(f"{given} tokens are given by {what}, and the text has {limit}; shorten what is given{longer}")
     tokens = np.full(dataset.length, dataset.mask, dtype=np.int32)
     tokens[: len(head)] = head
     if suffix:
@@ -77,7 +77,7 @@ def template(
         if layout == "padded" and dataset.end is not None:
             tokens[limit:] = dataset.end
     if not (tokens[:limit] == dataset.mask).any():
-        raise UserError(f"prompt and suffix fill all {limit} tokens; leave a ___ or shorten them")
+        raise UserError(f"all {limit} tokens are given by {what}; leave a ___ or shorten what is given")
     return Template(dataset=dataset, tokens=tokens, shown=limit, ends=layout == "padded")
 
 

@@ -50,9 +50,11 @@ def run(
     bench = Workbench(laid, shelf, registry)
     if todo:
         _ = bench.dataset  # a corpus or tokenizer that cannot work says so before anything is written
+    _check_writable(store, "the store", "--store DIR")
+    _check_writable(out, "the results folder", "--out DIR")
     shelf.ensure_writable()
-    _ensure_folder(out)
-    failed = _make_all(todo, bench, shelf, registry, errors, debug)
+    before = _failed_before(laid.cells, todo, shelf)
+    failed = _make_all(todo, before, bench, shelf, registry, errors, debug)
     rows = Rows(laid, shelf)
     for line in rows.disagreements(bench):
         errors.print(line, markup=False, highlight=False, style="bold red")
@@ -87,11 +89,22 @@ def _to_do(cells: Sequence[Cell], store: Store, rerun: Rerun) -> list[Cell]:
     return [cell for cell in cells if cell.hash in todo]
 
 
+def _failed_before(cells: Sequence[Cell], todo: Sequence[Cell], store: Store) -> dict[str, tuple[Cell, str]]:
+    """Cells that failed in an earlier run and are not tried again."""
+    again = {cell.hash for cell in todo}
+    messages = {cell.hash: (cell, store.failure(cell.hash)) for cell in cells if cell.hash not in again}
+    return {
+        key: (cell, f"{message} (in an earlier run; --rerun failed tries again)")
+        for key, (cell, message) in messages.items()
+        if message is not None
+    }
+
+
 def _make_all(
-    todo: Sequence[Cell], bench: Workbench, store: Store, registry: Registry, console: Console, debug: bool
-) -> list[tuple[Cell, str]]:
-    """Makes the cells in order; one that fails is noted and the rest goes on. Gives those that failed."""
-    failed: dict[str, tuple[Cell, str]] = {}
+    todo: Sequence[Cell], failed: dict[str, tuple[Cell, str]], bench: Workbench, store: Store, registry: Registry,
+    console: Console, debug: bool,
+) -> list[tuple[Cell, str]]:  # fmt: skip
+    """Makes the cells in order; one that fails is noted and the rest goes on. Gives all that failed, now or before."""
     with Display(len(todo), console) as display:
         rest = _side_by_side(todo, bench, store, registry, display, failed) if not debug else todo
         metric_plugins = [registry.make("metric", name) for name in registry.names("metric")]
@@ -191,14 +204,13 @@ def _run_info(laid: Plan, registry: Registry, name: str, debug: bool) -> dict[st
     }  # fmt: skip
 
 
-def _ensure_folder(out: Path) -> None:
-    from .store import write_atomically
-
-    try:
-        write_atomically(out / ".writable", b"").unlink(missing_ok=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write the results folder '{out}': {reason}; name another: --out DIR") from None
+def _check_writable(folder: Path, what: str, option: str) -> None:
+    """Before anything is made: raises `UserError` if the folder could not be written."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise UserError(f"cannot write {what} '{folder}': '{nearest}' is a file; name another: {option}")
+    if not os.access(nearest, os.W_OK):
+        raise UserError(f"cannot write {what} '{folder}': permission denied; name another: {option}")
 
 
 def _show_plan(cells: Sequence[Cell], todo: set[str], store: Store, console: Console) -> None:

@@ -160,7 +160,7 @@ class Store:
         path = self.cell_path(hash)
         try:
             stored = json.loads(path.read_bytes(), parse_constant=_refuse)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError:  # no JSON, or no UTF-8
             stored = None

@@ -1,6 +1,10 @@
-"""The examples of docs/write-a-sampler.md run as they stand."""
+"""The examples of docs/write-a-sampler.md run as they stand, and its tables are complete."""
 
+import dataclasses
 import re
+import shlex
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -9,29 +13,125 @@ from mist_bench_plugins.corpus_markov import world
 from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
+from mist_bench import Sampler, View, cli
 from mist_bench.evaluation import MaskedEvaluator
 from mist_bench.generation import SamplerGraph, generate
+from mist_bench.laws import law_distance
 from mist_bench.registry import Registry
 
-PAGE = Path(__file__).parent.parent / "docs" / "write-a-sampler.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+HERE = Path(__file__).parent
+PAGE = (HERE.parent / "docs" / "write-a-sampler.md").read_text(encoding="utf-8")
+ORACLE = world(3, 4, 1.2)
+SPECS = {"edges": 0, "coin": 1, "coin[boost=1.5]": 1, "patience": 2}
+BATCH = 8
 
 
-@pytest.mark.parametrize(("number", "spec"), [(0, "edges"), (1, "coin[boost=1.5]")])
-def test_the_examples_fill_a_text(number, spec, tmp_path):
-    file = tmp_path / "my_sampler.py"
-    file.write_text(BLOCKS[number], encoding="utf-8")
-    registry = Registry.discover([file])
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def plugin(number: int, folder: Path) -> Path:
+    file = folder / "my_sampler.py"
+    file.write_text(blocks("python")[number], encoding="utf-8")
+    return file
+
+
+def made(spec: str, folder: Path) -> Sampler:
+    registry = Registry.discover([plugin(SPECS[spec], folder)])
     assert not registry.failures
-    oracle = world(3, 4, 1.2)
-    evaluator = MaskedEvaluator("oracle", OracleModel(oracle), 8)
-    graph = SamplerGraph(registry.make("sampler", spec), 8, 4, oracle.vocab_size)
-    empty = np.full((8, 4), oracle.vocab_size, dtype=np.int32)
-    made, _ = generate(
-        evaluator, graph, LinearSchedule(), 4, empty, seed=0, sequences=np.arange(8), temperature=1.0
-    )
-    assert (made < 3).all()
+    return registry.make("sampler", spec)
+
+
+@pytest.fixture(scope="module")
+def evaluator():
+    return MaskedEvaluator("oracle", OracleModel(ORACLE), BATCH)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_examples_fill_a_text_and_keep_what_is_given(spec, tmp_path, evaluator):
+    graph = SamplerGraph(made(spec, tmp_path), BATCH, 4, ORACLE.vocab_size)
+    given = np.full((BATCH, 4), ORACLE.vocab_size, dtype=np.int32)
+    given[::2, 1] = 2
+    for steps in (1, 3, 9):
+        filled, _ = generate(
+            evaluator, graph, LinearSchedule(), steps, given, seed=0, sequences=np.arange(BATCH), temperature=1.0
+        )
+        assert (filled < 3).all() and (filled[::2, 1] == 2).all()
+
+
+@pytest.mark.parametrize(("spec", "exact"), [("edges", True), ("coin", False)])
+def test_the_examples_declare_what_is_true(spec, exact, tmp_path):
+    sampler = made(spec, tmp_path)
+    assert sampler.exact_one_at_a_time == exact
+    assert (law_distance(sampler, LinearSchedule(), 4, ORACLE) < 1e-5) == exact
+
+
+def test_the_remembering_example_waits_for_guesses_that_hold(tmp_path):
+    from tinygrad import Tensor
+
+    sampler = made("patience", tmp_path)
+    fields = {field.name: Tensor([[0.0]]) for field in dataclasses.fields(View)}
+    fields |= {"masked": Tensor([[True, True, True, False]]), "tokens": Tensor([[4, 4, 4, 1]]),
+               "target_masked": Tensor([1]), "last": Tensor([False])}  # fmt: skip
+    fields |= {"proposal": Tensor([[2, 3, 0, 1]]), "log_probability": Tensor([[0.1, 0.5, 0.9, 1.0]]).log()}
+    view = View(**fields)
+    state = {"guess": Tensor([[2, 3, 1, 1]]), "held": Tensor([[1.0, 0.0, 5.0, 9.0]])}
+    after, state = sampler.step(view, state)
+    assert after.tolist() == [[2, 3, 4, 1]]  # held twice, held once; the third guess is new
+    assert state["held"].tolist() == [[2.0, 1.0, 0.0, 10.0]] and state["guess"].tolist() == [[2, 3, 0, 1]]
+
+
+def test_a_wrong_parameter_is_refused(tmp_path):
+    registry = Registry.discover([plugin(1, tmp_path)])
+    with pytest.raises(Exception, match="boost is above 0, not -1"):
+        registry.make("sampler", "coin[boost=-1]")
 
 
 def test_every_example_was_tried():
-    assert len(BLOCKS) == 2
+    assert sorted(set(SPECS.values())) == list(range(len(blocks("python"))))
+
+
+def test_the_commands_are_commands(tmp_path, monkeypatch, capsys):
+    plugin(0, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    [text] = blocks("sh")
+    commands = [shlex.split(line)[1:] for line in text.splitlines()]
+    assert [command[0] for command in commands] == ["run", "run", "sample"]
+    for command in commands[:2]:
+        assert cli.main([*command, "--dry-run"]) == 0
+        plan = capsys.readouterr().out
+        for steps in command[-1].split(","):
+            assert f"edges at {steps} steps" in plan
+    assert cli.main([*commands[2], "--preset", "smoke"]) == 2  # read as it should be: only the network is missing
+    assert "has no checkpoint of mdlm linear" in capsys.readouterr().err
+
+
+def named(heading: str) -> set[str]:
+    """What the first column of the table under a heading names."""
+    section = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    return {name.partition("(")[0] for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def test_the_tables_leave_nothing_out():
+    assert named("What a sampler sees") == {field.name for field in dataclasses.fields(View)}
+    methods = {"name", "source", "spec", "content", "times", "initial_state", "step"}
+    facts = {name for cls in Sampler.__mro__[:-2] for name in vars(cls) if not name.startswith("_")}
+    assert named("Declared facts") == facts - methods
+
+
+def test_the_package_is_one(tmp_path, monkeypatch):
+    [text] = blocks("toml")
+    described, example = tomllib.loads(text), tomllib.loads((HERE / "plugin_example" / "pyproject.toml").read_text())
+    assert described["build-system"] == example["build-system"]
+    [(key, module)] = described["project"]["entry-points"]["mist_bench"].items()
+    assert described["tool"]["setuptools"]["py-modules"] == [module] == [plugin(0, tmp_path).stem]
+    info = tmp_path / "mist_bench_edges-0.1.dist-info"  # what an installer makes of it
+    info.mkdir()
+    project = described["project"]
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    (info / "entry_points.txt").write_text(f"[mist_bench]\n{key} = {module}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = Registry.discover(distributions=metadata.distributions(path=[str(tmp_path)]))
+    assert registry.names("sampler") == ["edges"] and not registry.failures
+    assert registry.origin("sampler", "edges").distribution == "mist-bench-edges"

@@ -162,7 +162,7 @@ def test_a_killed_run_goes_on_bit_for_bit(moment, finished, tmp_path):
     needed = 1 if moment == "training" else 8
     wait_for(lambda: len(list(store.glob(pattern))) >= needed, process)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert not (out / "tables.md").exists()
     assert in_process(*command(store, out, *slow)) == 0
     assert stable(out) == stable(undisturbed)
@@ -255,8 +255,11 @@ def test_a_cell_that_fails_is_named_and_the_rest_goes_on(finished, tmp_path, cap
     assert "broken" in said and "this sampler is broken" in said and "Traceback" not in said
     samplers = {row["sampler"] for row in results.read_csv(tmp_path / "out" / "generation.csv")}
     assert "random" in samplers and "broken" not in samplers
-    assert in_process(*arguments) == 0  # it failed before and is not tried again
+    assert in_process(*arguments) == 1
+    said = capsys.readouterr().err
+    assert "--rerun failed" in said and "generation oracle linear broken" not in said  # not tried again
     assert in_process(*arguments, "--rerun", "failed") == 1
+    assert "generation oracle linear broken" in capsys.readouterr().err
 
 
 def test_interrupt_ends_cleanly(tmp_path):
@@ -265,4 +268,4 @@ def test_interrupt_ends_cleanly(tmp_path):
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate()
     assert process.returncode == 130
-    assert "Traceback" not in said and "again" in said
+    assert "Traceback" not in said and "goes on from there" in said
