@@ -17,7 +17,7 @@ WRONG = {
     "steps": (["--steps", "0"], "steps must be at least 1"),
     "steps in words": (["--steps", "five"], "steps"),
     "temperature": (["--temperature", "-1"], "temperatures must be at least 0"),
-    "missing corpus file": (["--corpus", "file:/no/book.txt", "--tokenizer", "byte", "--family", "mdlm"], "no/book.txt"),
+    "missing corpus file": (["--corpus", "file:/no/b.txt", "--tokenizer", "byte", "--family", "mdlm"], "no/b.txt"),
     "vocabulary": (["--corpus", "file:{book}", "--tokenizer", "bpe[vocab=9000]", "--family", "mdlm"], "9000"),
     "empty corpus file": (["--corpus", "file:{empty}", "--tokenizer", "byte", "--family", "mdlm"], "empty"),
     "parameter": (["--schedule", "polynomial[powr=2]"], "powr"),
