@@ -55,6 +55,13 @@ def masked() -> tuple[MaskedEvaluator, Values]:
 
 
 @cache
+def told_last() -> tuple[MaskedEvaluator, Values]:
+    """`mdlm` that is told the time and its last answer."""
+    model, values = network(MdlmFamily(conditioning="time", self_conditioning=True), seed=4)
+    return MaskedEvaluator("told", model, BATCH, whole=True), values
+
+
+@cache
 def causal() -> tuple[CausalEvaluator, Values]:
     model, values = network(AutoregressiveFamily())
     return CausalEvaluator("tiny", model, BATCH, AutoregressiveSampler()), values
@@ -117,21 +124,27 @@ def logits(
     return np.asarray((_norm(x, values["norm"], c) @ values["head"])[:, :, :vocab_size])
 
 
-def masked_answer(values: Values, tokens: IntArray, vocab_size: int = S, heads: int = SIZE.heads) -> FloatArray:
-    """(B, L) with masks -> (B, L, V) of a network that is told the masked fraction; only masked positions mean much."""
-    level = (tokens == vocab_size).mean(axis=1)
-    return log_softmax(logits(values, heads, tokens, vocab_size, causal=False, level=level))
+def masked_answer(values: Values, tokens: IntArray, t: FloatArray | None = None, extra: Any = 0.0) -> FloatArray:
+    """(B, L) with masks -> (B, L, V), before the carry-over. Told t, or else the masked fraction."""
+    level = None if "time.in" not in values else (tokens == S).mean(axis=1) if t is None else t
+    return log_softmax(logits(values, SIZE.heads, tokens, S, causal=False, level=level, extra=extra))
 
 
-def causal_answer(values: Values, tokens: IntArray, vocab_size: int = S, heads: int = SIZE.heads) -> FloatArray:
-    begun = np.concatenate([np.full((len(tokens), 1), vocab_size), tokens[:, :-1]], axis=1)
-    return log_softmax(logits(values, heads, begun, vocab_size, causal=True))
+def carried(answer: FloatArray, tokens: IntArray) -> FloatArray:
+    """Seen positions certain of themselves; probability 0 is -1e9."""
+    itself = np.where(tokens[:, :, None] == np.arange(answer.shape[-1]), 0.0, -1e9)
+    return np.where((tokens == answer.shape[-1])[:, :, None], answer, itself)
+
+
+def causal_answer(values: Values, tokens: IntArray) -> FloatArray:
+    begun = np.concatenate([np.full((len(tokens), 1), S), tokens[:, :-1]], axis=1)
+    return log_softmax(logits(values, SIZE.heads, begun, S, causal=True))
 
 
 # ---- likelihoods
 
 
-def masked_log_probability(answer: FloatArray, tokens: IntArray) -> FloatArray:
+def of_tokens(answer: FloatArray, tokens: IntArray) -> FloatArray:
     """(B, L, V), (B, L) -> (B, L): the entry of each token."""
     return np.take_along_axis(answer, tokens[:, :, None], axis=2)[:, :, 0]
 
@@ -139,11 +152,14 @@ def masked_log_probability(answer: FloatArray, tokens: IntArray) -> FloatArray:
 @cache
 def table() -> FloatArray:
     """(81, 16): -log p of the masked tokens given the others, summed, for every text and every mask."""
-    _, values = masked()
+    return costs_of(masked()[1])
+
+
+def costs_of(values: Values) -> FloatArray:
     out = np.zeros((len(TEXTS), len(MASKS)))
     for j, mask in enumerate(MASKS):
         answer = masked_answer(values, np.where(mask, S, TEXTS))
-        out[:, j] = -(masked_log_probability(answer, TEXTS) * mask).sum(axis=1)
+        out[:, j] = -(of_tokens(answer, TEXTS) * mask).sum(axis=1)
     return out
 
 
