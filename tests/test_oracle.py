@@ -66,7 +66,7 @@ def test_the_oracles_bound_is_the_entropy_of_the_very_stories():
     tales = world()
     tokens = tales.sample(256, np.random.default_rng(0))
     evaluator = MaskedEvaluator("oracle", OracleModel(tales), 32)
-    bound = likelihood.masked_likelihood(evaluator, tokens, 8, None)
+    bound = likelihood.masked_likelihood(evaluator, tokens, 16, None)
     difference, error = likelihood.disagreement(bound, -tales.log_probability(tokens), np.arange(256))
     assert abs(difference) < 4 * error
     assert error < 0.02 * tales.entropy()
