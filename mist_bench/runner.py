@@ -66,7 +66,7 @@ def run(
         _show_graphs(errors)
     screen.print(f"files in {out}: {', '.join(files)}", markup=False, highlight=False, soft_wrap=True)
     for cell, message in failed:
-        errors.print(f"failed: {cell.title}: {message}", markup=False, highlight=False, style="bold red")
+        errors.print(f"failed: {cell.title}: {message}", markup=False, highlight=False, soft_wrap=True)
     if json_output:
         named = {key: str(path) for key, path in files.items()}
         summary = {"out": str(out), "store": str(store), "failed": len(failed), "files": named}
