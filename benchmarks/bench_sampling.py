@@ -27,9 +27,7 @@ def test_masked(bench, measure, name):
     ids = np.arange(len(empty))
 
     def batch():
-        made, _ = generate(
-            evaluator, graph, schedule, STEPS, empty, seed=0, sequences=ids, temperature=1.0
-        )  # fmt: skip
+        made, _ = generate(evaluator, graph, schedule, STEPS, empty, seed=0, sequences=ids, temperature=1.0)
         check(made, bench)
 
     batch()

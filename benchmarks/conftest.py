@@ -2,7 +2,7 @@
 
     make bench                                               the preset of the device, timed
     .venv/bin/python -m pytest benchmarks --preset austen    another one
-    .venv/bin/python -m pytest benchmarks --benchmark-disable    once each, untimed, on the smallest preset
+    .venv/bin/python -m pytest benchmarks --benchmark-disable    once each, untimed, on the grid of the tests
 
 An untrained network takes as long as a trained one. Captures happen before the clock starts, and are listed apart.
 """
@@ -10,6 +10,7 @@ An untrained network takes as long as a trained one. Captures happen before the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from mist_bench.store import Store  # noqa: E402
 from mist_bench.workbench import Workbench  # noqa: E402
 
 ROUNDS = 5
+SMALLEST = str(Path(__file__).parent.parent / "tests" / "grid.toml")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     untimed = request.config.getoption("benchmark_disable")
-    chosen = request.config.getoption("--preset") or ("smoke" if untimed else default_preset(device.name()))
+    chosen = request.config.getoption("--preset") or (SMALLEST if untimed else default_preset(device.name()))
     registry = Registry.discover()
     config = resolve(load_preset(chosen), registry)
     laid = plan(config, registry, device.name(), device.precision_name(config.training.precision))

@@ -239,7 +239,10 @@ class _Grid:
         """A baseline of another training seed, so that no network judges itself."""
         if self.config.generation.judge == "none":
             return None
-        seed = self.config.training_seeds[0] + self.config.generation.judge_seed_offset
+        offset = self.config.generation.judge_seed_offset
+        seed = min(self.config.training_seeds) + offset
+        while seed in self.config.training_seeds:
+            seed += offset
         return self._training(self.registry.make("family", "autoregressive"), None, seed)
 
     def _judgement(self, generation: Cell, judge: Cell) -> Cell:

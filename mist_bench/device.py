@@ -55,13 +55,21 @@ def _launcher(zig: Path) -> Path:
     """The script that stands for clang, in the user's own cache; its name is its content."""
     text = LAUNCHER.replace("ZIG", str(zig))
     path = cache_folder() / f"zig-cc-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    if not path.exists() or path.read_text() != text:
+    if path.exists() and path.read_text() == text:
+        return path
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(handle, "w") as file:
             file.write(text)
         os.chmod(temporary, stat.S_IRWXU)
         os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"cannot write the compiler's launcher to {path.parent}: {reason}; "
+            "set XDG_CACHE_HOME to a folder that can be written"
+        ) from error
     return path
 
 

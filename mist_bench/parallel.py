@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from .registry import Registry
 from .store import Store
 
 PARENT_SECONDS = 2.0
+PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +64,19 @@ def run(
     context = multiprocessing.get_context("spawn")
     events = context.Queue()
     waiting, running = list(jobs), list[Any]()
-    while waiting or running:
-        while waiting and len(running) < processes:
-            process = context.Process(target=_work, args=(waiting.pop(0), events, os.getpid()), daemon=False)
-            process.start()
-            running.append(process)
-        try:
-            on_event(*events.get(timeout=0.5))
-        except queue.Empty:
-            running = [process for process in running if process.is_alive()]
+    try:
+        while waiting or running:
+            while waiting and len(running) < processes:
+                process = context.Process(target=_work, args=(waiting.pop(0), events, os.getpid()), daemon=False)
+                process.start()
+                running.append(process)
+            try:
+                on_event(*events.get(timeout=0.5))
+            except queue.Empty:
+                running = [process for process in running if process.is_alive()]
+    except BaseException:
+        _interrupt(running)
+        raise
     while True:
         try:
             on_event(*events.get(timeout=0.1))
@@ -78,8 +84,29 @@ def run(
             return
 
 
+def _interrupt(running: Sequence[Any]) -> None:
+    """Ends the processes: a signal to this one alone reaches none of them, and its exit would await them.
+
+    By SIGINT, since a process that is terminated leaves its compilers behind, which then complain.
+    """
+    for process in running:
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGINT)
+    for process in running:
+        process.join(PATIENCE_SECONDS)
+        process.terminate()
+
+
 def _work(job: Job, events: Any, parent: int) -> None:
-    """The process: makes its cells in order, and ends when the parent is gone."""
+    """The process: what an interrupt leaves undone is made by the next run."""
+    try:
+        _make(job, events, parent)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends one too, and ending must not be interrupted
+
+
+def _make(job: Job, events: Any, parent: int) -> None:
+    """Makes its cells in order, and ends when the parent is gone."""
     from .runner import FAILURES
     from .work import make
     from .workbench import Workbench
@@ -101,8 +128,6 @@ def _work(job: Job, events: Any, parent: int) -> None:
         start = time.perf_counter()
         try:
             record = make(cell, bench, [], report)
-        except KeyboardInterrupt:
-            return
         except FAILURES as error:
             message = " ".join(str(error).split()) or type(error).__name__
             store.write_failure(cell.hash, message)

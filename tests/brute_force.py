@@ -30,12 +30,13 @@ WORLD = MarkovCorpus(symbols=S, length=L).oracle()
 Values = dict[str, np.ndarray[Any, Any]]
 
 
-def shaken(model: Model, seed: int, head: float = 1.0) -> Values:
+def shaken(model: Model, seed: int) -> Values:
     """Random numbers for every parameter, also for those that start at zero, put into the model."""
     rng = np.random.default_rng(seed)
     values = {}
     for name, tensor in model.parameters.items():
-        scale = 0.5 if name in ("tokens", "positions") else tensor.shape[0] ** -0.5 * (head if name == "head" else 1.0)
+        fan_in = tensor.shape[0] ** -0.5
+        scale = {"tokens": 0.5, "positions": 0.5, "head": 0.5 * fan_in}.get(name, fan_in)
         base = 1.0 if len(tensor.shape) == 1 else 0.0
         values[name] = (base + scale * rng.standard_normal(tensor.shape)).astype(np.float32)
     load_parameters(model, values)

@@ -1,129 +1,248 @@
-"""The transformer and its families: what each may see, equal parameters, the cache, one bound for all conditions."""
-
-from functools import cache
+"""The transformer against itself written again in float64 numpy; what each family may see; equal parameters."""
 
 import numpy as np
 import pytest
+from brute_force import (
+    BATCH,
+    MASKS,
+    SIZE,
+    TEXTS,
+    L,
+    S,
+    carried,
+    causal,
+    causal_answer,
+    masked,
+    masked_answer,
+    network,
+    of_tokens,
+    told_last,
+)
 from mist_bench_plugins.family_autoregressive import AutoregressiveFamily, matched_feed_forward
 from mist_bench_plugins.family_mdlm import MdlmFamily
-from mist_bench_plugins.sampler_autoregressive import AutoregressiveSampler
 from tinygrad import Tensor
 
 from mist_bench import NetworkSize
+from mist_bench import network as network_module
 from mist_bench.config import load_preset, preset_names
-from mist_bench.evaluation import CausalEvaluator, MaskedEvaluator
+from mist_bench.evaluation import key_tensor, on_device, pack_step
 
-SIZE = NetworkSize(dim=16, layers=1, heads=2, feed_forward=32, conditioning_dim=16)
-V, L, B = 5, 6, 4
-TOKENS = np.random.default_rng(0).integers(0, V, (B, L)).astype(np.int32)
-MASKED = np.array([[1, 0, 1, 0, 1, 1], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1], [0, 1, 0, 0, 0, 0]], dtype=bool)
-
-
-def shaken(model):
-    """A fresh network says the same everywhere through its zero-started norms; shake all parameters."""
-    rng = np.random.default_rng(1)
-    for tensor in model.parameters.values():
-        tensor.assign(Tensor(rng.normal(size=tensor.shape).astype(np.float32) * 0.3)).realize()
-    return model
+RNG = np.random.default_rng(0)
+CLEAN = TEXTS[RNG.integers(0, len(TEXTS), BATCH)]
+HIDDEN = MASKS[np.arange(BATCH) % len(MASKS)]
+SEEN = np.where(HIDDEN, S, CLEAN)
+TIMES = RNG.integers(1, 64, BATCH) / 64  # so that 1000 t, the largest angle, is exact in float32
+PROPOSAL, WHOLE, CONDITION = 1, 6, 7  # places in the evaluator's answer
 
 
-@cache
-def masked_model(conditioning="fraction", self_conditioning=False):
-    family = MdlmFamily(conditioning=conditioning, self_conditioning=self_conditioning)
-    return shaken(family.create(SIZE, V, L, 0, None))
+def answer(evaluator, tokens, t, previous=None) -> list[np.ndarray]:
+    """Everything that the graph gives; (B, L) tokens with masks."""
+    packed = pack_step(t, np.zeros((5, BATCH)), (0, 1, 0), (0, 0))
+    ids, heat = on_device(np.arange(BATCH), np.uint32), on_device(np.ones(1), np.float32)
+    extra = evaluator.no_condition() if previous is None else [on_device(previous, np.float32)]
+    extra = extra if evaluator.model.self_conditioned else []
+    targets = on_device(CLEAN, np.int32)
+    return [x.numpy() for x in evaluator.graph(on_device(tokens, np.int32), targets, packed, ids, heat, *extra)]
 
 
-@cache
-def causal():
-    return CausalEvaluator(
-        "test", shaken(AutoregressiveFamily().create(SIZE, V, L, 0, None)), B, AutoregressiveSampler()
-    )
+def assert_same(found, values, seen, t=None, extra=0.0) -> None:
+    truth = carried(masked_answer(values, seen, t, extra), seen)
+    np.testing.assert_allclose(found, truth, rtol=0, atol=1e-5)
 
 
-def answers(model, tokens, t=0.5):
-    return model.log_probabilities(Tensor(tokens), Tensor(np.full(len(tokens), t, dtype=np.float32))).numpy()
+def test_the_masked_network_is_the_formula():
+    evaluator, values = masked()
+    assert_same(answer(evaluator, SEEN, TIMES)[WHOLE], values, SEEN)
 
 
-def test_subs_parameterization():
-    seen = np.where(MASKED, V, TOKENS).astype(np.int32)
-    p = np.exp(answers(masked_model(), seen))
-    assert p.shape == (B, L, V)
-    np.testing.assert_allclose(p.sum(-1), 1, atol=1e-5)
-    np.testing.assert_array_equal(p[~MASKED], np.eye(V)[TOKENS[~MASKED]])
+def test_subs_the_mask_is_never_predicted_and_seen_tokens_carry_over():
+    p = np.exp(answer(masked()[0], SEEN, TIMES)[WHOLE].astype(np.float64))
+    assert p.shape == (BATCH, L, S)  # no column for the mask
+    np.testing.assert_allclose(p.sum(axis=-1), 1, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(p[~HIDDEN], np.eye(S)[CLEAN[~HIDDEN]])
+    assert (p[HIDDEN] > 0).all()
 
 
-@pytest.mark.parametrize(("conditioning", "changes"), [("fraction", False), ("none", False), ("time", True)])
-def test_only_time_conditioning_looks_at_t(conditioning, changes):
-    seen = np.where(MASKED, V, TOKENS).astype(np.int32)
-    first, second = (answers(masked_model(conditioning), seen, t) for t in (0.2, 0.9))
-    assert (np.abs(first - second).max() > 1e-4) == changes
+def test_proposals_carry_over_what_is_seen():
+    proposal = answer(masked()[0], SEEN, TIMES)[PROPOSAL]
+    np.testing.assert_array_equal(proposal[~HIDDEN], CLEAN[~HIDDEN])
+    assert set(proposal[HIDDEN]) == set(range(S))
+
+
+def test_the_masked_fraction_is_what_the_default_is_told_and_not_t():
+    evaluator, values = masked()
+    first, second = (answer(evaluator, SEEN, t)[WHOLE] for t in (TIMES, 1 - TIMES))
+    np.testing.assert_array_equal(first, second)
+    # were it told t, the formula would give something else
+    assert np.abs(masked_answer(values, SEEN) - masked_answer(values, SEEN, TIMES))[HIDDEN].max() > 0.01
+
+
+def test_time_conditioning_is_told_t():
+    evaluator, values = told_last()
+    for t in (TIMES, 1 - TIMES):
+        assert_same(answer(evaluator, SEEN, t)[WHOLE], values, SEEN, t)
+    assert np.abs(masked_answer(values, SEEN, TIMES) - masked_answer(values, SEEN, 1 - TIMES))[HIDDEN].max() > 0.01
+
+
+def test_no_conditioning_is_told_nothing():
+    model, values = network(MdlmFamily(conditioning="none"))
+    assert not any(name.startswith("time") for name in values)
+    few = slice(0, 16)
+    found = model.log_probabilities(Tensor(SEEN[few].astype(np.int32)), Tensor(TIMES[few].astype(np.float32))).numpy()
+    assert_same(found, values, SEEN[few])
+
+
+def test_a_masked_model_does_not_see_what_is_hidden():
+    evaluator, _ = masked()
+    other = np.where(HIDDEN, (CLEAN + 1) % S, CLEAN)
+    # the whole answer at the tokens of both texts, when only the hidden ones differ
+    own, whole = answer(evaluator, SEEN, TIMES)[0], answer(evaluator, SEEN, TIMES)[WHOLE]
+    for text in (CLEAN, other):
+        found = evaluator.target_log_probability(text, HIDDEN, TIMES)
+        np.testing.assert_array_equal(found, np.where(HIDDEN, of_tokens(whole, text), 0.0))
+    np.testing.assert_array_equal(own, of_tokens(whole, CLEAN))
+    # and a seen token does matter
+    changed = np.where(HIDDEN, SEEN, (SEEN + 1) % S)
+    some = HIDDEN.any(axis=1) & ~HIDDEN.all(axis=1)
+    assert np.abs(answer(evaluator, changed, TIMES)[WHOLE] - whole)[some[:, None] & HIDDEN].max() > 0.01
+
+
+def test_self_conditioning_is_told_its_last_answer():
+    evaluator, values = told_last()
+    first = answer(evaluator, SEEN, TIMES)
+    truth = carried(masked_answer(values, SEEN, TIMES), SEEN)
+    told = np.exp(truth) @ values["tokens"][:S]
+    np.testing.assert_allclose(first[CONDITION], told, rtol=0, atol=1e-5)
+    second = answer(evaluator, SEEN, TIMES, first[CONDITION])
+    assert_same(second[WHOLE], values, SEEN, TIMES, told @ values["condition"])
+    assert np.abs(second[WHOLE] - first[WHOLE])[HIDDEN].max() > 0.01
+
+
+def test_the_bound_of_a_self_conditioned_model_is_taken_with_the_empty_condition():
+    evaluator, values = told_last()
+    answer(evaluator, SEEN, TIMES, np.ones((BATCH, L, SIZE.dim)))  # must not leave anything behind
+    found = evaluator.target_log_probability(CLEAN, HIDDEN, TIMES)
+    truth = of_tokens(masked_answer(values, SEEN, TIMES), CLEAN)
+    np.testing.assert_allclose(found, np.where(HIDDEN, truth, 0.0), rtol=0, atol=1e-5)
+
+
+# ---- causal
+
+
+def test_the_causal_network_is_the_formula():
+    evaluator, values = causal()
+    truth = of_tokens(causal_answer(values, CLEAN), CLEAN)
+    np.testing.assert_allclose(evaluator.log_probability(CLEAN), truth, rtol=0, atol=1e-5)
+
+
+def cached_answer(tokens) -> np.ndarray:
+    """(B, L, V) through the key-value cache of the graph that generates: the drawn token's law at each place."""
+    evaluator, _ = causal()
+    model = evaluator.model
+    cache, now = model.new_cache(len(tokens)), on_device(tokens, np.int32)
+    places = [evaluator.place.bind(i) for i in range(L)]
+    return np.concatenate([model.next_log_probabilities(now, place, cache).numpy() for place in places], axis=1)
+
+
+def test_the_cached_law_is_the_parallel_one():
+    np.testing.assert_allclose(cached_answer(CLEAN), causal_answer(causal()[1], CLEAN), rtol=0, atol=1e-5)
 
 
 def test_a_causal_model_sees_only_what_came_before():
-    changed = TOKENS.copy()
-    changed[:, 3:] = (changed[:, 3:] + 1) % V
-    model = causal().model
-    first, second = (model.log_probabilities(Tensor(x)).numpy() for x in (TOKENS, changed))
-    np.testing.assert_allclose(first[:, :4], second[:, :4], atol=1e-6)
-    assert np.abs(first[:, 4:] - second[:, 4:]).max() > 1e-3
+    evaluator, values = causal()
+    changed = CLEAN.copy()
+    changed[:, 2:] = (changed[:, 2:] + 1) % S
+    first, second = evaluator.log_probability(CLEAN), evaluator.log_probability(changed)
+    np.testing.assert_array_equal(first[:, :2], second[:, :2])
+    # also at the changed place: what differs there is only the token that is asked for
+    truth = of_tokens(causal_answer(values, CLEAN), changed)
+    np.testing.assert_allclose(second[:, 2], truth[:, 2], rtol=0, atol=1e-5)
+    assert np.abs(second[:, 3] - truth[:, 3]).max() > 0.01
 
 
-def test_the_cached_likelihood_is_the_parallel_one():
-    model = causal().model
-    parallel = model.log_probabilities(Tensor(TOKENS)).numpy()
-    expected = np.take_along_axis(parallel, TOKENS[:, :, None], axis=2)[:, :, 0]
-    np.testing.assert_allclose(causal().log_probability(TOKENS), expected, atol=1e-5)
-    cache = model.new_cache(B)
-    for i in range(L):
-        place = causal().place.bind(i)
-        cached = model.next_log_probabilities(Tensor(TOKENS), place, cache).numpy()[:, 0]
-        np.testing.assert_allclose(cached, parallel[:, i], atol=1e-5)
-
-
-def test_causal_generation_keeps_fixed_tokens_and_follows_the_chain():
-    prompt = np.full((B, L), V, dtype=np.int32)
-    prompt[:, :2] = TOKENS[:, :2]
-    greedy = causal().generate(prompt, 0, np.arange(B), 0.0)
-    assert np.array_equal(greedy[:, :2], TOKENS[:, :2])
+def test_greedy_causal_generation_follows_the_cached_law_and_keeps_fixed_tokens():
+    evaluator, values = causal()
+    prompt = np.where(np.arange(L) < 1, CLEAN, S)
+    prompt[:100, 2] = CLEAN[:100, 2]  # also fixed: one in the middle, which generation must read
     expected = prompt.copy()
-    for i in range(2, L):
-        known = np.where(expected == V, 0, expected).astype(np.int32)
-        expected[:, i] = causal().model.log_probabilities(Tensor(known)).numpy()[:, i].argmax(-1)
-    assert np.array_equal(greedy, expected)
+    for i in range(L):
+        law = causal_answer(values, np.where(expected == S, 0, expected))[:, i]
+        expected[:, i] = np.where(prompt[:, i] == S, law.argmax(axis=1), prompt[:, i])
+    np.testing.assert_array_equal(evaluator.generate(prompt, 0, np.arange(BATCH), 0.0), expected)
 
 
 def test_causal_samples_belong_to_their_number():
-    empty = np.full((B, L), V, dtype=np.int32)
-    first = causal().generate(empty, 7, np.array([0, 1, 2, 3]), 1.0)
-    second = causal().generate(empty, 7, np.array([3, 9, 0, 5]), 1.0)
-    assert np.array_equal(first[[0, 3]], second[[2, 0]])
-    assert not np.array_equal(first, causal().generate(empty, 8, np.array([0, 1, 2, 3]), 1.0))
+    evaluator, _ = causal()
+    empty, shuffled = np.full((BATCH, L), S), RNG.permutation(BATCH)
+    first = evaluator.generate(empty, 7, np.arange(BATCH), 1.0)
+    np.testing.assert_array_equal(evaluator.generate(empty, 7, shuffled, 1.0), first[shuffled])
+    assert not np.array_equal(first, evaluator.generate(empty, 8, np.arange(BATCH), 1.0))
+    assert key_tensor(7, 0).shape == (2,)
 
 
-@pytest.mark.parametrize("preset", preset_names())
-def test_families_have_equal_parameters(preset):
-    size = load_preset(preset).model.size()
-    d, c, n = size.dim, size.conditioning_dim, size.layers
-    mdlm = n * (4 * d * d + 2 * d * size.feed_forward) + 64 * c + c * c + (2 * n + 1) * c * 2 * d
-    baseline = n * (4 * d * d + 2 * d * matched_feed_forward(size)) + (2 * n + 1) * d
-    assert abs(baseline / mdlm - 1) < 0.01
+# ---- parameters
+
+
+class Shape:
+    """Stands for a tensor: the networks of the large presets are counted without being made."""
+
+    def __init__(self, values) -> None:
+        self.shape = values.shape
+
+    def numel(self) -> int:
+        return int(np.prod(self.shape))
+
+    @staticmethod
+    def realize(*shapes) -> None:
+        pass
+
+
+@pytest.fixture
+def only_shapes(monkeypatch):
+    def add(self, name, shape, scale) -> None:
+        self.parameters[name] = Shape(np.broadcast_to(np.float32(0), shape))
+
+    monkeypatch.setattr(network_module, "Tensor", Shape)
+    monkeypatch.setattr(network_module.Transformer, "_add", add)
+
+
+SIZES = {name: load_preset(name).model.size() for name in preset_names()}
+SIZES |= {
+    "wide": NetworkSize(dim=512, layers=2, heads=8, feed_forward=512, conditioning_dim=512),
+    "deep": NetworkSize(dim=24, layers=30, heads=3, feed_forward=100, conditioning_dim=4),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("vocab_size", [28, 50_258])
+def test_families_have_equal_parameters(only_shapes, name, vocab_size):
+    masked_one, baseline = (f.create(SIZES[name], vocab_size, 64, 0, None) for f in (MdlmFamily(), AutoregressiveFamily()))
+    assert abs(baseline.parameter_count() / masked_one.parameter_count() - 1) < 0.01
+    assert baseline.embedding_parameters() == masked_one.embedding_parameters()
+    assert baseline.vocab_size == masked_one.vocab_size == vocab_size
+    whole = sum(p.numel() for p in masked_one.parameters.values())
+    assert masked_one.parameter_count() + masked_one.embedding_parameters() == whole
+    tables = (2 * vocab_size + 1 + 64) * SIZES[name].dim
+    assert tables <= masked_one.embedding_parameters() <= tables + 128 * SIZES[name].dim
+
+
+def test_without_a_wider_feed_forward_the_baseline_would_be_smaller(only_shapes):
+    size = SIZES["quick"]
+    assert matched_feed_forward(size) > size.feed_forward
+    mdlm = MdlmFamily().create(size, 28, 64, 0, None).parameter_count()
+    extra = 2 * size.dim * size.layers * (matched_feed_forward(size) - size.feed_forward)
+    assert extra > 0.01 * mdlm
 
 
 def test_counted_parameters_are_the_formula():
     d, c, n = SIZE.dim, SIZE.conditioning_dim, SIZE.layers
     expected = n * (4 * d * d + 2 * d * SIZE.feed_forward) + 64 * c + c * c + (2 * n + 1) * c * 2 * d
-    assert masked_model().parameter_count() == expected
-    assert abs(causal().model.parameter_count() / expected - 1) < 0.01
+    assert masked()[0].model.parameter_count() == expected
 
 
-def test_self_conditioning_is_told_its_last_answer():
-    model = masked_model("fraction", True)
-    evaluator = MaskedEvaluator("test", model, B)
-    seen = np.where(MASKED, V, TOKENS).astype(np.int32)
-    given = Tensor(seen)
-    empty = evaluator.no_condition()[0]
-    first = model.log_probabilities(given, Tensor.zeros(B), empty).numpy()
-    np.testing.assert_allclose(first, model.log_probabilities(given, Tensor.zeros(B)).numpy(), atol=1e-5)
-    told = model.condition(Tensor(first))
-    second = model.log_probabilities(given, Tensor.zeros(B), told).numpy()
-    assert np.abs(first - second)[MASKED].max() > 1e-3
+def test_the_same_seed_makes_the_same_network():
+    family = MdlmFamily()
+    first, same, other = (family.create(SIZE, S, L, seed, None).parameters for seed in (1, 1, 2))
+    for name, tensor in first.items():
+        np.testing.assert_array_equal(tensor.numpy(), same[name].numpy())
+    assert (first["head"].numpy() != other["head"].numpy()).any()
