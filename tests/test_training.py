@@ -139,7 +139,7 @@ def batch_of(tokens, t, uniform, coin) -> TrainingBatch:
 RNG = np.random.default_rng(3)
 T = (np.arange(BATCH) + 0.5) / 128  # 1000 t is exact in float32
 UNIFORM, COIN = RNG.random((BATCH, L)), RNG.random(BATCH)
-MASKED = UNIFORM < T[:, None]
+MASKED = T[:, None] > UNIFORM
 
 
 def weighed(answer, rows: slice = slice(None)) -> float:
