@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from .hub import Column, download, hold_out
     from .interfaces import (
         CausalModel,
-        Choice,
         Codec,
         Component,
         Corpus,
@@ -24,21 +23,16 @@ if TYPE_CHECKING:
         Model,
         NetworkSize,
         Oracle,
-        Sampler,
         Schedule,
-        ScoreSampler,
-        State,
         Texts,
         Tokenizer,
         TrainingBatch,
         UserError,
-        View,
         parameter,
-        reveal_best,
-        scheduled_count,
     )
     from .network import Transformer
     from .oracle import Plot, SlotWorld
+    from .samplers import Choice, Sampler, ScoreSampler, State, View, reveal_best, scheduled_count
 
 __version__ = "0.1.0"
 
@@ -46,7 +40,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # numpy takes a fifth of a second to import, tinygrad longer: neither must be waited for by `mist-bench --help`
     if name in __all__:
-        homes = ("hookspecs", "interfaces", "codec", "hub", "oracle", "network")
+        homes = ("hookspecs", "interfaces", "samplers", "codec", "hub", "oracle", "network")
         for module in (import_module(f".{home}", __name__) for home in homes):
             if name in vars(module):
                 return vars(module)[name]

@@ -12,9 +12,10 @@ from functools import cached_property
 from typing import Any, Literal
 
 from .config import RunConfig
-from .interfaces import Component, Corpus, Family, Sampler, Schedule, Tokenizer, UserError
+from .interfaces import Component, Corpus, Family, Schedule, Tokenizer, UserError
 from .registry import Kind as PluginKind
 from .registry import Registry
+from .samplers import Sampler
 from .store import content_hash
 
 FORMAT = 1
@@ -74,7 +75,7 @@ def plan(config: RunConfig, registry: Registry, device: str, precision: str) -> 
     return Plan(config=config, corpus=corpus, tokenizer=tokenizer, length=length, cells=tuple(cells), judge=grid.judge)
 
 
-ORACLE_DRAWS = 8
+ORACLE_DRAWS = 4
 OWN = "mist-bench"
 """The distribution whose plugins change only with FORMAT; any other's code is part of its cells' content."""
 

@@ -17,7 +17,8 @@ from tinygrad import Tensor, UOp
 from . import noise
 from .answer import draw, pick, statistics
 from .graphs import Graph
-from .interfaces import CausalModel, FloatArray, IntArray, MaskedModel, Sampler, View
+from .interfaces import CausalModel, FloatArray, IntArray, MaskedModel
+from .samplers import Sampler, View
 
 STATISTICS = ("log_probability", "max_log_probability", "margin", "entropy")
 

@@ -15,7 +15,8 @@ from tinygrad import Tensor
 from . import noise
 from .evaluation import STATISTICS, MaskedEvaluator, on_device, pack_step, unpack_step
 from .graphs import Graph
-from .interfaces import FloatArray, IntArray, Sampler, Schedule, View
+from .interfaces import FloatArray, IntArray, Schedule
+from .samplers import Sampler, View
 
 Watch = Callable[[int, IntArray, IntArray], None]
 """(step, tokens (B, L) with masks, guesses (B, L))."""

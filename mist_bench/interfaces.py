@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.integer[Any]]
 LikelihoodKind = Literal["bound", "exact", "chain-rule"]
-Choice = Literal["none", "bernoulli", "order", "continuous"]
 
 
 def parameter(default: Any, doc: str) -> Any:
@@ -89,123 +88,6 @@ class Schedule(Component, ABC):
             below = self.mask_probability(middle) < goal
             low, high = np.where(below, middle, low), np.where(below, high, middle)
         return (low + high) / 2
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class View:
-    """What a sampler sees at one step: tensors, so that one captured graph serves every step and every step count.
-
-    All probabilities are the network's own (temperature 1); only the proposal follows temperature and nucleus.
-    """
-
-    tokens: Tensor  # (B, L) int32; the mask's id where masked
-    masked: Tensor  # (B, L) bool; what may be revealed now
-    free: Tensor  # (B, L) bool; False where the user fixed the token: never to be changed
-    proposal: Tensor  # (B, L) int32; x̂ drawn from the network's p at every position
-    log_probability: Tensor  # (B, L) log p(x̂)
-    max_log_probability: Tensor  # (B, L) log of the largest p
-    margin: Tensor  # (B, L) largest p minus the second largest
-    entropy: Tensor  # (B, L) nats
-    log_probabilities: Tensor | None  # (B, L, V), only if the sampler declares that it needs them
-    uniform: Tensor  # (B, L) in (0, 1): independent noise for choices, keyed by (seed, sequence, step, position)
-    step: Tensor  # (1,) int32; 0, 1, …
-    steps: Tensor  # (1,) int32; denoising steps asked for
-    last: Tensor  # (1,) bool; all must be revealed now
-    to_fill: Tensor  # (B,) int32; M, the positions to fill when generation began
-    target_masked: Tensor  # (B,) int32; round(m(s) M): how many would stay masked after this step
-    reveal_probability: Tensor  # (B,) (alpha(s) - alpha(t)) / (1 - alpha(t)); 1 at the last step
-    alpha_t: Tensor  # (B,)
-    alpha_s: Tensor  # (B,)
-
-
-State = dict[str, "Tensor"]
-
-
-class Sampler(Component, ABC):
-    """One pure step from a state of the tokens to the next; the host captures it as a graph."""
-
-    uses_steps: ClassVar[bool] = True
-    """False: `steps` is ignored, and the sampler makes one row, placed by its NFE."""
-    adaptive: ClassVar[bool] = False
-    """True: the number of evaluations depends on the text; the host goes on until nothing is masked."""
-    remasks: ClassVar[bool] = False
-    """Whether a revealed position may be masked again."""
-    left_to_right: ClassVar[bool] = False
-    """True: reveals the first masked position at each step; the only order that a causal family can follow."""
-    needs_log_probabilities: ClassVar[bool] = False
-    """True: the view carries the whole answer (B, L, V)."""
-
-    @property
-    def choice(self) -> Choice:
-        """How `view.uniform` enters: not at all; only through uniform < reveal_probability (`bernoulli`); only through
-        its order among masked positions (`order`); or otherwise (`continuous`: its exact law is not computed)."""
-        return "none"
-
-    @property
-    def exact_one_at_a_time(self) -> bool:
-        """Whether the law is the model's own when it reveals one position a step, at temperature 1."""
-        return False
-
-    @abstractmethod
-    def nfe(self, steps: int, to_fill: int) -> int:
-        """Network evaluations for one sequence with `to_fill` positions to fill (for adaptive ones: at most)."""
-
-    def times(self, schedule: Schedule, steps: int, to_fill: IntArray, uniform: FloatArray) -> FloatArray:
-        """The falling times of each sequence, (B, n + 1), the last 0: step j goes from column j to column j + 1.
-
-        1, 1 - 1/steps, …, 0 unless overridden.
-
-        `to_fill` (B,) is M; `uniform` (B, L) is host noise keyed by (seed, sequence), for samplers with random times.
-        """
-        return np.broadcast_to(1.0 - np.arange(steps + 1) / steps, (len(to_fill), steps + 1)).copy()
-
-    def initial_state(self, batch: int, length: int) -> State:
-        """Tensors that the sampler remembers from step to step; none by default."""
-        return {}
-
-    @abstractmethod
-    def step(self, view: View, state: State) -> tuple[Tensor, State]:
-        """The tokens (B, L) after this step, and the new state. Tensor operations only: no Python on values."""
-
-
-class ScoreSampler(Sampler):
-    """Reveal the best-scored positions, as many as `reveal_count` says: most samplers are three lines of `score`."""
-
-    @abstractmethod
-    def score(self, view: View) -> Tensor:
-        """(B, L); the highest are revealed first; ties go to the left."""
-
-    def reveal_count(self, view: View) -> Tensor:
-        """(B,) how many to reveal; `scheduled_count` unless overridden."""
-        return scheduled_count(view)
-
-    def nfe(self, steps: int, to_fill: int) -> int:
-        return min(steps, to_fill)
-
-    def step(self, view: View, state: State) -> tuple[Tensor, State]:
-        reveal = reveal_best(self.score(view), view.masked, self.reveal_count(view))
-        return reveal.where(view.proposal, view.tokens), state
-
-
-def scheduled_count(view: View) -> Tensor:
-    """(B,) how many to reveal: down to round(m(s) M) masked, at least one, all at the last step."""
-    left = view.masked.sum(axis=-1).int()
-    return view.last.where(left, (left - view.target_masked).maximum(1))
-
-
-def reveal_best(score: Tensor, masked: Tensor, count: Tensor) -> Tensor:
-    """Which masked positions (B, L) are among the `count` (B,) highest scores; ties go to the left.
-
-    By rank rather than by sorting: position i is revealed if fewer than `count` masked positions come before it.
-    """
-    from tinygrad import Tensor
-
-    length = score.shape[-1]
-    order = Tensor.arange(length)
-    mine, other = score.unsqueeze(-1), score.unsqueeze(-2)
-    before = (other > mine) | ((other == mine) & (order.reshape(1, 1, length) < order.reshape(1, length, 1)))
-    rank = (before & masked.unsqueeze(-2)).int().sum(axis=-1)
-    return masked & (rank < count.unsqueeze(-1))
 
 
 class Codec(ABC):

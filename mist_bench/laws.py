@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .interfaces import Choice, FloatArray, IntArray, Oracle, Sampler, Schedule, UserError, View
+from .interfaces import FloatArray, IntArray, Oracle, Schedule, UserError
+from .samplers import Choice, Sampler, View
 
 if TYPE_CHECKING:
     from tinygrad import Tensor

@@ -17,8 +17,9 @@ from .config import SampleOptions
 from .evaluation import CausalEvaluator, MaskedEvaluator
 from .generation import generate
 from .infill import Template, template
-from .interfaces import IntArray, Sampler, UserError
+from .interfaces import IntArray, UserError
 from .registry import Registry
+from .samplers import Sampler
 from .watch import Watch, printable
 
 STEPS = 64

@@ -23,7 +23,8 @@ from .workbench import Parameters, Workbench
 
 Report = Callable[[int, int, str], None]
 """(done, total, what it is at) within a cell."""
-VALIDATION_DRAWS = 4
+VALIDATION_SEQUENCES, VALIDATION_DRAWS = 64, 4
+"""Numbers of their own: a curve must not depend on settings that are not part of its training."""
 
 
 def make(cell: Cell, bench: Workbench, metric_plugins: list[Metric], report: Report) -> dict[str, Any]:
@@ -92,14 +93,14 @@ def evaluator_of(bench: Workbench, cell: Cell, values: Parameters | None) -> Mas
         assert values is not None
         return bench.causal(cell.family, values)
     whole = cell.sampler is not None and cell.sampler.needs_log_probabilities
-    batch = bench.config.likelihood.batch_size if cell.kind == "likelihood" else None
+    batch = None if cell.kind == "generation" else bench.config.likelihood.batch_size
     return bench.masked(cell.family, values, whole=whole, batch=batch)
 
 
 def validation(bench: Workbench, cell: Cell, values: Parameters) -> float:
-    """Nats per token of the first batch of the validation split: exact, or the bound by exact-k with few draws."""
+    """Nats per token of the first validation sequences: exact, or the bound by exact-k with few draws."""
     evaluator = evaluator_of(bench, cell, values)
-    tokens = np.asarray(bench.dataset.validation.tokens[: evaluator.batch])
+    tokens = np.asarray(bench.dataset.validation.tokens[:VALIDATION_SEQUENCES])
     if isinstance(evaluator, CausalEvaluator):
         return float(causal_likelihood(evaluator, tokens).mean() / bench.dataset.length)
     return float(masked_likelihood(evaluator, tokens, VALIDATION_DRAWS, None).mean() / bench.dataset.length)

@@ -15,8 +15,9 @@ from .cells import Plan
 from .evaluation import CausalEvaluator, MaskedEvaluator
 from .generation import SamplerGraph
 from .graphs import kept, load_parameters
-from .interfaces import CausalModel, Family, MaskedModel, Model, Oracle, Sampler, UserError
+from .interfaces import CausalModel, Family, MaskedModel, Model, Oracle, UserError
 from .registry import Registry
+from .samplers import Sampler
 from .store import Store
 from .training import TrainingGraph
 

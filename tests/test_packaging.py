@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from mist_bench import results
+
 ROOT = Path(__file__).parent.parent
 EXAMPLE = Path(__file__).parent / "plugin_example"
 
@@ -77,6 +79,23 @@ def test_a_third_partys_distribution(tmp_path: Path):
     [row] = [r for r in listed("ls samplers", path=target) if r["name"] == "right-to-left"]
     assert row["plugin"] == "mist-bench-example:example"
     assert "quadratic" in [r["name"] for r in listed("ls schedules", path=target)]
+    rows = made("--sampler", "right-to-left", "--schedule", "quadratic,linear", path=target, out=tmp_path)
+    assert {(r["sampler"], r["schedule"]) for r in rows if r["sampler"]} == {
+        ("right-to-left", "quadratic"), ("right-to-left", "linear"),
+    }  # fmt: skip
+    assert all(r["tokens_per_second"] > 0 for r in rows if r["sampler"])
+
+
+def made(*grid: str, path: Path, out: Path) -> list[dict[str, object]]:
+    """The rows of generation.csv of a run with the oracle, which trains nothing, by what is installed in `path`."""
+    where = ["--preset", str(Path(__file__).parent / "grid.toml"), "--store", str(out / "store"), "--out", str(out)]
+    rest = ["--family", "oracle", "--steps", "2", "--set", "generation.judge=none", *grid]
+    done = subprocess.run(
+        [sys.executable, "-m", "mist_bench", "run", *where, *rest], capture_output=True, text=True, cwd=out,
+        env={**os.environ, "PYTHONPATH": str(path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return results.read_csv(out / "generation.csv")
 
 
 def test_the_same_file_works_loose():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,21 +153,53 @@ def wait_for(condition, process):
     raise AssertionError("nothing happened")
 
 
-@pytest.mark.parametrize("moment", ["training"])
-def test_a_killed_run_goes_on_bit_for_bit(moment, finished, tmp_path):
+def test_killed_in_training(finished, tmp_path):
     _, undisturbed = finished
     store, out = tmp_path / "store", tmp_path / "out"
-    slow = ["--set", "training.checkpoint_every=20"]
-    process = spawn(*command(store, out, *slow), MIST_BENCH_JOBS="1")
-    pattern = "checkpoints/*-partial.safetensors" if moment == "training" else "cells/*.json"
-    needed = 1 if moment == "training" else 8
-    wait_for(lambda: len(list(store.glob(pattern))) >= needed, process)
+    process = spawn(*command(store, out), MIST_BENCH_JOBS="1")
+    wait_for(lambda: list(store.glob("checkpoints/*-partial.safetensors")), process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (out / "tables.md").exists()
-    assert in_process(*command(store, out, *slow)) == 0
+    assert in_process(*command(store, out)) == 0
     assert stable(out) == stable(undisturbed)
     assert not list(store.glob("checkpoints/*-partial*"))
+
+
+KILLER_IN_CELL = """
+import os, signal
+from mist_bench import work
+real, calls = work.{function}, []
+
+def killed(*arguments, **named):
+    calls.append(None)
+    if len(calls) == {number}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments, **named)
+
+work.{function} = killed
+"""
+
+
+@pytest.mark.parametrize(("kind", "function", "number"), [("likelihood", "estimate", 3), ("generation", "generate", 6),
+                                                          ("judgement", "unpack", 4)])  # fmt: skip
+def test_killed_in_a_cell(kind, function, number, finished, tmp_path):
+    """Some cells of the kind are made, one is under way; the trainings are there already."""
+    before, undisturbed = finished
+    store, out = tmp_path / "store", tmp_path / "out"
+    shutil.copytree(before, store)
+    plan = cells.plan(load_preset(GRID), Registry.discover(), "CPU", "float32")
+    mine = [store / "cells" / f"{cell.hash}.json" for cell in plan.cells if cell.kind == kind]
+    for path in mine:
+        path.unlink()
+    killer = tmp_path / "killer.py"
+    killer.write_text(KILLER_IN_CELL.format(function=function, number=number))
+    process = spawn(*command(store, out), MIST_BENCH_PLUGINS=str(killer), MIST_BENCH_JOBS="1")
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert 0 < sum(path.exists() for path in mine) < len(mine) and not out.exists()
+    assert in_process(*command(store, out)) == 0
+    assert stable(out) == stable(undisturbed)
 
 
 KILLER = """
