@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
+from urllib.parse import urlsplit
 
 from .interfaces import UserError
 
@@ -57,6 +59,7 @@ def download(
 
     own_cache = "HF_HOME" in os.environ or "HF_DATASETS_CACHE" in os.environ
     folder = None if own_cache else str(cache / "hub")
+    _go_offline_where_there_is_no_network()
     try:
         found = datasets.load_dataset(dataset, subset or None, revision=revision or None, cache_dir=folder)
     except datasets.exceptions.DatasetNotFoundError:
@@ -76,6 +79,19 @@ def download(
             known = ", ".join(table.column_names)
             raise UserError(f"split {name!r} of {dataset!r} has no column {column!r}; known: {known}")
     return {str(name): Column(table, column) for name, table in found.items()}
+
+
+def _go_offline_where_there_is_no_network() -> None:
+    """Without a name service the Hub's client would try for half a minute, with a line for each try."""
+    import datasets
+    from huggingface_hub import constants
+
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, None)
+    except OSError:
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
 
 
 def hold_out(rows: Column, most: int = 10_000) -> tuple[Column, Column]:

@@ -155,6 +155,7 @@ def hub(monkeypatch):
 
     for name in ("HF_HOME", "HF_DATASETS_CACHE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: [])
     calls = []
 
     def give(column: str = "text", **splits: Iterable[str]):
@@ -255,6 +256,23 @@ def test_hub_errors(hub, tmp_path, monkeypatch):
         with pytest.raises(UserError, match=message) as caught:
             HubCorpus(dataset="me/it").load(tmp_path)
         assert "\n" not in str(caught.value)
+
+
+def test_without_a_name_service_nothing_is_tried_twice(tmp_path, monkeypatch, capfd):
+    import datasets
+    from huggingface_hub import constants
+
+    def no_network(*_):
+        raise OSError("Name or service not known")
+
+    for name in ("HF_HOME", "HF_DATASETS_CACHE", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("socket.getaddrinfo", no_network)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    with pytest.raises(UserError, match="cannot download 'me/it': no network; run once with a network"):
+        HubCorpus(dataset="me/it").load(tmp_path)
+    assert constants.HF_HUB_OFFLINE and capfd.readouterr() == ("", "")
 
 
 def test_tinystories_and_lm1b(hub, tmp_path):
