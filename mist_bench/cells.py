@@ -18,7 +18,7 @@ from .registry import Registry
 from .samplers import Sampler
 from .store import content_hash
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the meaning of a number changes, so that older cells are not taken for newer ones."""
 
 Kind = Literal["training", "likelihood", "generation", "judgement"]

@@ -43,7 +43,7 @@ class ModelConfig:
     """The shape of the transformer, the same for every family that is compared."""
 
     dim: int
-    """Width of the residual stream; divisible by `heads`."""
+    """Width of the residual stream; divisible by twice `heads`."""
     layers: int
     """Transformer blocks."""
     heads: int
@@ -52,10 +52,15 @@ class ModelConfig:
     """Inner width of the feed-forward of a conditioned family; the baseline's is wider, at equal parameters."""
     conditioning_dim: int
     """Width of what the adaptive layer norms are told."""
+    local_heads: int = 0
+    """Heads of a block that begin by looking at a neighbour: prose is learned far sooner, far agreement later."""
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "dim", "layers", "heads", "feed_forward", "conditioning_dim")
-        _require(self.dim % self.heads == 0, f"dim ({self.dim}) must be divisible by heads ({self.heads})")
+        _at_least(self, 0, "local_heads")
+        _require(self.local_heads <= self.heads, f"local_heads is at most heads ({self.heads}), not {self.local_heads}")
+        even = self.dim % (2 * self.heads) == 0  # positions turn pairs of numbers within a head
+        _require(even, f"dim ({self.dim}) must be divisible by twice the heads ({self.heads})")
 
     def size(self) -> NetworkSize:
         """The same numbers as a family takes them."""

@@ -209,6 +209,8 @@ class NetworkSize:
     heads: int
     feed_forward: int
     conditioning_dim: int
+    local_heads: int = 0
+    """Heads of each block that begin by looking at a neighbour."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

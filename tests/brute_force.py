@@ -101,6 +101,15 @@ def told(values: Values, level: FloatArray) -> FloatArray:
     return np.asarray(x)
 
 
+def placed(x: FloatArray, heads: int) -> FloatArray:
+    """(B, L, D): within each head, numbers i and i + E/2 are one complex number, turned by place * 10000^(-2i/E)."""
+    batch, length, dim = x.shape
+    x = x.reshape(batch, length, heads, 2, -1)
+    turn = np.exp(1j * np.arange(length)[:, None] * 10000.0 ** (-np.arange(x.shape[-1]) / x.shape[-1]))
+    z = (x[..., 0, :] + 1j * x[..., 1, :]) * turn[:, None]
+    return np.stack([z.real, z.imag], axis=-2).reshape(batch, length, dim)
+
+
 def logits(
     values: Values, heads: int, tokens: IntArray, vocab_size: int, *, causal: bool, level: FloatArray | None = None,
     extra: FloatArray | float = 0.0,
@@ -112,6 +121,8 @@ def logits(
     for i in range(sum(name.endswith("attention.in") for name in values)):
         h = _norm(x, values[f"{i}.attention.norm"], c)
         q, k, v = np.split(h @ values[f"{i}.attention.in"], 3, axis=-1)
+        bias_q, bias_k = np.split(values[f"{i}.attention.bias"], 2)
+        q, k = placed(q + bias_q, heads), placed(k + bias_k, heads)
         width, mixed = q.shape[-1] // heads, np.zeros_like(q)
         for part in (slice(n * width, (n + 1) * width) for n in range(heads)):
             for place in range(length):

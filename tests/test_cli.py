@@ -47,7 +47,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, plugins: Plugins) -> Asked:
 
 
 BASE = ["--preset", "smoke", "--family", "mdlm", "--sampler", "confidence"]
-RUN = ["run", *BASE, "--set", "likelihood.evaluation_schedules=linear"]
+RUN = ["run", *BASE, "--set", "likelihood.evaluation_schedules=linear", "--set", "schedules=linear"]
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -174,7 +174,7 @@ def test_broken_plugins_are_one_warning_each(asked: Asked, plugins: Plugins, cap
 def test_sample_passes_on_what_is_asked(asked: Asked):
     words = "--steps 8 --sampler confidence --temperature 0.7 --nucleus 0.9 --count 3 --length 32 --seed 5 --watch"
     more = "--checkpoint abc --schedule linear --training-seed 4 --store there"
-    base = "--preset smoke --family mdlm --set likelihood.evaluation_schedules=linear --set samplers=confidence"
+    base = "--preset smoke --family mdlm --set likelihood.evaluation_schedules=linear --set schedules=linear --set samplers=confidence"
     given = ["sample", "--prompt", "Once ___", "--suffix", "end.", *base.split(), *words.split(), *more.split()]
     assert cli.main(given) == 0
     [((found, options), named)] = asked.calls
@@ -197,7 +197,7 @@ def test_sample_passes_on_what_is_asked(asked: Asked):
     ],
 )
 def test_wrong_samples(asked: Asked, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str):
-    base = "sample --preset smoke --family mdlm --set likelihood.evaluation_schedules=linear --set samplers=confidence"
+    base = "sample --preset smoke --family mdlm --set likelihood.evaluation_schedules=linear --set schedules=linear --set samplers=confidence"
     assert cli.main([*base.split(), *arguments]) == 2
     assert message in one_line(capsys)
     assert asked.calls == []

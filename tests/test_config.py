@@ -85,7 +85,7 @@ def test_presets_name_things_that_exist():
         ("steps = [4, 16]", "steps = 4", "steps is list of int, given 4"),
         ("learning_rate = 3e-3", "learning_rate = nan", "training.learning_rate is float, given nan"),
         ('precision = "auto"', 'precision = "half"', "training.precision is auto|float32|bfloat16, given 'half'"),
-        ("dim = 32", "dim = 33", "model.dim (33) must be divisible by heads (2)"),
+        ("dim = 32", "dim = 33", "model.dim (33) must be divisible by twice the heads (2)"),
         ("steps = [4, 16]", "steps = [4, 0]", "steps must be at least 1, given 0"),
         ("steps = [4, 16]", "steps = []", "steps needs at least one value"),
         ("temperatures = [1.0]", "temperatures = [-0.5]", "temperatures must be at least 0, given -0.5"),
@@ -217,7 +217,7 @@ PARTS = """
 
 def test_every_name_of_a_run_is_made_and_the_grid_is_put_in_its_shortest_form(plugins: Plugins, smoke: RunConfig):
     registry = plugins.discover(plugins.file(PARTS))
-    settings = ["likelihood.evaluation_schedules=linear", "families=mdlm"]
+    settings = ["likelihood.evaluation_schedules=linear", "families=mdlm", "schedules=linear"]
     samplers = "confidence,confidence[score_by=proposal],confidence[score_by=max]"
     config = override(smoke, settings, samplers=samplers)
     assert resolve(config, registry).samplers == ("confidence", "confidence[score_by=max]")

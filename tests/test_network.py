@@ -1,5 +1,7 @@
 """The transformer against itself written again in float64 numpy; what each family may see; equal parameters."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from brute_force import (
@@ -16,6 +18,7 @@ from brute_force import (
     masked_answer,
     network,
     of_tokens,
+    placed,
     told_last,
 )
 from mist_bench_plugins.family_autoregressive import AutoregressiveFamily, matched_feed_forward
@@ -236,7 +239,7 @@ def test_without_a_wider_feed_forward_the_baseline_would_be_smaller(only_shapes)
 
 def test_counted_parameters_are_the_formula():
     d, c, n = SIZE.dim, SIZE.conditioning_dim, SIZE.layers
-    expected = n * (4 * d * d + 2 * d * SIZE.feed_forward) + 64 * c + c * c + (2 * n + 1) * c * 2 * d
+    expected = n * (4 * d * d + 2 * d + 2 * d * SIZE.feed_forward) + 64 * c + c * c + (2 * n + 1) * c * 2 * d
     assert masked()[0].model.parameter_count() == expected
 
 
@@ -246,3 +249,15 @@ def test_the_same_seed_makes_the_same_network():
     for name, tensor in first.items():
         np.testing.assert_array_equal(tensor.numpy(), same[name].numpy())
     assert (first["head"].numpy() != other["head"].numpy()).any()
+
+
+@pytest.mark.parametrize("length", [4, 16])
+def test_local_heads_begin_at_a_neighbour(length):
+    """With the same word everywhere, and no table of places, only the bias and the rotation are left in the scores."""
+    size = replace(SIZE, heads=2, local_heads=1)
+    values = {n: t.numpy().astype(np.float64) for n, t in
+              MdlmFamily().create(size, S, length, 0, None).parameters.items()}  # fmt: skip
+    bias = np.split(values["0.attention.bias"], 2)
+    q, k = (placed(np.tile(b, (1, length, 1)), size.heads)[0, :, : SIZE.dim // 2] for b in bias)
+    scores = q @ k.T
+    assert (scores.argmax(axis=1)[1:] == np.arange(length - 1)).all()  # the first local head looks one to the left
