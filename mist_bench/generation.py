@@ -98,21 +98,31 @@ def generate(
     targets, kept = on_device(tokens * 0, np.int32), on_device(free, np.bool_)
     ids, heat = on_device(sequences, np.uint32), on_device(np.array([temperature]), np.float32)
     nfe, previous = on_device(to_fill * 0, np.int32), evaluator.no_condition()
+    left = to_fill
     planned = max((sampler.nfe(steps, int(m)) for m in to_fill), default=0)
     for step in range(planned if limit is None else limit):
         place = min(step, len(plan.numbers) - 1)
         last = not sampler.adaptive and step == len(plan.numbers) - 1
-        packed = pack_step(plan.times[place], plan.numbers[place], (step, steps, last), noise.key_words(seed, step))
+        t = plan.times[place]
+        if sampler.adaptive and not sampler.uses_steps:
+            t = _time_of(schedule, left, to_fill)
+        packed = pack_step(t, plan.numbers[place], (step, steps, last), noise.key_words(seed, step))
         answer = list(evaluator.graph(now, targets, packed, ids, heat, *previous))[1:]
         if previous:
             previous = [answer.pop()]
         if watch is not None:
             watch(step, now.numpy(), answer[0].numpy())
         now, nfe, *state = graph.graph(now, kept, answer, packed, ids, nfe, state)
-        if sampler.adaptive and not (now.numpy() == mask).any():
-            break
+        if sampler.adaptive:
+            left = (now.numpy() == mask).sum(axis=1)
+            if not left.any():
+                break
     # a sampler that keeps to its plan evaluates every step of it, whatever is masked by then
     used = nfe.numpy() if sampler.adaptive else np.array([sampler.nfe(steps, int(m)) for m in to_fill])
     return np.asarray(now.numpy()), used
 
 
+def _time_of(schedule: Schedule, left: IntArray, to_fill: IntArray) -> FloatArray:
+    """(B,) the time at which as much is masked as is left: what no plan can say where the text decides."""
+    inside = schedule.inverse(left / np.maximum(to_fill, 1))
+    return np.where(left == 0, 0.0, np.where(left == to_fill, 1.0, inside))

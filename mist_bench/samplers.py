@@ -126,11 +126,17 @@ def reveal_best(score: Tensor, masked: Tensor, count: Tensor) -> Tensor:
 
     By rank rather than by sorting: position i is revealed if fewer than `count` masked positions come before it.
     """
+    rank = comes_before(score, masked).int().sum(axis=-1)
+    return masked & (rank < count.unsqueeze(-1))
+
+
+def comes_before(score: Tensor, masked: Tensor) -> Tensor:
+    """(B, L), (B, L) -> (B, L, L): [b, i, j] says that masked position j comes before i, by a higher score or, where
+    scores are equal, by standing further left."""
     from tinygrad import Tensor
 
     length = score.shape[-1]
     order = Tensor.arange(length)
     mine, other = score.unsqueeze(-1), score.unsqueeze(-2)
     before = (other > mine) | ((other == mine) & (order.reshape(1, 1, length) < order.reshape(1, length, 1)))
-    rank = (before & masked.unsqueeze(-2)).int().sum(axis=-1)
-    return masked & (rank < count.unsqueeze(-1))
+    return before & masked.unsqueeze(-2)
