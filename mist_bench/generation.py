@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from tinygrad import Tensor
 
 from . import noise
@@ -18,6 +19,7 @@ from .graphs import Graph
 from .interfaces import FloatArray, IntArray, Schedule
 from .samplers import Sampler, View
 
+BoolArray = npt.NDArray[np.bool_]
 Watch = Callable[[int, IntArray, IntArray], None]
 """(step, tokens (B, L) with masks, guesses (B, L))."""
 
@@ -87,7 +89,7 @@ def generate(
 ) -> tuple[IntArray, IntArray]:  # fmt: skip
     """(B, L) tokens with masks -> (B, L) filled, and (B,) network evaluations used.
 
-    `sequences` (B,) are the numbers that noise belongs to; `limit` stops after so many steps (to capture the graphs).
+    `sequences` (B,) are the numbers that noise belongs to; `limit` stops after so many evaluations (to capture graphs).
     """
     sampler, mask = graph.sampler, graph.mask
     free = tokens == mask
@@ -98,9 +100,16 @@ def generate(
     targets, kept = on_device(tokens * 0, np.int32), on_device(free, np.bool_)
     ids, heat = on_device(sequences, np.uint32), on_device(np.array([temperature]), np.float32)
     nfe, previous = on_device(to_fill * 0, np.int32), evaluator.no_condition()
-    left = to_fill
+    left, asked = to_fill, 0
+    # a network that is told its last answer must be asked at every step
+    idle = _IdleSteps(plan, free, seed, sequences) if sampler.skips_idle_steps and not previous else None
     planned = max((sampler.nfe(steps, int(m)) for m in to_fill), default=0)
-    for step in range(planned if limit is None else limit):
+    for step in range(max(planned, limit or 0)):
+        if asked == limit or (sampler.adaptive and not left.any()):
+            break
+        if idle is not None and idle.whole_batch(step):
+            continue
+        asked += 1
         place = min(step, len(plan.numbers) - 1)
         last = not sampler.adaptive and step == len(plan.numbers) - 1
         t = plan.times[place]
@@ -115,11 +124,33 @@ def generate(
         now, nfe, *state = graph.graph(now, kept, answer, packed, ids, nfe, state)
         if sampler.adaptive:
             left = (now.numpy() == mask).sum(axis=1)
-            if not left.any():
-                break
+    if sampler.adaptive:
+        return np.asarray(now.numpy()), nfe.numpy()
     # a sampler that keeps to its plan evaluates every step of it, whatever is masked by then
-    used = nfe.numpy() if sampler.adaptive else np.array([sampler.nfe(steps, int(m)) for m in to_fill])
+    used = idle.used if idle is not None else np.array([sampler.nfe(steps, int(m)) for m in to_fill])
     return np.asarray(now.numpy()), used
+
+
+class _IdleSteps:
+    """Which steps of which sequences reveal nothing, told from the noise alone: asking there would change nothing.
+
+    MDLM's cache takes an answer again until the text has changed. Asking where something is revealed, and only there,
+    takes no more evaluations, and needs no network that sees the text alone.
+    """
+
+    def __init__(self, plan: Grid, free: BoolArray, seed: int, sequences: IntArray) -> None:
+        self.masked, self.seed, self.sequences = free.copy(), seed, sequences
+        self.chance = plan.numbers[:, 0].astype(np.float32)  # (n, B), as the device compares
+        self.used: IntArray = np.zeros(len(free), dtype=np.int64)
+        """Evaluations that each sequence has needed so far (B,)."""
+
+    def whole_batch(self, step: int) -> bool:
+        """Whether no sequence reveals anything at this step. Must be asked for every step, in order."""
+        uniform = noise.uniform_numpy(self.seed, step, noise.CHOICE, self.sequences, self.masked.shape[1])
+        revealed = self.masked & (uniform < self.chance[min(step, len(self.chance) - 1)][:, None])
+        self.masked &= ~revealed
+        self.used += revealed.any(axis=1)
+        return not revealed.any()
 
 
 def _time_of(schedule: Schedule, left: IntArray, to_fill: IntArray) -> FloatArray:

@@ -91,7 +91,7 @@ def _runner(
             temperature=options.temperature, watch=watch.step if watch else None,
         )  # fmt: skip
         if watch is not None:
-            watch.step(int(used.max()), filled)
+            watch.step(int(used.max()) if sampler.adaptive else total, filled)
         return filled
 
     return denoise, total

@@ -74,9 +74,15 @@ class Sampler(Component, ABC):
         """Whether the law is the model's own when it reveals one position a step, at temperature 1."""
         return False
 
+    @property
+    def skips_idle_steps(self) -> bool:
+        """Whether it reveals exactly where `uniform` < `reveal_probability`. Noise alone then tells the host the steps
+        at which nothing is revealed: it leaves them out, and counts for each sequence only its others."""
+        return False
+
     @abstractmethod
     def nfe(self, steps: int, to_fill: int) -> int:
-        """Network evaluations for one sequence with `to_fill` positions to fill (for adaptive ones: at most)."""
+        """Network evaluations for one sequence with `to_fill` positions to fill (at most, if adaptive or skipping)."""
 
     def times(self, schedule: Schedule, steps: int, to_fill: IntArray, uniform: FloatArray) -> FloatArray:
         """The falling times of each sequence, (B, n + 1), the last 0: step j goes from column j to column j + 1.
