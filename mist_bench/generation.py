@@ -30,6 +30,8 @@ class SamplerGraph:
     def __init__(self, sampler: Sampler, batch: int, length: int, mask: int) -> None:
         self.sampler, self.mask, self.batch, self.length = sampler, mask, batch, length
         self.initial = sampler.initial_state(batch, length)
+        if sampler.remembers_answer:
+            self.initial["answer"] = Tensor.zeros(batch, length, mask).contiguous()
         self.names = sorted(self.initial)
         for tensor in self.initial.values():
             tensor.realize()
@@ -52,6 +54,8 @@ class SamplerGraph:
             to_fill=numbers[3].int(), target_masked=numbers[4].int(), **told,
         )  # fmt: skip
         after, new_state = self.sampler.step(view, dict(zip(self.names, state, strict=True)))
+        if view.log_probabilities is not None and self.sampler.remembers_answer:
+            new_state = {**new_state, "answer": view.log_probabilities}
         kept = free.where(after, tokens).int().contiguous()
         used = (nfe + masked.max(axis=1).int()).contiguous()
         # a copy: a sampler may remember an input itself, whose buffer the next step writes
@@ -113,7 +117,7 @@ def generate(
         place = min(step, len(plan.numbers) - 1)
         last = not sampler.adaptive and step == len(plan.numbers) - 1
         t = plan.times[place]
-        if sampler.adaptive and not sampler.uses_steps:
+        if sampler.adaptive:
             t = _time_of(schedule, left, to_fill)
         packed = pack_step(t, plan.numbers[place], (step, steps, last), noise.key_words(seed, step))
         answer = list(evaluator.graph(now, targets, packed, ids, heat, *previous))[1:]

@@ -8,7 +8,7 @@ carried from step to step. Nothing is sampled: what remains is float32 rounding 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import permutations, product
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tinygrad import Tensor
 
 BoolArray = npt.NDArray[np.bool_]
+Memory = Mapping[str, npt.NDArray[np.generic]]
 
 MOST_STATES, MOST_ROWS = 100_000, 1_000_000
 CHUNK = 4096  # one shape on the device: compiling a second costs more than computing the padding
@@ -49,17 +50,21 @@ class Start:
     last: bool
 
 
-def transitions(sampler: Sampler, start: Start, *, temperature: float = 1.0) -> tuple[IntArray, IntArray, FloatArray]:
+def transitions(
+    sampler: Sampler, start: Start, *, temperature: float = 1.0, state: Memory | None = None
+) -> tuple[IntArray, IntArray, FloatArray]:
     """Every outcome of one step: origin (R,), tokens after it (R, L), and their probability given the origin (R,).
 
-    Outcomes may repeat. Raises `UserError` if the sampler uses its noise otherwise than its `choice` declares.
+    Outcomes may repeat. `state`: what the sampler remembers at each of the N states, (N, …) by name.
+    Raises `UserError` if the sampler uses its noise otherwise than its `choice` declares.
     """
     parts = list(_atoms(sampler, start, temperature))
     origin, proposal = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     uniform, weight = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
-    after = _run(sampler, start, origin, proposal, uniform)
+    after = _run(sampler, start, origin, proposal, uniform, state or {})
     if start.step < CHECKED_STEPS:
-        again = _run(sampler, start, origin, proposal, _disturb(sampler.choice, start, origin, uniform))
+        other = _disturb(sampler.choice, start, origin, uniform)
+        again = _run(sampler, start, origin, proposal, other, state or {})
         if (after != again).any():
             raise UserError(
                 f"sampler {sampler.spec!r} uses its noise otherwise than its choice = {sampler.choice!r} says"
@@ -131,13 +136,17 @@ def _disturb(choice: Choice, start: Start, origin: IntArray, uniform: FloatArray
     return np.where(start.masked[origin], same.get(choice, anything), anything)
 
 
-def _run(sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray, uniform: FloatArray) -> IntArray:
+def _run(
+    sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray, uniform: FloatArray, state: Memory
+) -> IntArray:
     """(R,), (R, L), (R, L) -> the tokens after the sampler's own step (R, L), in chunks of one shape."""
+    from tinygrad import Tensor
+
     after = np.empty_like(proposal)
     for low in range(0, len(origin), CHUNK):
         some = np.minimum(np.arange(low, low + CHUNK), len(origin) - 1)
         view = view_of(sampler, start, origin[some], proposal[some], uniform[some])
-        tokens, _ = sampler.step(view, {})
+        tokens, _ = sampler.step(view, {name: Tensor(values[origin[some]]) for name, values in state.items()})
         after[low : low + CHUNK] = tokens.numpy()[: len(origin) - low]
     return after
 
@@ -245,7 +254,7 @@ def _enumerable(sampler: Sampler, length: int, vocab_size: int) -> bool:
         "order": math.factorial(length) * vocab_size**length,
     }
     small = (vocab_size + 1) ** length <= MOST_STATES and rows.get(sampler.choice, math.inf) <= MOST_ROWS
-    return small and not sampler.initial_state(1, length)
+    return small and not sampler.remembers_answer and not sampler.initial_state(1, length)
 
 
 def _answers(log_posterior: Callable[[Tensor], Tensor], states: IntArray) -> FloatArray:

@@ -62,6 +62,9 @@ class Sampler(Component, ABC):
     """True: reveals the first masked position at each step; the only order that a causal family can follow."""
     needs_log_probabilities: ClassVar[bool] = False
     """True: the view carries the whole answer (B, L, V)."""
+    remembers_answer: ClassVar[bool] = False
+    """True: `state["answer"]` is the whole answer (B, L, V) of the step before, which the host keeps; 0 at the first.
+    Asks for `needs_log_probabilities` as well."""
 
     @property
     def choice(self) -> Choice:
