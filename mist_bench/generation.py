@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tinygrad import Tensor
 
 from . import noise
+from .answer import pick
 from .evaluation import STATISTICS, MaskedEvaluator, on_device, pack_step, unpack_step
 from .graphs import Graph
 from .interfaces import FloatArray, IntArray, Schedule
@@ -25,9 +26,16 @@ Watch = Callable[[int, IntArray, IntArray], None]
 
 
 class SamplerGraph:
-    """The captured step of one sampler: it serves every step, step count and schedule."""
+    """The captured step of one sampler: it serves every step, step count and schedule.
 
-    def __init__(self, sampler: Sampler, batch: int, length: int, mask: int) -> None:
+    `frequencies` (V,) of the train split are for samplers that need them.
+    """
+
+    def __init__(
+        self, sampler: Sampler, batch: int, length: int, mask: int, frequencies: FloatArray | None = None
+    ) -> None:
+        if sampler.needs_frequencies and frequencies is None:
+            raise TypeError(f"sampler {sampler.spec!r} needs the frequencies of tokens")
         self.sampler, self.mask, self.batch, self.length = sampler, mask, batch, length
         self.initial = sampler.initial_state(batch, length)
         if sampler.remembers_answer:
@@ -35,6 +43,9 @@ class SamplerGraph:
         self.names = sorted(self.initial)
         for tensor in self.initial.values():
             tensor.realize()
+        self.log_frequency: Tensor | None = None
+        if sampler.needs_frequencies and frequencies is not None:
+            self.log_frequency = on_device(np.log(frequencies), np.float32).reshape(1, 1, mask)
         self.graph = Graph(f"sampler {sampler.spec}", self._step)
 
     def _step(
@@ -48,6 +59,7 @@ class SamplerGraph:
         view = View(
             tokens=tokens, masked=masked, free=free, proposal=answer[0],
             log_probabilities=answer[5] if self.sampler.needs_log_probabilities else None,
+            log_frequency=None if self.log_frequency is None else pick(self.log_frequency, answer[0]),
             uniform=noise.uniform(key, noise.CHOICE, sequences, self.length).contiguous(),
             step=counts[0:1], steps=counts[1:2], last=counts[2:3] > 0,
             reveal_probability=numbers[0], alpha_t=numbers[1], alpha_s=numbers[2],

@@ -48,6 +48,7 @@ class Start:
     step: int
     steps: int
     last: bool
+    frequencies: FloatArray | None = None  # (V,) of the train split, for samplers that need them
 
 
 def transitions(
@@ -165,6 +166,7 @@ def view_of(sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray
         free=rows(start.free, np.bool_),
         proposal=x,
         log_probabilities=answer if sampler.needs_log_probabilities else None,
+        log_frequency=_log_frequency(sampler, start, proposal),
         uniform=Tensor(uniform.astype(np.float32)),
         step=Tensor(np.array([start.step], dtype=np.int32)),
         steps=Tensor(np.array([start.steps], dtype=np.int32)),
@@ -176,6 +178,14 @@ def view_of(sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray
         alpha_s=rows(start.alpha_s, np.float32),
         **_statistics(len(origin), *start.log_probabilities.shape[1:])(answer, x),
     )
+
+
+def _log_frequency(sampler: Sampler, start: Start, proposal: IntArray) -> Tensor | None:
+    from tinygrad import Tensor
+
+    if not sampler.needs_frequencies or start.frequencies is None:
+        return None
+    return Tensor(np.log(start.frequencies)[proposal].astype(np.float32))
 
 
 @cache
@@ -202,15 +212,17 @@ def sampler_law(
     vocab_size: int,
     *,
     temperature: float = 1.0,
+    frequencies: FloatArray | None = None,
 ) -> FloatArray | None:
     """The probability of each of `sequences(length, vocab_size)` when all L positions are sampled, (V^L,).
 
-    `log_posterior`: (B, L) tokens with masks -> (B, L, V). None if the world is too large, the sampler remembers what
-    it did, or its noise is continuous. Raises `UserError` if something stays masked after the last step.
+    `log_posterior`: (B, L) tokens with masks -> (B, L, V); `frequencies` (V,) for samplers that need them. None if
+    the world is too large, the sampler remembers what it did, its noise is continuous, or what it needs is not given.
+    Raises `UserError` if something stays masked after the last step.
     """
     from .generation import grid
 
-    if not _enumerable(sampler, length, vocab_size):
+    if not _enumerable(sampler, length, vocab_size) or (sampler.needs_frequencies and frequencies is None):
         return None
     states = sequences(length, vocab_size + 1)
     masked = states == vocab_size
@@ -237,6 +249,7 @@ def sampler_law(
             step=step,
             steps=steps,
             last=not sampler.adaptive and step == len(plan) - 1,
+            frequencies=frequencies,
         )
         origin, after, weight = transitions(sampler, start, temperature=temperature)
         number = after @ (vocab_size + 1) ** np.arange(length - 1, -1, -1)
@@ -275,11 +288,15 @@ def total_variation(p: FloatArray, q: FloatArray) -> float:
 
 
 def law_distance(
-    sampler: Sampler, schedule: Schedule, steps: int, oracle: Oracle, *, temperature: float = 1.0
-) -> float | None:
+    sampler: Sampler, schedule: Schedule, steps: int, oracle: Oracle, *, temperature: float = 1.0,
+    frequencies: FloatArray | None = None,
+) -> float | None:  # fmt: skip
     """Total variation between the sampler's own law under the perfect denoiser and the truth; None as `sampler_law`."""
     length, vocab_size = oracle.length, oracle.vocab_size
-    law = sampler_law(sampler, schedule, steps, oracle.log_posterior, length, vocab_size, temperature=temperature)
+    law = sampler_law(
+        sampler, schedule, steps, oracle.log_posterior, length, vocab_size, temperature=temperature,
+        frequencies=frequencies,
+    )  # fmt: skip
     if law is None:
         return None
     return total_variation(law, np.exp(oracle.log_probability(sequences(length, vocab_size))))

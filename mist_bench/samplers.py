@@ -35,6 +35,7 @@ class View:
     margin: Tensor  # (B, L) largest p minus the second largest
     entropy: Tensor  # (B, L) nats
     log_probabilities: Tensor | None  # (B, L, V), only if the sampler declares that it needs them
+    log_frequency: Tensor | None = None  # (B, L) log of how often x̂ occurs in training, only if the sampler needs it
     uniform: Tensor  # (B, L) in (0, 1): independent noise for choices, keyed by (seed, sequence, step, position)
     step: Tensor  # (1,) int32; 0, 1, …
     steps: Tensor  # (1,) int32; denoising steps asked for
@@ -65,6 +66,9 @@ class Sampler(Component, ABC):
     remembers_answer: ClassVar[bool] = False
     """True: `state["answer"]` is the whole answer (B, L, V) of the step before, which the host keeps; 0 at the first.
     Asks for `needs_log_probabilities` as well."""
+
+    needs_frequencies: ClassVar[bool] = False
+    """True: the view carries `log_frequency`, of the train split, where each token counts once more than it occurs."""
 
     @property
     def choice(self) -> Choice:
