@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from .network import Transformer
     from .oracle import Plot, SlotWorld
-    from .samplers import Choice, Sampler, ScoreSampler, State, View, reveal_best, scheduled_count
+    from .samplers import Choice, Sampler, ScoreSampler, State, View, comes_before, reveal_best, scheduled_count
 
 __version__ = "0.1.0"
 
@@ -77,6 +77,7 @@ __all__ = [
     "Transformer",
     "UserError",
     "View",
+    "comes_before",
     "download",
     "hold_out",
     "hookimpl",

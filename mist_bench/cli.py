@@ -80,7 +80,7 @@ def run(
     tokenizer: TokenizerName = None,
     family: Annotated[str | None, _option("--family", help="Families of models.", metavar="A,B[x=1],…")] = None,
     schedule: Annotated[str | None, _option("--schedule", help="Schedules.", metavar="A,B[x=1],…")] = None,
-    sampler: Annotated[str | None, _option("--sampler", help="Samplers.", metavar="A,B[x=1],…")] = None,
+    sampler: Annotated[str | None, _option("--sampler", help="Samplers, or all.", metavar="A,B[x=1],…")] = None,
     steps: Annotated[str | None, _option("--steps", help="Denoising steps.", metavar="N,N,…")] = None,
     temperature: Annotated[str | None, _option("--temperature", help="Temperatures.", metavar="X,X,…")] = None,
     training_seed: Annotated[str | None, _option("--training-seed", help="Seeds of training.", metavar="N,N,…")] = None,

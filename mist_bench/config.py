@@ -168,7 +168,7 @@ class RunConfig:
     schedules: tuple[str, ...]
     """Schedules that masked models are trained under: `mist-bench ls schedules`."""
     samplers: tuple[str, ...]
-    """How masked models generate: `mist-bench ls samplers`."""
+    """How masked models generate: `mist-bench ls samplers`; `all` is every one with its defaults."""
     steps: tuple[int, ...]
     """Denoising steps asked for."""
     temperatures: tuple[float, ...]
@@ -341,6 +341,8 @@ def resolve(config: RunConfig, registry: Registry) -> RunConfig:
 
     Raises `UserError` for an unknown name or parameter. `confidence` and `confidence[score=proposal]` become one.
     """
+    named = [[s] if s != "all" else registry.with_defaults("sampler") for s in config.samplers]
+    config = dataclasses.replace(config, samplers=tuple(s for names in named for s in names))
     registry.make("corpus", config.corpus)
     registry.make("tokenizer", config.tokenizer)
     grid: dict[Kind, str] = {"family": "families", "schedule": "schedules", "sampler": "samplers"}

@@ -10,27 +10,42 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from tinygrad import Tensor
 
 from . import noise
+from .answer import pick
 from .evaluation import STATISTICS, MaskedEvaluator, on_device, pack_step, unpack_step
 from .graphs import Graph
 from .interfaces import FloatArray, IntArray, Schedule
 from .samplers import Sampler, View
 
+BoolArray = npt.NDArray[np.bool_]
 Watch = Callable[[int, IntArray, IntArray], None]
 """(step, tokens (B, L) with masks, guesses (B, L))."""
 
 
 class SamplerGraph:
-    """The captured step of one sampler: it serves every step, step count and schedule."""
+    """The captured step of one sampler: it serves every step, step count and schedule.
 
-    def __init__(self, sampler: Sampler, batch: int, length: int, mask: int) -> None:
+    `frequencies` (V,) of the train split are for samplers that need them.
+    """
+
+    def __init__(
+        self, sampler: Sampler, batch: int, length: int, mask: int, frequencies: FloatArray | None = None
+    ) -> None:
+        if sampler.needs_frequencies and frequencies is None:
+            raise TypeError(f"sampler {sampler.spec!r} needs the frequencies of tokens")
         self.sampler, self.mask, self.batch, self.length = sampler, mask, batch, length
         self.initial = sampler.initial_state(batch, length)
+        if sampler.remembers_answer:
+            self.initial["answer"] = Tensor.zeros(batch, length, mask).contiguous()
         self.names = sorted(self.initial)
         for tensor in self.initial.values():
             tensor.realize()
+        self.log_frequency: Tensor | None = None
+        if sampler.needs_frequencies and frequencies is not None:
+            self.log_frequency = on_device(np.log(frequencies), np.float32).reshape(1, 1, mask)
         self.graph = Graph(f"sampler {sampler.spec}", self._step)
 
     def _step(
@@ -44,12 +59,15 @@ class SamplerGraph:
         view = View(
             tokens=tokens, masked=masked, free=free, proposal=answer[0],
             log_probabilities=answer[5] if self.sampler.needs_log_probabilities else None,
+            log_frequency=None if self.log_frequency is None else pick(self.log_frequency, answer[0]),
             uniform=noise.uniform(key, noise.CHOICE, sequences, self.length).contiguous(),
             step=counts[0:1], steps=counts[1:2], last=counts[2:3] > 0,
             reveal_probability=numbers[0], alpha_t=numbers[1], alpha_s=numbers[2],
             to_fill=numbers[3].int(), target_masked=numbers[4].int(), **told,
         )  # fmt: skip
         after, new_state = self.sampler.step(view, dict(zip(self.names, state, strict=True)))
+        if view.log_probabilities is not None and self.sampler.remembers_answer:
+            new_state = {**new_state, "answer": view.log_probabilities}
         kept = free.where(after, tokens).int().contiguous()
         used = (nfe + masked.max(axis=1).int()).contiguous()
         # a copy: a sampler may remember an input itself, whose buffer the next step writes
@@ -87,7 +105,7 @@ def generate(
 ) -> tuple[IntArray, IntArray]:  # fmt: skip
     """(B, L) tokens with masks -> (B, L) filled, and (B,) network evaluations used.
 
-    `sequences` (B,) are the numbers that noise belongs to; `limit` stops after so many steps (to capture the graphs).
+    `sequences` (B,) are the numbers that noise belongs to; `limit` stops after so many evaluations (to capture graphs).
     """
     sampler, mask = graph.sampler, graph.mask
     free = tokens == mask
@@ -98,21 +116,60 @@ def generate(
     targets, kept = on_device(tokens * 0, np.int32), on_device(free, np.bool_)
     ids, heat = on_device(sequences, np.uint32), on_device(np.array([temperature]), np.float32)
     nfe, previous = on_device(to_fill * 0, np.int32), evaluator.no_condition()
+    left, asked = to_fill, 0
+    # a network that is told its last answer must be asked at every step
+    idle = _IdleSteps(plan, free, seed, sequences) if sampler.skips_idle_steps and not previous else None
     planned = max((sampler.nfe(steps, int(m)) for m in to_fill), default=0)
-    for step in range(planned if limit is None else limit):
+    for step in range(max(planned, limit or 0)):
+        if asked == limit or (sampler.adaptive and not left.any()):
+            break
+        if idle is not None and idle.whole_batch(step):
+            continue
+        asked += 1
         place = min(step, len(plan.numbers) - 1)
         last = not sampler.adaptive and step == len(plan.numbers) - 1
-        packed = pack_step(plan.times[place], plan.numbers[place], (step, steps, last), noise.key_words(seed, step))
+        t = plan.times[place]
+        if sampler.adaptive:
+            t = _time_of(schedule, left, to_fill)
+        packed = pack_step(t, plan.numbers[place], (step, steps, last), noise.key_words(seed, step))
         answer = list(evaluator.graph(now, targets, packed, ids, heat, *previous))[1:]
         if previous:
             previous = [answer.pop()]
         if watch is not None:
             watch(step, now.numpy(), answer[0].numpy())
         now, nfe, *state = graph.graph(now, kept, answer, packed, ids, nfe, state)
-        if sampler.adaptive and not (now.numpy() == mask).any():
-            break
+        if sampler.adaptive:
+            left = (now.numpy() == mask).sum(axis=1)
+    if sampler.adaptive:
+        return np.asarray(now.numpy()), nfe.numpy()
     # a sampler that keeps to its plan evaluates every step of it, whatever is masked by then
-    used = nfe.numpy() if sampler.adaptive else np.array([sampler.nfe(steps, int(m)) for m in to_fill])
+    used = idle.used if idle is not None else np.array([sampler.nfe(steps, int(m)) for m in to_fill])
     return np.asarray(now.numpy()), used
 
 
+class _IdleSteps:
+    """Which steps of which sequences reveal nothing, told from the noise alone: asking there would change nothing.
+
+    MDLM's cache takes an answer again until the text has changed. Asking where something is revealed, and only there,
+    takes no more evaluations, and needs no network that sees the text alone.
+    """
+
+    def __init__(self, plan: Grid, free: BoolArray, seed: int, sequences: IntArray) -> None:
+        self.masked, self.seed, self.sequences = free.copy(), seed, sequences
+        self.chance = plan.numbers[:, 0].astype(np.float32)  # (n, B), as the device compares
+        self.used: IntArray = np.zeros(len(free), dtype=np.int64)
+        """Evaluations that each sequence has needed so far (B,)."""
+
+    def whole_batch(self, step: int) -> bool:
+        """Whether no sequence reveals anything at this step. Must be asked for every step, in order."""
+        uniform = noise.uniform_numpy(self.seed, step, noise.CHOICE, self.sequences, self.masked.shape[1])
+        revealed = self.masked & (uniform < self.chance[min(step, len(self.chance) - 1)][:, None])
+        self.masked &= ~revealed
+        self.used += revealed.any(axis=1)
+        return not revealed.any()
+
+
+def _time_of(schedule: Schedule, left: IntArray, to_fill: IntArray) -> FloatArray:
+    """(B,) the time at which as much is masked as is left: what no plan can say where the text decides."""
+    inside = schedule.inverse(left / np.maximum(to_fill, 1))
+    return np.where(left == 0, 0.0, np.where(left == to_fill, 1.0, inside))

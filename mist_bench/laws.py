@@ -8,7 +8,7 @@ carried from step to step. Nothing is sampled: what remains is float32 rounding 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import permutations, product
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tinygrad import Tensor
 
 BoolArray = npt.NDArray[np.bool_]
+Memory = Mapping[str, npt.NDArray[np.generic]]
 
 MOST_STATES, MOST_ROWS = 100_000, 1_000_000
 CHUNK = 4096  # one shape on the device: compiling a second costs more than computing the padding
@@ -47,19 +48,24 @@ class Start:
     step: int
     steps: int
     last: bool
+    frequencies: FloatArray | None = None  # (V,) of the train split, for samplers that need them
 
 
-def transitions(sampler: Sampler, start: Start, *, temperature: float = 1.0) -> tuple[IntArray, IntArray, FloatArray]:
+def transitions(
+    sampler: Sampler, start: Start, *, temperature: float = 1.0, state: Memory | None = None
+) -> tuple[IntArray, IntArray, FloatArray]:
     """Every outcome of one step: origin (R,), tokens after it (R, L), and their probability given the origin (R,).
 
-    Outcomes may repeat. Raises `UserError` if the sampler uses its noise otherwise than its `choice` declares.
+    Outcomes may repeat. `state`: what the sampler remembers at each of the N states, (N, …) by name.
+    Raises `UserError` if the sampler uses its noise otherwise than its `choice` declares.
     """
     parts = list(_atoms(sampler, start, temperature))
     origin, proposal = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     uniform, weight = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
-    after = _run(sampler, start, origin, proposal, uniform)
+    after = _run(sampler, start, origin, proposal, uniform, state or {})
     if start.step < CHECKED_STEPS:
-        again = _run(sampler, start, origin, proposal, _disturb(sampler.choice, start, origin, uniform))
+        other = _disturb(sampler.choice, start, origin, uniform)
+        again = _run(sampler, start, origin, proposal, other, state or {})
         if (after != again).any():
             raise UserError(
                 f"sampler {sampler.spec!r} uses its noise otherwise than its choice = {sampler.choice!r} says"
@@ -131,13 +137,17 @@ def _disturb(choice: Choice, start: Start, origin: IntArray, uniform: FloatArray
     return np.where(start.masked[origin], same.get(choice, anything), anything)
 
 
-def _run(sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray, uniform: FloatArray) -> IntArray:
+def _run(
+    sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray, uniform: FloatArray, state: Memory
+) -> IntArray:
     """(R,), (R, L), (R, L) -> the tokens after the sampler's own step (R, L), in chunks of one shape."""
+    from tinygrad import Tensor
+
     after = np.empty_like(proposal)
     for low in range(0, len(origin), CHUNK):
         some = np.minimum(np.arange(low, low + CHUNK), len(origin) - 1)
         view = view_of(sampler, start, origin[some], proposal[some], uniform[some])
-        tokens, _ = sampler.step(view, {})
+        tokens, _ = sampler.step(view, {name: Tensor(values[origin[some]]) for name, values in state.items()})
         after[low : low + CHUNK] = tokens.numpy()[: len(origin) - low]
     return after
 
@@ -156,6 +166,7 @@ def view_of(sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray
         free=rows(start.free, np.bool_),
         proposal=x,
         log_probabilities=answer if sampler.needs_log_probabilities else None,
+        log_frequency=_log_frequency(sampler, start, proposal),
         uniform=Tensor(uniform.astype(np.float32)),
         step=Tensor(np.array([start.step], dtype=np.int32)),
         steps=Tensor(np.array([start.steps], dtype=np.int32)),
@@ -167,6 +178,14 @@ def view_of(sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray
         alpha_s=rows(start.alpha_s, np.float32),
         **_statistics(len(origin), *start.log_probabilities.shape[1:])(answer, x),
     )
+
+
+def _log_frequency(sampler: Sampler, start: Start, proposal: IntArray) -> Tensor | None:
+    from tinygrad import Tensor
+
+    if not sampler.needs_frequencies or start.frequencies is None:
+        return None
+    return Tensor(np.log(start.frequencies)[proposal].astype(np.float32))
 
 
 @cache
@@ -193,15 +212,17 @@ def sampler_law(
     vocab_size: int,
     *,
     temperature: float = 1.0,
+    frequencies: FloatArray | None = None,
 ) -> FloatArray | None:
     """The probability of each of `sequences(length, vocab_size)` when all L positions are sampled, (V^L,).
 
-    `log_posterior`: (B, L) tokens with masks -> (B, L, V). None if the world is too large, the sampler remembers what
-    it did, or its noise is continuous. Raises `UserError` if something stays masked after the last step.
+    `log_posterior`: (B, L) tokens with masks -> (B, L, V); `frequencies` (V,) for samplers that need them. None if
+    the world is too large, the sampler remembers what it did, its noise is continuous, or what it needs is not given.
+    Raises `UserError` if something stays masked after the last step.
     """
     from .generation import grid
 
-    if not _enumerable(sampler, length, vocab_size):
+    if not _enumerable(sampler, length, vocab_size) or (sampler.needs_frequencies and frequencies is None):
         return None
     states = sequences(length, vocab_size + 1)
     masked = states == vocab_size
@@ -228,6 +249,7 @@ def sampler_law(
             step=step,
             steps=steps,
             last=not sampler.adaptive and step == len(plan) - 1,
+            frequencies=frequencies,
         )
         origin, after, weight = transitions(sampler, start, temperature=temperature)
         number = after @ (vocab_size + 1) ** np.arange(length - 1, -1, -1)
@@ -245,7 +267,7 @@ def _enumerable(sampler: Sampler, length: int, vocab_size: int) -> bool:
         "order": math.factorial(length) * vocab_size**length,
     }
     small = (vocab_size + 1) ** length <= MOST_STATES and rows.get(sampler.choice, math.inf) <= MOST_ROWS
-    return small and not sampler.initial_state(1, length)
+    return small and not sampler.remembers_answer and not sampler.initial_state(1, length)
 
 
 def _answers(log_posterior: Callable[[Tensor], Tensor], states: IntArray) -> FloatArray:
@@ -266,11 +288,15 @@ def total_variation(p: FloatArray, q: FloatArray) -> float:
 
 
 def law_distance(
-    sampler: Sampler, schedule: Schedule, steps: int, oracle: Oracle, *, temperature: float = 1.0
-) -> float | None:
+    sampler: Sampler, schedule: Schedule, steps: int, oracle: Oracle, *, temperature: float = 1.0,
+    frequencies: FloatArray | None = None,
+) -> float | None:  # fmt: skip
     """Total variation between the sampler's own law under the perfect denoiser and the truth; None as `sampler_law`."""
     length, vocab_size = oracle.length, oracle.vocab_size
-    law = sampler_law(sampler, schedule, steps, oracle.log_posterior, length, vocab_size, temperature=temperature)
+    law = sampler_law(
+        sampler, schedule, steps, oracle.log_posterior, length, vocab_size, temperature=temperature,
+        frequencies=frequencies,
+    )  # fmt: skip
     if law is None:
         return None
     return total_variation(law, np.exp(oracle.log_probability(sequences(length, vocab_size))))

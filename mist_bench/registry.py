@@ -76,6 +76,10 @@ class Registry:
         """The names of a kind, sorted."""
         return list(self._classes[kind])
 
+    def with_defaults(self, kind: Kind) -> list[str]:
+        """The names that stand for an object without any parameter given, sorted."""
+        return [name for name, cls in self._classes[kind].items() if not _missing(cls, ())]
+
     def origin(self, kind: Kind, name: str) -> Plugin:
         """The plugin that a name comes from."""
         self.get(kind, name)
@@ -140,12 +144,17 @@ def _known(types: dict[str, Any]) -> str:
     return f" (parameters: {', '.join(types)})" if types else ""
 
 
+def _missing(cls: type[Any], given: Iterable[str]) -> list[dataclasses.Field[Any]]:
+    """The parameters without a default that are not given."""
+    none = dataclasses.MISSING
+    fields = [f for f in dataclasses.fields(cls) if f.default is none and f.default_factory is none]
+    return [f for f in fields if f.name not in given]
+
+
 def _construct(kind: Kind, spec: str, cls: type[Any], values: dict[str, Any]) -> Any:
-    for field in dataclasses.fields(cls):
-        missing = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if missing and field.name not in values:
-            doc = field.metadata.get("doc", "")
-            raise UserError(f"{kind} {spec!r} needs {field.name!r} ({doc}); write {cls.name}[{field.name}=…]")
+    for field in _missing(cls, values):
+        doc = field.metadata.get("doc", "")
+        raise UserError(f"{kind} {spec!r} needs {field.name!r} ({doc}); write {cls.name}[{field.name}=…]")
     try:
         return cls(**values)
     except (UserError, ValueError, TypeError) as error:

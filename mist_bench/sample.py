@@ -39,7 +39,8 @@ def sample(registry: Registry, options: SampleOptions) -> int:
     )  # fmt: skip
     steps = options.steps or min(STEPS, laid.shown)
     evaluator = network.evaluator(whole=sampler.needs_log_probabilities)
-    how = f"{steps} steps" if sampler.uses_steps else "one token a step"
+    how = "as many steps as it takes" if sampler.adaptive else "one token a step"
+    how = f"{steps} steps{' at most' if sampler.adaptive else ''}" if sampler.uses_steps else how
     errors.print(f"{network.title}: {sampler.spec}, {how}, temperature {options.temperature:g}, seed {options.seed}",
                  style="dim", markup=False, highlight=False, soft_wrap=True)  # fmt: skip
     run, total = _runner(network, evaluator, sampler, laid, steps, options)
@@ -91,7 +92,7 @@ def _runner(
             temperature=options.temperature, watch=watch.step if watch else None,
         )  # fmt: skip
         if watch is not None:
-            watch.step(int(used.max()), filled)
+            watch.step(int(used.max()) if sampler.adaptive else total, filled)
         return filled
 
     return denoise, total

@@ -35,6 +35,7 @@ class View:
     margin: Tensor  # (B, L) largest p minus the second largest
     entropy: Tensor  # (B, L) nats
     log_probabilities: Tensor | None  # (B, L, V), only if the sampler declares that it needs them
+    log_frequency: Tensor | None = None  # (B, L) log of how often x̂ occurs in training, only if the sampler needs it
     uniform: Tensor  # (B, L) in (0, 1): independent noise for choices, keyed by (seed, sequence, step, position)
     step: Tensor  # (1,) int32; 0, 1, …
     steps: Tensor  # (1,) int32; denoising steps asked for
@@ -62,6 +63,12 @@ class Sampler(Component, ABC):
     """True: reveals the first masked position at each step; the only order that a causal family can follow."""
     needs_log_probabilities: ClassVar[bool] = False
     """True: the view carries the whole answer (B, L, V)."""
+    remembers_answer: ClassVar[bool] = False
+    """True: `state["answer"]` is the whole answer (B, L, V) of the step before, which the host keeps; 0 at the first.
+    Asks for `needs_log_probabilities` as well."""
+
+    needs_frequencies: ClassVar[bool] = False
+    """True: the view carries `log_frequency`, of the train split, where each token counts once more than it occurs."""
 
     @property
     def choice(self) -> Choice:
@@ -74,9 +81,15 @@ class Sampler(Component, ABC):
         """Whether the law is the model's own when it reveals one position a step, at temperature 1."""
         return False
 
+    @property
+    def skips_idle_steps(self) -> bool:
+        """Whether it reveals exactly where `uniform` < `reveal_probability`. Noise alone then tells the host the steps
+        at which nothing is revealed: it leaves them out, and counts for each sequence only its others."""
+        return False
+
     @abstractmethod
     def nfe(self, steps: int, to_fill: int) -> int:
-        """Network evaluations for one sequence with `to_fill` positions to fill (for adaptive ones: at most)."""
+        """Network evaluations for one sequence with `to_fill` positions to fill (at most, if adaptive or skipping)."""
 
     def times(self, schedule: Schedule, steps: int, to_fill: IntArray, uniform: FloatArray) -> FloatArray:
         """The falling times of each sequence, (B, n + 1), the last 0: step j goes from column j to column j + 1.
@@ -126,11 +139,17 @@ def reveal_best(score: Tensor, masked: Tensor, count: Tensor) -> Tensor:
 
     By rank rather than by sorting: position i is revealed if fewer than `count` masked positions come before it.
     """
+    rank = comes_before(score, masked).int().sum(axis=-1)
+    return masked & (rank < count.unsqueeze(-1))
+
+
+def comes_before(score: Tensor, masked: Tensor) -> Tensor:
+    """(B, L), (B, L) -> (B, L, L): [b, i, j] says that masked position j comes before i, by a higher score or, where
+    scores are equal, by standing further left."""
     from tinygrad import Tensor
 
     length = score.shape[-1]
     order = Tensor.arange(length)
     mine, other = score.unsqueeze(-1), score.unsqueeze(-2)
     before = (other > mine) | ((other == mine) & (order.reshape(1, 1, length) < order.reshape(1, length, 1)))
-    rank = (before & masked.unsqueeze(-2)).int().sum(axis=-1)
-    return masked & (rank < count.unsqueeze(-1))
+    return before & masked.unsqueeze(-2)

@@ -210,8 +210,12 @@ def _law(cell: Cell, bench: Workbench, sampler: Any) -> float | None:
     perfect = cell.family is not None and not cell.family.trained
     if bench.oracle is None or cell.schedule is None or not perfect or cell.content["nucleus"] < 1:
         return None
-    steps = cell.content["steps"] or bench.dataset.length
-    return law_distance(sampler, cell.schedule, steps, bench.oracle, temperature=cell.content["temperature"])
+    steps, frequencies = cell.content["steps"] or bench.dataset.length, None
+    if sampler.needs_frequencies:
+        frequencies = bench.frequencies
+    return law_distance(
+        sampler, cell.schedule, steps, bench.oracle, temperature=cell.content["temperature"], frequencies=frequencies
+    )
 
 
 def _judgement(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from . import data, device, noise
+from . import data, device, metrics, noise
 from .cells import Plan
 from .evaluation import CausalEvaluator, MaskedEvaluator
 from .generation import SamplerGraph
 from .graphs import kept, load_parameters
-from .interfaces import CausalModel, Family, MaskedModel, Model, Oracle, UserError
+from .interfaces import CausalModel, Family, FloatArray, MaskedModel, Model, Oracle, UserError
 from .registry import Registry
 from .samplers import Sampler
 from .store import Store
@@ -107,7 +107,14 @@ class Workbench:
         family: Family = self.registry.make("family", "autoregressive")
         return family
 
+    @cached_property
+    def frequencies(self) -> FloatArray:
+        """(V,) how often each token occurs in the train split, each counted once more."""
+        return metrics.unigram(self.dataset.train.tokens, self.dataset.vocab_size)
+
     def sampler_graph(self, sampler: Sampler) -> SamplerGraph:
         data, batch = self.dataset, self.config.generation.batch_size
-        key = ("sampler", sampler.spec, batch, data.length, data.vocab_size)
-        return kept(key, lambda: SamplerGraph(sampler, batch, data.length, data.vocab_size))
+        frequencies = self.frequencies if sampler.needs_frequencies else None
+        text = (self.plan.corpus.spec, self.plan.tokenizer.spec) if sampler.needs_frequencies else ()
+        key = ("sampler", sampler.spec, batch, data.length, data.vocab_size, *text)
+        return kept(key, lambda: SamplerGraph(sampler, batch, data.length, data.vocab_size, frequencies))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mist_bench import Choice, Sampler, State, View, hookimpl
+from mist_bench import Choice, Sampler, State, View, hookimpl, parameter
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
 class RandomSampler(Sampler):
     """Reveal each masked token with probability (alpha(s) - alpha(t)) / (1 - alpha(t)), all at the last step.
 
@@ -18,14 +20,24 @@ class RandomSampler(Sampler):
     whether to reveal it at once, with the mask as one more category, by float32 Gumbel noise: that truncates the tail
     (arXiv 2409.02908). Here a Bernoulli decides, and the proposal is the value. MDLM's last step takes the argmax of
     what is left; here it is drawn like the rest.
+
+    `cached`: the same tokens without the evaluations at steps that reveal nothing; a sequence counts only its others,
+    at most M. Time is saved where no sequence of the batch reveals anything: with many more steps than M times the
+    batch. MDLM's cache compares whole batches after the fact, and is valid only for a network that sees the text alone;
+    here the noise tells beforehand, for any network but one that is told its last answer, which is asked at every step.
     """
 
     name = "random"
     source = "MDLM ancestral sampling, arXiv 2406.07524"
+    cached: bool = parameter(False, "leave out the evaluations at steps that reveal nothing")
 
     @property
     def choice(self) -> Choice:
         return "bernoulli"
+
+    @property
+    def skips_idle_steps(self) -> bool:
+        return self.cached
 
     def nfe(self, steps: int, to_fill: int) -> int:
         return steps

@@ -226,6 +226,29 @@ def test_every_name_of_a_run_is_made_and_the_grid_is_put_in_its_shortest_form(pl
             resolve(override(config, [f"{wrong}=nope"]), registry)
 
 
+def test_all_is_every_sampler_that_has_defaults(plugins: Plugins, smoke: RunConfig):
+    more = """
+    from dataclasses import MISSING
+    @dataclass(frozen=True, kw_only=True)
+    class Asks(S):
+        name = "asks"
+        inner: str = parameter(MISSING, "a sampler")
+    class Early(S):
+        name = "a-first"
+    @hookimpl
+    def mist_bench_samplers(): return [S, Asks, Early]
+"""
+    registry = plugins.discover(plugins.file(PARTS + more))
+    assert not registry.failures and "asks" in registry.names("sampler")
+    settings = ["likelihood.evaluation_schedules=linear", "families=mdlm", "schedules=linear"]
+    for given, made in [
+        ("all", ("a-first", "confidence")),
+        ("confidence[score_by=max],all,confidence", ("confidence[score_by=max]", "a-first", "confidence")),
+        ("asks[inner=x],all", ("asks[inner=x]", "a-first", "confidence")),
+    ]:
+        assert resolve(override(smoke, settings, samplers=given), registry).samplers == made
+
+
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"nucleus": 0.0}, {"count": 0}, {"temperature": -1.0}, {"seed": -1}])
 def test_sample_options_are_checked(smoke: RunConfig, wrong: dict[str, float]):
     SampleOptions(config=smoke)

@@ -128,9 +128,9 @@ def law_of_rule(rule, start: Start, numbers: list[Numbers]) -> dict:
     return law
 
 
-def assert_same_law(sampler: Sampler, rule, start: Start, numbers: list[Numbers]) -> None:
+def assert_same_law(sampler: Sampler, rule, start: Start, numbers: list[Numbers], **settings) -> None:
     law: dict = {}
-    for b, after, weight in zip(*transitions(sampler, start), strict=True):
+    for b, after, weight in zip(*transitions(sampler, start, **settings), strict=True):
         key = (int(b), *(int(x) for x in after))
         law[key] = law.get(key, 0.0) + weight
     truth = law_of_rule(rule, start, numbers)

@@ -1,0 +1,67 @@
+"""Threshold: all positions that are sure enough, however many."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mist_bench import Sampler, State, View, comes_before, hookimpl, parameter
+
+if TYPE_CHECKING:
+    from tinygrad import Tensor
+
+FORMS, SCORES = ("threshold", "factor"), ("proposal", "max")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdSampler(Sampler):
+    """Reveal every position with p >= tau, at least the best one; `steps` is ignored.
+
+    `form=factor`: the largest n whose n-th best p is at least 1 - factor / (n + 1), at least one. p is that of the
+    drawn token (`score=proposal`, a hidden lower temperature) or the largest (`score=max`). Fast-dLLM's blocks and
+    caches are other matters. Its code for the factor form reveals all that is masked where only the last and worst
+    position fails, so that two masked positions always go together; here that one stays masked.
+    """
+
+    name = "threshold"
+    source = "Fast-dLLM, arXiv 2505.22618"
+    uses_steps = False
+    adaptive = True
+    tau: float = parameter(0.9, "how sure is enough, above 0 and at most 1")
+    form: str = parameter("threshold", "the bar: threshold (tau for all) or factor (higher from rank to rank)")
+    factor: float = parameter(1.0, "Fast-dLLM's f of the factor form, above 0")
+    score: str = parameter("proposal", "which p: proposal (of the drawn token) or max (the largest)")
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.tau <= 1.0:
+            raise ValueError(f"tau is above 0 and at most 1, not {self.tau!r}")
+        if self.form not in FORMS:
+            raise ValueError(f"form is one of {', '.join(FORMS)}, not {self.form!r}")
+        if not 0.0 < self.factor < math.inf:
+            raise ValueError(f"factor is a number above 0, not {self.factor!r}")
+        if self.score not in SCORES:
+            raise ValueError(f"score is one of {', '.join(SCORES)}, not {self.score!r}")
+
+    @property
+    def exact_one_at_a_time(self) -> bool:
+        # with tau = 1, what goes together with the best is certain
+        return self.score == "max" and self.form == "threshold" and self.tau == 1.0
+
+    def nfe(self, steps: int, to_fill: int) -> int:
+        return to_fill
+
+    def step(self, view: View, state: State) -> tuple[Tensor, State]:
+        order = view.max_log_probability if self.score == "max" else view.log_probability
+        rank = comes_before(order, view.masked).int().sum(axis=-1)
+        # factor: p falls and the bar rises from rank to rank, so who passes by its own rank is within the largest n
+        many = order.exp() >= 1.0 - self.factor / (rank + 2)
+        sure = many if self.form == "factor" else order >= math.log(self.tau)
+        reveal = view.masked & (sure | (rank == 0))
+        return reveal.where(view.proposal, view.tokens), state
+
+
+@hookimpl
+def mist_bench_samplers() -> Iterator[type[Sampler]]:
+    yield ThresholdSampler
