@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 
-from ..interfaces import FloatArray, IntArray, UserError
-from ..samplers import Sampler, View
+from ..interfaces import FloatArray, UserError
+from ..samplers import View
 from .core import Failed, Skipped, check
 from .sampler_study import SMALL, STEPS, SamplerStudy
-from .worlds import Seen, chi_square_z, follow
+from .worlds import chi_square_z, follow
 
 ENOUGH = 16_384
 LAW_TOLERANCE = 1e-5
@@ -126,28 +124,14 @@ def choice(its: SamplerStudy) -> str | None:
     declared = its.component.choice
     used = False
     for seen in its.eager()[1]:
-        if (_again(its.component, seen, _disturbed(seen.view, declared)) != _own(seen)).any():
+        if (seen.again(its.component, _disturbed(seen.view, declared)) != seen.own()).any():
             raise Failed(
                 f"choice is {declared!r}, but noise that says the same changes the outcome; declare how view.uniform "
                 "enters: 'bernoulli' (only through uniform < reveal_probability), 'order' (only through its order "
                 "among masked positions), else 'continuous'"
             )
-        used |= bool((_again(its.component, seen, _disturbed(seen.view, "none")) != _own(seen)).any())
+        used |= bool((seen.again(its.component, _disturbed(seen.view, "none")) != seen.own()).any())
     return f"choice is {declared!r}, but noise changes nothing here" if declared != "none" and not used else None
-
-
-def _own(seen: Seen) -> IntArray:
-    """(B, L) what the step gave, where it may give anything."""
-    return np.where(seen.view.free.numpy(), seen.after, -1)
-
-
-def _again(sampler: Sampler, seen: Seen, uniform: FloatArray) -> IntArray:
-    """(B, L) the same step with other noise."""
-    from tinygrad import Tensor
-
-    noise: Tensor = Tensor(uniform.astype(np.float32)).realize()
-    after, _ = sampler.step(replace(seen.view, uniform=noise), dict(seen.state))
-    return np.where(seen.view.free.numpy(), after.numpy(), -1)
 
 
 @check("sampler")

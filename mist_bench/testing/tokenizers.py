@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..interfaces import Codec, IntArray, Tokenizer, UserError
+from ..interfaces import Codec, Corpus, IntArray, Tokenizer, UserError
 from ..registry import Registry
 from .core import Failed, Skipped, Study, check, unreachable
 
@@ -35,7 +37,7 @@ class TokenizerStudy(Study):
     @property
     def texts(self) -> list[str]:
         """What it is fitted on."""
-        return self.once("texts", lambda: list(_prose(self.registry)[:CHAPTERS]))
+        return self.once("texts", lambda: list(_prose(self.registry.make("corpus", "austen"))[:CHAPTERS]))
 
     @property
     def codec(self) -> Codec:
@@ -70,8 +72,9 @@ class TokenizerStudy(Study):
                 ) from error
 
 
-def _prose(registry: Registry) -> Any:
-    return registry.make("corpus", "austen").load(Path()).train
+@cache
+def _prose(corpus: Corpus) -> Sequence[str]:
+    return corpus.load(Path()).train
 
 
 def study(component: Tokenizer, registry: Registry) -> TokenizerStudy:

@@ -5,7 +5,7 @@ Few shapes, and graphs that all samplers of a process share: what a check costs 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +16,7 @@ from .. import device
 from ..interfaces import FloatArray, IntArray, NetworkSize, Oracle, Schedule
 from ..registry import Registry
 from ..samplers import Sampler, State, View
+from .core import Failed
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -118,6 +119,18 @@ class Seen:
     after: IntArray  # (B, L), before the host puts fixed tokens back
     new_state: dict[str, Any]
 
+    def own(self) -> IntArray:
+        """(B, L) what the step gave, where it may give anything; -1 elsewhere."""
+        return np.where(self.view.free.numpy(), self.after, -1)
+
+    def again(self, sampler: Sampler, uniform: npt.NDArray[np.floating[Any]]) -> IntArray:
+        """The same step called again, with this noise (B, L): what `own` would be."""
+        from tinygrad import Tensor
+
+        noise: Tensor = Tensor(uniform.astype(np.float32)).realize()
+        after, _ = sampler.step(replace(self.view, uniform=noise), dict(self.state))
+        return np.where(self.view.free.numpy(), after.numpy(), -1)
+
 
 class Witness:
     """Stands for a sampler and remembers every call of its step."""
@@ -133,6 +146,9 @@ class Witness:
         from tinygrad import Tensor
 
         after, new_state = self._sampler.step(view, state)
+        if new_state.keys() != state.keys():
+            names = f"{sorted(new_state)} for {sorted(state)}"
+            raise Failed(f"step gives a state of the names {names}; give the same names as initial_state")
         # copies: the next replay of the model's graph writes into the buffers of its answer
         fields = {f.name: getattr(view, f.name) for f in fields_of(view)}
         kept: dict[str, Any] = {n: None if x is None else Tensor(x.numpy()).realize() for n, x in fields.items()}
