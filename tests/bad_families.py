@@ -200,10 +200,10 @@ BAD = [
     (of(Causal, SeesItself), "sees-only-the-past", "entries up to 0 change with tokens from 0 on; shift the input by one"),
     (of(Causal, CachesThePlaceBefore), "cached", "next_log_probabilities at 1 is not entry 1"),
     (ReadsTheText, "hidden-tokens", "two hidden tokens act on the loss together .* mask the text before"),
-    (Detaches, "learns", "."),
+    (Detaches, "learns", r"the gradient of parameter 'places' is 0 everywhere; it is cut off from the loss \(detach\?\)"),
     (OneEach, "learns", r"the loss has shape \(1,\); give a scalar"),
     (NotFinite, "learns", "the loss is (inf|nan); look for the log of 0"),
-    (Unused, "learns", "."),
+    (Unused, "learns", "the gradient of parameter 'more' is 0 everywhere; .* or not used"),
     (CutOff, "learns", "the gradient of parameter 'places' is 0 everywhere"),
 ]
 FINE = [

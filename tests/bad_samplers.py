@@ -195,7 +195,7 @@ BAD = [
     (LooksAtTheBatch, "batch-invariant", "depends on the others of its batch; never sum"),
     (DrawsForItself, "captured", "replayed, the text differs from step"),
     (CountsItsCalls, "captured", r"replayed, the text differs from step \d on; .* no Python on values"),
-    (StateChangesType, "state", "'count' begins as .*int.* and becomes .*float.*; give the same names"),
+    (StateChangesType, "state", "'count' begins as .*int.* and becomes .*float.*; give the same shapes"),
     (StateLosesAName, "state", r"a state of the names \[\] for \['count'\]; give the same names"),
     (Replaces, "remasks", "a revealed token was replaced, and remasks is False; set remasks = True"),
     (DeclaresTooFew, "nfe", r"nfe\(1, 2\) says 1, but texts with 2 positions to fill still hold masks after 1 evaluations; reveal faster"),

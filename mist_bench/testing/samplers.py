@@ -106,10 +106,10 @@ def state(its: SamplerStudy) -> None:
     initial = its.component.initial_state(its.world(SMALL).batch, SMALL)
     wanted = {name: (tuple(x.shape), x.dtype) for name, x in initial.items()}
     for seen in its.eager()[1]:
-        found = {name: (tuple(x.shape), x.dtype) for name, x in seen.new_state.items()}
+        found = {name: (tuple(seen.new_state[name].shape), seen.new_state[name].dtype) for name in wanted}
         if found != wanted:
-            name = next(n for n in sorted(wanted.keys() | found.keys()) if wanted.get(n) != found.get(n))
+            name = next(n for n in sorted(wanted) if wanted[n] != found[n])
             raise Failed(
-                f"state {name!r} begins as {wanted.get(name, 'nothing')} and becomes {found.get(name, 'nothing')}; "
-                "give the same names, shapes and types as initial_state"
+                f"state {name!r} begins as {wanted[name]} and becomes {found[name]}; give the same shapes and types as "
+                "initial_state"
             )
