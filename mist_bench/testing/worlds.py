@@ -135,8 +135,9 @@ class Seen:
 class Witness:
     """Stands for a sampler and remembers every call of its step."""
 
-    def __init__(self, sampler: Sampler) -> None:
+    def __init__(self, sampler: Sampler, batch: int, length: int) -> None:
         self._sampler = sampler
+        self._names = set(sampler.initial_state(batch, length))  # the host may keep more
         self.seen: list[Seen] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -146,9 +147,8 @@ class Witness:
         from tinygrad import Tensor
 
         after, new_state = self._sampler.step(view, state)
-        wanted = self._sampler.initial_state(*view.tokens.shape).keys()  # the host may keep more
-        if wanted - new_state.keys() or new_state.keys() - state.keys():
-            names = f"{sorted(new_state)} for {sorted(wanted)}"
+        if not self._names <= new_state.keys() <= state.keys():
+            names = f"{sorted(new_state)} for {sorted(self._names)}"
             raise Failed(f"step gives a state of the names {names}; give the same names as initial_state")
         # copies: the next replay of the model's graph writes into the buffers of its answer
         fields = {f.name: getattr(view, f.name) for f in fields_of(view)}
@@ -163,7 +163,7 @@ def eager(world: World, sampler: Sampler, steps: int, given: IntArray) -> tuple[
     """The same as `follow`, every step called anew instead of replayed."""
     from ..generation import SamplerGraph
 
-    witness = Witness(sampler)
+    witness = Witness(sampler, world.batch, world.length)
     graph = SamplerGraph(cast(Sampler, witness), world.batch, world.length, world.mask)
     graph.graph = cast(Any, graph._step)  # the very function that is captured otherwise
     return follow(world, graph, steps, given), witness.seen
