@@ -141,7 +141,7 @@ def exact_one_at_a_time(its: SamplerStudy) -> str | None:
 
     sampler, place = its.component, its.world(SMALL)
     try:
-        distance = law_distance(sampler, place.schedule, SMALL, place.oracle)
+        distance = law_distance(sampler, place.schedule, SMALL, place.oracle, **place.told(sampler))
     except UserError as error:
         raise Failed(f"its law cannot be computed: {error}; mend that first") from error
     if not sampler.exact_one_at_a_time:

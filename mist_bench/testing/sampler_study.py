@@ -29,7 +29,10 @@ class SamplerStudy(Study):
         from ..generation import SamplerGraph
 
         place = self.world(length)
-        return self.once(("graph", length), lambda: SamplerGraph(self.component, place.batch, length, place.mask))
+        return self.once(
+            ("graph", length),
+            lambda: SamplerGraph(self.component, place.batch, length, place.mask, **place.told(self.component)),
+        )
 
     def run(self, length: int, steps: int) -> Trajectory:
         """From texts in which some tokens are fixed."""

@@ -47,6 +47,14 @@ class World:
     def mask(self) -> int:
         return self.oracle.vocab_size
 
+    def told(self, sampler: Sampler) -> dict[str, Any]:
+        """What this sampler's graph and law ask of a corpus beside its text: how often each token occurs, (V,)."""
+        if not getattr(sampler, "needs_frequencies", False):
+            return {}
+        tokens = self.oracle.sample(10_000, np.random.default_rng(0))
+        counts = 1.0 + np.bincount(tokens.ravel(), minlength=self.mask)
+        return {"frequencies": counts / counts.sum()}
+
     def given(self) -> IntArray:
         """(B, L): a quarter all masked, then texts with other positions fixed in each, the last fixed everywhere."""
         rng = np.random.default_rng(self.length)
@@ -164,7 +172,7 @@ def eager(world: World, sampler: Sampler, steps: int, given: IntArray) -> tuple[
     from ..generation import SamplerGraph
 
     witness = Witness(sampler, world.batch, world.length)
-    graph = SamplerGraph(cast(Sampler, witness), world.batch, world.length, world.mask)
+    graph = SamplerGraph(cast(Sampler, witness), world.batch, world.length, world.mask, **world.told(sampler))
     graph.graph = cast(Any, graph._step)  # the very function that is captured otherwise
     return follow(world, graph, steps, given), witness.seen
 
