@@ -199,6 +199,42 @@ def plugins(json: AsJson = False, plugin: Files = None) -> Work:
     return work
 
 
+@app.command()
+def check(
+    target: Annotated[list[str], typer.Argument(metavar="NAME|FILE...", show_default=False)],
+    kind: Annotated[str | None, _option("--kind", help="Only this kind, e.g. sampler.", metavar="KIND")] = None,
+    plugin: Files = None,
+    debug: Debug = False,
+) -> Work:
+    """Check that plugins keep what they promise, each in one line with what to change."""
+
+    def work() -> int:
+        from .testing.report import check as start
+
+        return start(target, plugin or (), kind=kind, debug=debug)
+
+    return work
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(metavar="KIND", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
+    plugin: Files = None,
+) -> Work:
+    """Write a sampler, schedule or tokenizer that already runs: NAME.py in this folder."""
+
+    def work() -> int:
+        from .scaffold import new as write
+        from .scaffold import next_steps
+
+        path = write(kind, name, _discover(plugin), Path())
+        print(next_steps(kind, name, path))
+        return 0
+
+    return work
+
+
 def _discover(files: list[Path] | None) -> Registry:
     """All plugins; one line on standard error for each that failed."""
     from .registry import Registry

@@ -33,7 +33,8 @@ class CosineSchedule(Schedule):
         return np.pi / 2 / np.tan(np.pi / 4 * t)
 
     def inverse(self, mask_probability: FloatArray) -> FloatArray:
-        return 4 / np.pi * np.arcsin(np.sqrt(np.clip(mask_probability, 0.0, 1.0) / 2))
+        # the product of the rounded factors is one unit above 1 at the end
+        return np.minimum(4 / np.pi * np.arcsin(np.sqrt(np.clip(mask_probability, 0.0, 1.0) / 2)), 1.0)
 
 
 @hookimpl

@@ -246,7 +246,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]):
     for arguments in ([], ["--help"]):
         assert cli.main(arguments) == 0
         shown = capsys.readouterr().out
-        assert all(word in shown for word in ("run", "sample", "ls", "plugins"))
+        assert all(word in shown for word in ("run", "sample", "ls", "plugins", "check", "new"))
     assert cli.main(["frobnicate"]) == 2
     assert "No such command 'frobnicate'" in one_line(capsys)
 

@@ -13,11 +13,12 @@ from mist_bench_plugins.corpus_markov import world
 from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
-from mist_bench import Sampler, View, cli
+from mist_bench import Sampler, View, cli, testing
 from mist_bench.evaluation import MaskedEvaluator
 from mist_bench.generation import SamplerGraph, generate
 from mist_bench.laws import law_distance
 from mist_bench.registry import Registry
+from mist_bench.scaffold import new
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parent / "docs" / "write-a-sampler.md").read_text(encoding="utf-8")
@@ -31,7 +32,7 @@ def blocks(language: str) -> list[str]:
 
 
 def plugin(number: int, folder: Path) -> Path:
-    file = folder / "my_sampler.py"
+    file = folder / "edges.py"
     file.write_text(blocks("python")[number], encoding="utf-8")
     return file
 
@@ -88,13 +89,31 @@ def test_a_wrong_parameter_is_refused(tmp_path):
 
 
 def test_every_example_was_tried():
-    assert sorted(set(SPECS.values())) == list(range(len(blocks("python"))))
+    assert sorted(set(SPECS.values())) == list(range(len(blocks("python")) - 1))  # the last is a test
+
+
+def test_the_first_example_is_what_new_writes(tmp_path):
+    path = new("sampler", "edges", Registry.discover(), tmp_path)
+    assert (path.name, path.read_text(encoding="utf-8")) == ("edges.py", blocks("python")[0])
+
+
+def test_the_two_lines_are_a_test(tmp_path, monkeypatch):
+    file = plugin(0, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(blocks("python")[-1], names)
+    [mark] = names["test_conformance"].pytestmark
+    cases = [(case.values[0].title, case.values[1].name) for case in mark.args[1]]
+    assert file.name in blocks("python")[-1]
+    assert cases == [("sampler edges", check.name) for check in testing.checks_of("sampler")]
 
 
 def test_the_commands_are_commands(tmp_path, monkeypatch, capsys):
-    plugin(0, tmp_path)
     monkeypatch.chdir(tmp_path)
-    [text] = blocks("sh")
+    first, text = blocks("sh")
+    assert [shlex.split(line)[1:] for line in first.splitlines()] == [["new", "sampler", "edges"], ["check", "edges.py"]]
+    assert cli.main(["new", "sampler", "edges"]) == 0
+    capsys.readouterr()
     commands = [shlex.split(line)[1:] for line in text.splitlines()]
     assert [command[0] for command in commands] == ["run", "run", "sample"]
     for command in commands[:2]:
@@ -114,6 +133,7 @@ def named(heading: str) -> set[str]:
 
 
 def test_the_tables_leave_nothing_out():
+    assert named("Check") == {check.name for check in testing.checks_of("sampler")}
     assert named("What a sampler sees") == {field.name for field in dataclasses.fields(View)}
     methods = {"name", "source", "spec", "content", "times", "initial_state", "step"}
     facts = {name for cls in Sampler.__mro__[:-2] for name in vars(cls) if not name.startswith("_")}

@@ -1,0 +1,64 @@
+"""Checks of a metric: named, finite, the same at every call, whatever the text."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from ..interfaces import Metric
+from ..registry import Registry
+from .core import Failed, Study, check
+
+TEXTS = {
+    "plain text": ["One day, Mia took the kite.", "It flew far.", "It flew far."],
+    "one text": ["a"],
+    "empty texts": ["", ""],
+    "hard text": ["👩‍👩‍👧‍👦 e\u0301\x00", "a" * 5000],
+}
+REFERENCES = ["Tom went to the park.", "Mia saw a dog there."]
+
+
+class MetricStudy(Study):
+    """A metric, and what it says of some texts."""
+
+    component: Metric
+
+    def measure(self, texts: Sequence[str]) -> Mapping[str, float]:
+        return self.component.measure(texts, REFERENCES)
+
+    def first(self) -> Mapping[str, float]:
+        return self.once("first", lambda: self.measure(TEXTS["plain text"]))
+
+
+def study(component: Metric, registry: Registry) -> MetricStudy:
+    return MetricStudy(component, registry)
+
+
+@check("metric")
+def columns(its: MetricStudy) -> str:
+    """It gives columns with plain names, the same for all texts."""
+    names = list(its.first())
+    wrong = [name for name in names if not (isinstance(name, str) and re.fullmatch(r"[a-z][a-z0-9_]*", name))]
+    if not names or wrong:
+        raise Failed(f"columns are {names}; give at least one, in lower-case letters, digits and _")
+    for what, texts in TEXTS.items():
+        if list(its.measure(texts)) != names:
+            raise Failed(f"of {what} it gives {list(its.measure(texts))}, else {names}; a column must not come and go")
+    return ", ".join(names)
+
+
+@check("metric")
+def finite(its: MetricStudy) -> None:
+    """Its values are finite numbers."""
+    for what, texts in TEXTS.items():
+        for name, value in its.measure(texts).items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise Failed(f"{name} of {what} is {value!r}; give a finite float (divide by max(1, count))")
+
+
+@check("metric")
+def measures_the_same_again(its: MetricStudy) -> None:
+    """The same texts give the same values."""
+    if dict(its.measure(TEXTS["plain text"])) != dict(its.first()):
+        raise Failed("measured again, the values differ; give every random generator a fixed seed, and sort sets")

@@ -1,0 +1,185 @@
+"""Checks of what a sampler declares about itself, on what it was seen to do; on the chain of 4 its own law is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..interfaces import FloatArray, UserError
+from ..samplers import View
+from .core import Failed, Skipped, check
+from .sampler_study import SMALL, STEPS, SamplerStudy
+from .worlds import chi_square_z, follow
+
+ENOUGH = 16_384
+LAW_TOLERANCE = 1e-5
+"""Float32 rounding of the posterior, as a total variation."""
+MOST_Z = 5.0
+"""A true law fails by chance once in some three million samplers."""
+
+
+@check("sampler")
+def remasks(its: SamplerStudy) -> str | None:
+    """What is revealed stays, unless remasks is True."""
+    changed = 0
+    for name, run, place in its.runs():
+        masked = run.masked(place.mask)
+        moved = (run.states[1:] != run.states[:-1]) & ~masked[:-1]
+        changed += int(moved.sum())
+        if moved.any() and not its.component.remasks:
+            what = "masked again" if masked[1:][moved].any() else "replaced"
+            raise Failed(
+                f"{name}: a revealed token was {what}, and remasks is False; set remasks = True, or reveal only where "
+                "view.masked: reveal.where(view.proposal, view.tokens) with reveal inside view.masked"
+            )
+    if its.component.remasks and not changed:
+        return "remasks is True, but nothing revealed was changed in these runs"
+    return None
+
+
+@check("sampler")
+def nfe(its: SamplerStudy) -> None:
+    """The declared number of evaluations is what is used (if adaptive: at most)."""
+    sampler = its.component
+    for name, run, place in its.runs():
+        left = np.asarray(run.masked(place.mask).any(axis=2))  # (n + 1, B): before each evaluation, and at the end
+        to_fill = (run.given == place.mask).sum(axis=1)
+        for many in np.unique(to_fill):
+            said, rows = sampler.nfe(run.steps, int(many)), to_fill == many
+            if not isinstance(said, int | np.integer) or said < 0:
+                raise Failed(f"nfe({run.steps}, {many}) is {said!r}; it is the number of evaluations, an int")
+            if left[min(said, len(left) - 1)][rows].any():
+                raise Failed(
+                    f"{name}: nfe({run.steps}, {many}) says {said}, but texts with {many} positions to fill still hold "
+                    f"masks after {said} evaluations; reveal faster, or declare more"
+                )
+            # only where many texts must all have been done too early
+            all_masked = many == place.length and said > 0
+            if all_masked and not sampler.adaptive and not left[min(said, len(left) - 1) - 1][rows].any():
+                done = int(np.argmax(~left[:, rows].any(axis=1)))
+                raise Failed(
+                    f"{name}: nfe({run.steps}, {many}) says {said}, but all {rows.sum()} texts with {many} positions "
+                    f"to fill were complete after {done}; declare {done} (min(steps, to_fill) if each step reveals at "
+                    "least one)"
+                )
+
+
+@check("sampler")
+def steps_are_used(its: SamplerStudy) -> None:
+    """If uses_steps is False, the number of steps changes nothing."""
+    if its.component.uses_steps:
+        return
+    first, *others = (its.run(SMALL, steps) for steps in STEPS[SMALL])
+    for run in others:
+        counts = [its.component.nfe(r.steps, SMALL) for r in (first, run)]
+        if counts[0] != counts[1] or (run.final != first.final).any():
+            raise Failed(
+                f"uses_steps is False, but {run.steps} steps give another result than {first.steps}; set uses_steps = "
+                "True, or do not look at steps"
+            )
+
+
+@check("sampler")
+def times(its: SamplerStudy) -> None:
+    """The times fall from at most 1 to 0, one row for each sequence."""
+    place = its.world(SMALL)
+    to_fill = np.array([4, 3, 1, 4, 2])
+    uniform = np.random.default_rng(0).random((5, SMALL))
+    for steps in STEPS[SMALL]:
+        t = np.asarray(its.component.times(place.schedule, steps, to_fill, uniform))
+        if t.ndim != 2 or len(t) != 5 or t.shape[1] < 2:
+            raise Failed(f"times gives shape {t.shape} for 5 sequences; give (B, n + 1)")
+        inside = np.isfinite(t).all() and (t >= 0).all() and (t <= 1).all()
+        if not inside or (np.diff(t) > 0).any() or (t[:, -1] != 0).any():
+            raise Failed(
+                f"times with {steps} steps gives {np.round(t[0], 3).tolist()}; times fall, within 1..0, and end at 0"
+            )
+
+
+@check("sampler")
+def left_to_right(its: SamplerStudy) -> None:
+    """If left_to_right is True, each step reveals the first masked position and no other."""
+    if not its.component.left_to_right:
+        return
+    for name, run, place in its.runs():
+        masked = run.masked(place.mask)
+        first = masked & (masked.cumsum(axis=2) == 1)
+        if ((masked[:-1] & ~masked[1:]) != first[:-1]).any():
+            raise Failed(
+                f"{name}: a step reveals something else than the first masked position; set left_to_right = False"
+            )
+
+
+def _disturbed(view: View, choice: str) -> FloatArray:
+    """(B, L) other noise that says the same at masked positions as far as `choice` goes, and anything elsewhere."""
+    noise, r = view.uniform.numpy().astype(np.float64), view.reveal_probability.numpy()[:, None]
+    anything = np.random.default_rng(3).random(noise.shape)
+    same = {"order": noise**2, "bernoulli": np.where(noise < r, noise / 2, (1 + noise) / 2), "continuous": noise}
+    return np.where(view.masked.numpy(), same.get(choice, anything), noise if choice == "continuous" else anything)
+
+
+@check("sampler")
+def choice(its: SamplerStudy) -> str | None:
+    """Noise enters as choice declares."""
+    declared = its.component.choice
+    used = False
+    for seen in its.eager()[1]:
+        if (seen.again(its.component, _disturbed(seen.view, declared)) != seen.own()).any():
+            raise Failed(
+                f"choice is {declared!r}, but noise that says the same changes the outcome; declare how view.uniform "
+                "enters: 'bernoulli' (only through uniform < reveal_probability), 'order' (only through its order "
+                "among masked positions), else 'continuous'"
+            )
+        used |= bool((seen.again(its.component, _disturbed(seen.view, "none")) != seen.own()).any())
+    return f"choice is {declared!r}, but noise changes nothing here" if declared != "none" and not used else None
+
+
+@check("sampler")
+def exact_one_at_a_time(its: SamplerStudy) -> str | None:
+    """If it declares to be exact when one position is revealed a step, its law is the world's."""
+    from ..laws import law_distance
+
+    sampler, place = its.component, its.world(SMALL)
+    try:
+        distance = law_distance(sampler, place.schedule, SMALL, place.oracle, **place.told(sampler))
+    except UserError as error:
+        raise Failed(f"its law cannot be computed: {error}; mend that first") from error
+    if not sampler.exact_one_at_a_time:
+        exact = distance is not None and distance < LAW_TOLERANCE
+        return "it is exact here: exact_one_at_a_time = True may be declared" if exact else None
+    advice = "choose positions by what is visible and by noise, never by the drawn value; or declare False"
+    if distance is not None and distance > LAW_TOLERANCE:
+        many = _most_at_once(its)
+        if sampler.adaptive and many > 1:
+            raise Skipped(
+                f"it reveals up to {many} at once here, where nothing is promised; try parameters that reveal one"
+            )
+        raise Failed(
+            f"its law is {distance:.3g} (total variation) from the truth, revealing at most {many} at once; {advice}"
+        )
+    if distance is None:
+        z = _z_of_law(its)
+        if z > MOST_Z:
+            raise Failed(f"{ENOUGH} texts are {z:.3g} standard deviations from the world's law (chi-square); {advice}")
+        return f"by {ENOUGH} texts, {z:.2g} standard deviations from the law"
+    return None
+
+
+def _most_at_once(its: SamplerStudy) -> int:
+    masked = its.run(SMALL, SMALL).masked(its.world(SMALL).mask)
+    revealed: npt.NDArray[np.bool_] = masked[:-1] & ~masked[1:]
+    return int(revealed.sum(axis=2).max())
+
+
+def _z_of_law(its: SamplerStudy) -> float:
+    """How far the law of many texts is from the world's, in standard deviations."""
+    place = its.world(SMALL)
+    vocab, length = place.oracle.vocab_size, place.length
+    batches = ENOUGH // place.batch
+    numbers = np.arange(ENOUGH).reshape(batches, place.batch)
+    made = np.concatenate(
+        [follow(place, its.graph(SMALL), SMALL, place.empty(), sequences=ids).final for ids in numbers]
+    )
+    counts = np.bincount(np.ravel_multi_index(tuple(made.T), (vocab,) * length), minlength=vocab**length)
+    everything = np.indices((vocab,) * length).reshape(length, -1).T
+    return chi_square_z(counts, np.exp(place.oracle.log_probability(everything)))

@@ -1,0 +1,153 @@
+"""Checks of a schedule: alpha, its derivative, the mask probability, the weight and the inverse tell one story."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..interfaces import FloatArray, Schedule
+from ..registry import Registry
+from .core import Failed, Study, check
+
+EPS = 2.0**-52
+INSIDE = np.linspace(0.01, 0.99, 99)
+ENDS = np.array([0.0, 1.0])
+# numbers with all their bits, so that lost ones show
+SMALL = 10.0 ** np.random.default_rng(0).uniform(-9, -4, 64)
+
+
+class ScheduleStudy(Study):
+    """A schedule, and its numbers on the grids of the checks."""
+
+    component: Schedule
+
+
+def study(component: Schedule, registry: Registry) -> ScheduleStudy:
+    return ScheduleStudy(component, registry)
+
+
+def _worst(error: FloatArray, t: FloatArray) -> tuple[float, float]:
+    """The largest error and its time."""
+    place = int(np.argmax(error))
+    return float(error[place]), float(t[place])
+
+
+@check("schedule")
+def arrays(its: ScheduleStudy) -> None:
+    """Every function gives float64 of the shape it was given."""
+    t = INSIDE[:6].reshape(2, 3)
+    for name in ("alpha", "dalpha", "mask_probability", "weight", "inverse"):
+        found = getattr(its.component, name)(t)
+        if not isinstance(found, np.ndarray) or found.shape != t.shape or found.dtype != np.float64:
+            told = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
+            raise Failed(
+                f"{name}(t) gives {told} for float64 (2, 3); compute with numpy on t, constants by np.full_like"
+            )
+        if not np.isfinite(found).all():
+            raise Failed(f"{name}(t) is not finite inside (0, 1); look for a division by 0 or the log of 0")
+
+
+@check("schedule")
+def boundaries(its: ScheduleStudy) -> None:
+    """Alpha goes from 1 to 0, or reaches_all is False."""
+    first, last = (float(x) for x in its.component.alpha(ENDS))
+    if not (0 <= last < first <= 1):
+        raise Failed(f"alpha(0) = {first:.6g} and alpha(1) = {last:.6g}; alpha falls, from at most 1 to at least 0")
+    reached = abs(first - 1) <= 4 * EPS and abs(last) <= 4 * EPS
+    if its.component.reaches_all and not reached:
+        raise Failed(
+            f"alpha(0) = {first:.6g} and alpha(1) = {last:.6g}, not 1 and 0; mend alpha, or set reaches_all = False "
+            "(its bound is then taken by exact-k)"
+        )
+    if reached and not its.component.reaches_all:
+        raise Failed("alpha(0) = 1 and alpha(1) = 0, and yet reaches_all is False; leave it out")
+
+
+@check("schedule")
+def falls(its: ScheduleStudy) -> None:
+    """Alpha falls everywhere."""
+    t = np.linspace(0.0, 1.0, 1001)
+    step = np.diff(its.component.alpha(t))
+    if (step >= 0).any():
+        place = t[int(np.argmax(step >= 0))]
+        raise Failed(f"alpha does not fall at t = {place:.3g}; a token that is masked stays masked, so alpha must fall")
+
+
+@check("schedule")
+def derivative(its: ScheduleStudy) -> None:
+    """Dalpha is the derivative of alpha."""
+    alpha, h = its.component.alpha, 1e-5
+    near, far = ((alpha(INSIDE + k * h) - alpha(INSIDE - k * h)) / (2 * k * h) for k in (1, 2))
+    # the error of a central difference falls with h^2, so near is off by a third of far - near; the rest is rounding
+    room = np.abs(far - near) + 8 * EPS / h
+    found = its.component.dalpha(INSIDE)
+    worst, place = _worst(np.abs(found - near) - room, INSIDE)
+    if worst > 0:
+        there = place == INSIDE
+        raise Failed(
+            f"dalpha({place:.3g}) = {found[there][0]:.8g}, but alpha's slope there is {near[there][0]:.8g}; "
+            "differentiate alpha again"
+        )
+
+
+@check("schedule")
+def complement(its: ScheduleStudy) -> None:
+    """The mask probability is 1 - alpha."""
+    error = np.abs(its.component.mask_probability(INSIDE) - (1 - its.component.alpha(INSIDE)))
+    worst, place = _worst(error, INSIDE)
+    if worst > 8 * EPS:
+        raise Failed(f"mask_probability({place:.3g}) is off 1 - alpha by {worst:.3g}; the two must be one function")
+
+
+@check("schedule")
+def no_cancellation(its: ScheduleStudy) -> None:
+    """The mask probability keeps all its digits near t = 0.
+
+    1 - alpha in float64 is a multiple of 2^-53 when alpha is near 1; a number with all its bits almost never is.
+    """
+    m = its.component.mask_probability(SMALL)
+    tiny = m < 2.0**-8
+    if tiny.any() and (m[tiny] * 2.0**53 == np.round(m[tiny] * 2.0**53)).all():
+        raise Failed(
+            "mask_probability loses its digits near t = 0 (it is 1 - alpha); write it without the subtraction, e.g. 1 "
+            "- cos(x) = 2 sin(x/2)^2, 1 - exp(-s) = -expm1(-s), 1 - (1 - t)^2 = t (2 - t)"
+        )
+
+
+@check("schedule")
+def bound_weight(its: ScheduleStudy) -> None:
+    """The weight is -dalpha / (1 - alpha), positive and finite inside (0, 1)."""
+    t = np.concatenate([SMALL, INSIDE, 1 - SMALL])
+    found = its.component.weight(t)
+    wrong = ~(np.isfinite(found) & (found > 0))
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        raise Failed(
+            f"weight({t[place]:.3g}) = {found[place]:.3g}; w(t) is finite and above 0 inside (0, 1): dalpha below 0, "
+            "mask_probability above 0"
+        )
+    own = -its.component.dalpha(t) / its.component.mask_probability(t)
+    # t itself is rounded, which near an end moves what is left of it (and so dalpha) by that much
+    room = 16 * EPS * (1 + 1 / np.minimum(t, 1 - t))
+    worst, where = _worst(np.abs(found / own - 1) - room, t)
+    if worst > 0:
+        off = float((found / own)[t == where][0])
+        raise Failed(
+            f"weight({where:.3g}) is {off:.8g} times -dalpha/mask_probability; derive it again, or leave it out"
+        )
+
+
+@check("schedule")
+def inverse(its: ScheduleStudy) -> None:
+    """The inverse gives back the time, and stays within 0..1."""
+    schedule = its.component
+    # an error of one unit in m moves t by that over m'(t)
+    room = 1e-13 + 16 * EPS / np.maximum(-schedule.dalpha(INSIDE), EPS)
+    worst, place = _worst(np.abs(schedule.inverse(schedule.mask_probability(INSIDE)) - INSIDE) - room, INSIDE)
+    if worst > 0:
+        raise Failed(
+            f"inverse(mask_probability({place:.3g})) is not {place:.3g}; mend inverse, or leave it out: it is then "
+            "found by bisection"
+        )
+    outer = schedule.inverse(ENDS)
+    if not ((outer >= 0) & (outer <= 1)).all():
+        raise Failed(f"inverse of mask probabilities 0 and 1 is {outer[0]:.3g} and {outer[1]:.3g}; clip it to 0..1")

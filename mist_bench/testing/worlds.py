@@ -1,0 +1,195 @@
+"""Tiny worlds with a perfect denoiser, in which samplers are watched step by step.
+
+Few shapes, and graphs that all samplers of a process share: what a check costs is mostly compilation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from dataclasses import fields as fields_of
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import device
+from ..interfaces import FloatArray, IntArray, NetworkSize, Oracle, Schedule
+from ..registry import Registry
+from ..samplers import Sampler, State, View
+from .core import Failed
+
+if TYPE_CHECKING:
+    from tinygrad import Tensor
+
+    from ..evaluation import MaskedEvaluator
+    from ..generation import SamplerGraph
+
+SYMBOLS = 3
+SIZE = NetworkSize(dim=16, layers=1, heads=2, feed_forward=32, conditioning_dim=16)
+BATCH = {2: 64, 4: 512, 16: 64}
+"""Sequences at once, by length: many in the world whose law is measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A Markov chain of so many letters, and its exact posterior behind a captured graph."""
+
+    length: int
+    oracle: Oracle
+    evaluator: MaskedEvaluator
+    schedule: Schedule
+
+    @property
+    def batch(self) -> int:
+        return self.evaluator.batch
+
+    @property
+    def mask(self) -> int:
+        return self.oracle.vocab_size
+
+    def told(self, sampler: Sampler) -> dict[str, Any]:
+        """What this sampler's graph and law ask of a corpus beside its text: how often each token occurs, (V,)."""
+        if not getattr(sampler, "needs_frequencies", False):
+            return {}
+        tokens = self.oracle.sample(10_000, np.random.default_rng(0))
+        counts = 1.0 + np.bincount(tokens.ravel(), minlength=self.mask)
+        return {"frequencies": counts / counts.sum()}
+
+    def given(self) -> IntArray:
+        """(B, L): a quarter all masked, then texts with other positions fixed in each, the last fixed everywhere."""
+        rng = np.random.default_rng(self.length)
+        tokens = self.oracle.sample(self.batch, rng)
+        hidden = rng.random(tokens.shape) < rng.uniform(0.2, 1.0, (self.batch, 1))
+        hidden[: self.batch // 4] = True
+        hidden[-1] = False
+        return np.where(hidden, self.mask, tokens).astype(np.int32)
+
+    def empty(self) -> IntArray:
+        """(B, L), all masked."""
+        return np.full((self.batch, self.length), self.mask, dtype=np.int32)
+
+
+def world(registry: Registry, length: int, *, whole: bool) -> World:
+    """The world of this length; `whole` if the sampler needs all log-probabilities."""
+    device.prepare()
+    from ..evaluation import MaskedEvaluator
+    from ..graphs import kept
+
+    def make() -> World:
+        oracle = registry.make("corpus", f"markov[symbols={SYMBOLS},length={length}]").oracle()
+        model = registry.make("family", "oracle").create(SIZE, oracle.vocab_size, length, 0, oracle)
+        evaluator = MaskedEvaluator(f"conformance {length}", model, BATCH[length], whole=whole)
+        schedule = registry.make("schedule", "linear")
+        return World(length=length, oracle=oracle, evaluator=evaluator, schedule=schedule)
+
+    return kept(("conformance", length, whole), make)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectory:
+    """What one call of `generate` did."""
+
+    steps: int
+    given: IntArray  # (B, L)
+    states: IntArray  # (n + 1, B, L): before each step, and at the end
+    used: IntArray  # (B,) evaluations
+
+    @property
+    def final(self) -> IntArray:
+        return np.asarray(self.states[-1])
+
+    def masked(self, mask: int) -> npt.NDArray[np.bool_]:
+        """(n + 1, B, L)"""
+        return np.asarray(self.states == mask)
+
+
+def follow(
+    world: World, graph: SamplerGraph, steps: int, given: IntArray, *, seed: int = 0, sequences: IntArray | None = None
+) -> Trajectory:
+    """Generate, watching every step."""
+    from ..generation import generate
+
+    states: list[IntArray] = []
+    final, used = generate(
+        world.evaluator, graph, world.schedule, steps, given, seed=seed,
+        sequences=np.arange(world.batch) if sequences is None else sequences, temperature=1.0,
+        watch=lambda step, now, guesses: states.append(now),
+    )  # fmt: skip
+    return Trajectory(steps=steps, given=given, states=np.stack([*states, final]), used=used)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One call of a sampler's own step, outside of any graph: what it was given and what it gave."""
+
+    view: View
+    state: State
+    after: IntArray  # (B, L), before the host puts fixed tokens back
+    new_state: dict[str, Any]
+
+    def own(self) -> IntArray:
+        """(B, L) what the step gave, where it may give anything; -1 elsewhere."""
+        return np.where(self.view.free.numpy(), self.after, -1)
+
+    def again(self, sampler: Sampler, uniform: npt.NDArray[np.floating[Any]]) -> IntArray:
+        """The same step called again, with this noise (B, L): what `own` would be."""
+        from tinygrad import Tensor
+
+        noise: Tensor = Tensor(uniform.astype(np.float32)).realize()
+        after, _ = sampler.step(replace(self.view, uniform=noise), dict(self.state))
+        return np.where(self.view.free.numpy(), after.numpy(), -1)
+
+
+class Witness:
+    """Stands for a sampler and remembers every call of its step."""
+
+    def __init__(self, sampler: Sampler, batch: int, length: int) -> None:
+        self._sampler = sampler
+        self._names = set(sampler.initial_state(batch, length))  # the host may keep more
+        self.seen: list[Seen] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sampler, name)
+
+    def step(self, view: View, state: State) -> tuple[Tensor, State]:
+        from tinygrad import Tensor
+
+        after, new_state = self._sampler.step(view, state)
+        if not self._names <= new_state.keys() <= state.keys():
+            names = f"{sorted(new_state)} for {sorted(self._names)}"
+            raise Failed(f"step gives a state of the names {names}; give the same names as initial_state")
+        # copies: the next replay of the model's graph writes into the buffers of its answer
+        fields = {f.name: getattr(view, f.name) for f in fields_of(view)}
+        kept: dict[str, Any] = {n: None if x is None else Tensor(x.numpy()).realize() for n, x in fields.items()}
+        remembered = {name: x.clone().realize() for name, x in state.items()}
+        seen = Seen(view=View(**kept), state=remembered, after=after.numpy(), new_state=dict(new_state))
+        self.seen.append(seen)
+        return after, new_state
+
+
+def eager(world: World, sampler: Sampler, steps: int, given: IntArray) -> tuple[Trajectory, list[Seen]]:
+    """The same as `follow`, every step called anew instead of replayed."""
+    from ..generation import SamplerGraph
+
+    witness = Witness(sampler, world.batch, world.length)
+    graph = SamplerGraph(cast(Sampler, witness), world.batch, world.length, world.mask, **world.told(sampler))
+    graph.graph = cast(Any, graph._step)  # the very function that is captured otherwise
+    return follow(world, graph, steps, given), witness.seen
+
+
+def chi_square_z(counts: IntArray, law: FloatArray) -> float:
+    """How many standard deviations the counts are from the law: Pearson's statistic through Wilson and Hilferty's cube
+    root, which is normal to good accuracy; outcomes expected fewer than 5 times are pooled."""
+    expected = law * counts.sum()
+    rare = expected < 5
+    observed = np.append(counts[~rare], counts[rare].sum()).astype(np.float64)
+    wanted = np.append(expected[~rare], expected[rare].sum())
+    if wanted[-1] < 5:  # too rare even together: with the least of the others
+        least = int(np.argmin(wanted[:-1]))
+        observed[least] += observed[-1]
+        wanted[least] += wanted[-1]
+        observed, wanted = observed[:-1], wanted[:-1]
+    freedom = len(wanted) - 1
+    statistic = float(((observed - wanted) ** 2 / wanted).sum())
+    spread = 2 / (9 * freedom)
+    return float(((statistic / freedom) ** (1 / 3) - (1 - spread)) / np.sqrt(spread))
