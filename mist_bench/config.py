@@ -117,10 +117,12 @@ class LikelihoodConfig:
     """Draws of each sequence for the bound weighted by a schedule; 0 leaves it out."""
     evaluation_schedules: tuple[str, ...] = ("linear", "cosine")
     """Schedules whose weights each checkpoint is evaluated under, to check that the estimators agree."""
+    chain_rule_sequences: int = 0
+    """Test sequences that masked models read from left to right, at one evaluation a token; 0 leaves it out."""
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "sequences", "mask_draws", "batch_size")
-        _at_least(self, 0, "weighted_draws")
+        _at_least(self, 0, "weighted_draws", "chain_rule_sequences")
         _distinct(self, "evaluation_schedules")
 
 

@@ -1,4 +1,4 @@
-"""Likelihoods with their standard errors: the bound of masked models by two estimators, the exact one of causal models.
+"""Likelihoods with their standard errors: the bound of masked models by two estimators, chain rules.
 
 The same sequences and the same masks for every model that is compared: both are keyed by the sequence's number. Draws
 of a sequence are stratified over that sequence alone, so sequences stay independent and errors are over sequences.
@@ -85,6 +85,26 @@ def causal_likelihood(
         return np.asarray(-evaluator.log_probability(part).sum(axis=1))
 
     return in_batches(tokens, evaluator.batch, 1, one, report)
+
+
+def left_to_right(
+    evaluator: MaskedEvaluator, tokens: IntArray, report: Callable[[int, int], None] = lambda done, total: None
+) -> FloatArray:
+    """(N, L) -> (N,) nats of a masked model read from left to right: the sum of -log p(x_i | x_<i, the rest masked).
+
+    L evaluations a sequence. Batches hold (sequence, position) pairs, so that the graph of the bound serves. It is a
+    law of its own (its probabilities sum to 1 over all sequences), the law of one of the model's decoders.
+    """
+    length = tokens.shape[1]
+
+    def one(pairs: IntArray, numbers: IntArray, draw: int) -> FloatArray:
+        row, place = np.divmod(pairs, length)
+        masked = np.arange(length) >= place[:, None]
+        answer = evaluator.target_log_probability(tokens[row], masked, (length - place) / length)
+        return np.asarray(-answer[np.arange(len(place)), place])
+
+    each = in_batches(np.arange(tokens.size), evaluator.batch, 1, one, report)
+    return np.asarray(each.reshape(tokens.shape).sum(axis=1))
 
 
 def in_batches(

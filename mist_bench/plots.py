@@ -137,6 +137,7 @@ def _loss_curves(axes: Axes, rows: list[Row], likelihood: Sequence[Row]) -> bool
     styles = _styles(models, _MARKERS)
     lines = [(model, {"color": colours[model], "marker": styles[model]}) for model in models]
     own = [row for row in likelihood if row.get("corpus") == measured[0].get("corpus")]
+    own = [row for row in own if row.get("kind") != "chain-rule"]  # which is of fewer sequences
     truths = {truth for row in own if (truth := _truth(row)) is not None}
     floor: list[tuple[str, dict[str, Any]]] = []
     if len(truths) == 1:

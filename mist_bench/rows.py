@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import paired
 from .cells import Cell, Plan
 from .likelihood import disagreement
 from .store import Store
@@ -65,6 +66,15 @@ class Rows:
         ]
         return {"training": self.training, "likelihood": self.likelihood, "generation": self.generation,
                 "samples": samples, "curves": curves}  # fmt: skip
+
+    def pair(self, bench: Workbench) -> None:
+        """Adds what is known from pairs of models on the same sequences. The clusters of the test split are needed."""
+        cells = self.cells("likelihood")
+        if not any(cell.needs for cell in cells):
+            return
+        found = paired.columns(cells, self.records, bench.dataset.test.clusters, bench.dataset.length)
+        for cell, row in zip(cells, self.likelihood, strict=True):
+            row.update(found.get(cell.hash, {}))
 
     def disagreements(self, bench: Workbench) -> list[str]:
         """The self-check: where two estimators of one checkpoint differ by more than three paired standard errors."""

@@ -56,6 +56,7 @@ def run(
     before = _failed_before(laid.cells, todo, shelf)
     failed = _make_all(todo, before, bench, shelf, registry, errors, debug)
     rows = Rows(laid, shelf)
+    rows.pair(bench)
     for line in rows.disagreements(bench):
         errors.print(line, markup=False, highlight=False, style="bold red")
     info = _run_info(laid, registry, name, debug)

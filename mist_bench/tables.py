@@ -92,6 +92,7 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
         *_seed_fields("nats_per_token"),
         _Field(header="bits/byte ↓", show=_error("bits_per_byte"), rank=1),
         _Field(header="perplexity ↓ [95%CI]", show=_perplexity),
+        _Field(header="seq.", show=_number("sequences"), hoist=True, rank=2),
         _Field(header="nats/story ↓", show=_error("nats_per_sequence"), rank=3),
         _Field(header="÷truth ↓", show=_ratio, rank=2),
     ]
@@ -102,6 +103,8 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
     ]
     if any(row.get("evaluation_schedule") for row in pooled):
         notes.append("weight of: the schedule whose weight w(t) the weighted estimator takes; exact-k needs none")
+    if len({row.get("sequences") for row in pooled}) > 1:
+        notes.append("seq.: test sequences measured, the first ones; compare rows of one number alone")
     return [_table("Perplexity bounds", corpus, rows, fields, notes) for corpus, rows in _by_corpus(pooled)]
 
 
@@ -167,7 +170,8 @@ def _table(title: str, corpus: str, rows: list[Row], fields: Sequence[_Field], n
             same.append(f"{field.header} {values.pop()}")
         elif values:
             kept.append(index)
-    truths = {with_error(row.get("truth_nats_per_sequence"), None) for row in rows} - {""}
+    whole = [row for row in rows if row.get("kind") != "chain-rule"]  # which has fewer sequences
+    truths = {with_error(row.get("truth_nats_per_sequence"), None) for row in whole} - {""}
     same += [f"truth {truth} nats/story" for truth in sorted(truths)] if len(truths) == 1 else []
     models = sum(not _control(row) for row in rows)
     marks = ["† control: a measuring rod, no trained model"] if models < len(rows) else []

@@ -15,7 +15,7 @@ from .evaluation import CausalEvaluator, MaskedEvaluator
 from .generation import generate
 from .interfaces import IntArray, Metric, UserError
 from .laws import law_distance
-from .likelihood import SMALLEST_MASK, Estimate, causal_likelihood, estimate, masked_likelihood
+from .likelihood import SMALLEST_MASK, Estimate, causal_likelihood, estimate, left_to_right, masked_likelihood
 from .results import perplexity_columns
 from .throughput import timed
 from .training import Progress, TrainingGraph, train
@@ -112,7 +112,7 @@ def _checkpoint(cell: Cell, bench: Workbench) -> Parameters | None:
 
 def _likelihood(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
     split = bench.dataset.test
-    count = min(bench.config.likelihood.sequences, len(split))
+    count = min(cell.content["sequences"], len(split))
     tokens, extra = np.asarray(split.tokens[:count]), {}
     if cell.content.get("control") == "unigram":
         law = metrics.unigram(bench.dataset.train.tokens, bench.dataset.vocab_size)
@@ -121,6 +121,8 @@ def _likelihood(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
         evaluator = evaluator_of(bench, cell, _checkpoint(cell, bench))
         if isinstance(evaluator, CausalEvaluator):
             values = causal_likelihood(evaluator, tokens, lambda done, total: report(done, total, "batches"))
+        elif cell.content["estimator"] == "chain-rule":
+            values = left_to_right(evaluator, tokens, lambda done, total: report(done, total, "batches"))
         else:
             values = masked_likelihood(evaluator, tokens, cell.content["draws"], cell.schedule,
                                        lambda done, total: report(done, total, "batches"))  # fmt: skip

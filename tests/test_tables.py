@@ -188,3 +188,11 @@ def test_fit_drops_the_highest_rank_first():
     assert layout.fit(table, 40)[1] == [0, 1, 2]
     assert layout.fit(table, 25)[1] == [0, 2]
     assert layout.fit(table, 5)[1] == [0]
+
+
+def test_fewer_sequences_are_said_and_do_not_hide_the_truth_of_the_others(bounds):
+    said = dict(zip(column(bounds, "kind"), column(bounds, "seq."), strict=True))
+    assert said["chain-rule"] == "48" and said["bound"] == said["exact"] == "512"
+    assert "truth 13.21 nats/story" in bounds.same and any(note.startswith("seq.") for note in bounds.notes)
+    (table,) = tables.perplexity_tables([], [r for r in rows.likelihood() if r["kind"] != "chain-rule"])
+    assert "seq. 512" in table.same and not any(note.startswith("seq.") for note in table.notes)
