@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _MODEL = ("corpus", "tokenizer", "control", "family", "schedule")
 _LIKELIHOOD_KEY = (*_MODEL, "parameters", "train_tokens", "kind", "estimator", "evaluation_schedule")
-_LIKELIHOOD_VALUES = ("nats_per_token", "bits_per_byte", "nats_per_sequence", "truth_nats_per_sequence")
+_LIKELIHOOD_VALUES = (
+    "nats_per_token", "bits_per_byte", "nats_per_sequence", "truth_nats_per_sequence", "ratio_to_ar",
+)  # fmt: skip
 _GENERATION_KEY = (*_MODEL, "sampler", "steps", "temperature", "batch")
 _GENERATION_VALUES = (
     "nfe", "tokens_per_second", "tokens_per_second_iqr", "judge_nats_per_token", "token_entropy", "distinct_2",
@@ -93,6 +95,7 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
         _Field(header="bits/byte ↓", show=_error("bits_per_byte"), rank=1),
         _Field(header="perplexity ↓ [95%CI]", show=_perplexity),
         _Field(header="seq.", show=_number("sequences"), hoist=True, rank=2),
+        _Field(header="÷AR ↓", show=_error("ratio_to_ar"), rank=1),
         _Field(header="nats/story ↓", show=_error("nats_per_sequence"), rank=3),
         _Field(header="÷truth ↓", show=_ratio, rank=2),
     ]
@@ -103,6 +106,9 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
     ]
     if any(row.get("evaluation_schedule") for row in pooled):
         notes.append("weight of: the schedule whose weight w(t) the weighted estimator takes; exact-k needs none")
+    if any(row.get("ratio_to_ar") is not None for row in pooled):
+        notes.append("÷AR: nats over those of the autoregressive baseline of the same training seed on the same "
+                     "sequences, with the error of that ratio")  # fmt: skip
     if len({row.get("sequences") for row in pooled}) > 1:
         notes.append("seq.: test sequences measured, the first ones; compare rows of one number alone")
     return [_table("Perplexity bounds", corpus, rows, fields, notes) for corpus, rows in _by_corpus(pooled)]

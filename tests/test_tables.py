@@ -76,6 +76,12 @@ def test_rows_are_means_over_training_seeds_with_both_errors(bounds):
     assert column(bounds, "perplexity")[index] == f"≤{math.exp(nats):.3f} [{low:.3f},{high:.3f}]"
 
 
+def test_masked_models_are_held_against_the_baseline(bounds):
+    shown = dict(zip(zip(column(bounds, "family"), column(bounds, "kind"), strict=True), column(bounds, "÷AR"), strict=True))
+    assert shown[("autoregressive", "exact")] == shown[("† oracle", "bound")] == ""
+    assert shown[("mdlm", "chain-rule")] == f"{(13.92 - 0.2 + 0.055) / 13.31:.4f} ±0.0071"
+
+
 def test_what_never_changes_is_said_once(bounds, speeds):
     for word in ("param. 171 k", "tokens 2.46 M", "training seeds 2", "truth 13.21", "tokenizer word"):
         assert word in bounds.same
