@@ -61,7 +61,7 @@ def run(
         errors.print(line, markup=False, highlight=False, style="bold red")
     info = _run_info(laid, registry, name, debug)
     files = results.write_run(out, run=info, **rows.everything())
-    tables.print_tables(screen, rows.training, rows.likelihood, rows.generation)
+    tables.print_tables(screen, rows.training, rows.likelihood, rows.generation, rows.comparisons)
     _show_samples(rows, screen)
     if debug:
         _show_graphs(errors)

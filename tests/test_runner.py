@@ -18,7 +18,7 @@ from mist_bench.registry import Registry
 HERE = Path(__file__).parent
 GRID = str(HERE / "grid.toml")
 EXAMPLE = HERE / "plugin_example" / "mist_bench_example.py"
-TABLES = ("training.csv", "likelihood.csv", "generation.csv", "curves.csv", "samples.jsonl")
+TABLES = ("training.csv", "likelihood.csv", "generation.csv", "curves.csv", "comparisons.csv", "samples.jsonl")
 MEASURED = (
     "tokens_per_second", "tokens_per_second_iqr", "seconds", "seconds_per_batch", "compile_seconds", "wall_seconds",
     "peak_memory_bytes", "model_flops_utilization",
@@ -94,6 +94,21 @@ def test_the_oracles_bound_meets_its_truth(finished):
     _, out = finished
     row = next(r for r in results.read_csv(out / "likelihood.csv") if r["family"] == "oracle")
     assert abs(row["nats_per_sequence"] / row["truth_nats_per_sequence"] - 1) < 0.1
+
+
+def test_networks_are_compared_in_pairs(finished):
+    _, out = finished
+    found = results.read_csv(out / "comparisons.csv")
+    pairs = [(r["kind"], r["schedule_a"], r["schedule_b"], r["sequences"], r["training_seeds"]) for r in found]
+    assert pairs == [("bound", "linear", "cosine", 64, 1), ("chain-rule", "linear", "cosine", 32, 1)]
+    by = {(r["kind"], r["schedule"]): r for r in results.read_csv(out / "likelihood.csv") if r["family"] == "mdlm"
+          and r["estimator"] != "weighted"}  # fmt: skip
+    for row in found:
+        means = [by[(row["kind"], schedule)]["nats_per_token"] for schedule in ("linear", "cosine")]
+        assert row["difference"] == pytest.approx(means[0] - means[1]) and 0 < row["p_value"] <= 1
+    chain = by[("chain-rule", "linear")]
+    assert chain["sequences"] == 32 and chain["bound_minus_chain_rule_se"] > 0
+    assert all(by[key]["ratio_to_ar"] > 0.9 and by[key]["ratio_to_ar_se"] > 0 for key in by)
 
 
 def test_a_second_run_makes_nothing_and_says_the_same(finished, tmp_path, capsys):

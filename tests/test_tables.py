@@ -9,7 +9,7 @@ import pytest
 import synthetic_rows as rows
 from rich.console import Console
 
-from mist_bench import layout, tables
+from mist_bench import fields, layout, tables
 
 
 def column(table, header):
@@ -37,7 +37,7 @@ def speeds():
      (1.0, 0.95, "1.00 ±0.95"), (1.0, 0.996, "1.0 ±1.0")],
 )  # fmt: skip
 def test_value_to_the_decimal_of_two_digits_of_its_error(value, se, shown):
-    assert tables.with_error(value, se) == shown
+    assert fields.with_error(value, se) == shown
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_value_to_the_decimal_of_two_digits_of_its_error(value, se, shown):
      (12_224, "12.2 k"), (999_999, "1.00 M"), (2_457_600, "2.46 M"), (1.5e9, "1.50 G"), (None, ""), (0.25, "0.25")],
 )  # fmt: skip
 def test_count(value, shown):
-    assert tables.count(value) == shown
+    assert fields.count(value) == shown
 
 
 def test_a_bound_is_marked_and_nothing_else_is(bounds):
@@ -125,7 +125,8 @@ def test_each_corpus_has_its_own_table():
 
 def printed(width, likelihood=None, generation=None):
     console = Console(width=width, force_terminal=False, file=io.StringIO())
-    tables.print_tables(console, rows.training(), likelihood or rows.likelihood(), generation or rows.generation())
+    tables.print_tables(console, rows.training(), likelihood or rows.likelihood(), generation or rows.generation(),
+                        rows.comparisons())  # fmt: skip
     return console.file.getvalue()
 
 
@@ -202,3 +203,21 @@ def test_fewer_sequences_are_said_and_do_not_hide_the_truth_of_the_others(bounds
     assert "truth 13.21 nats/story" in bounds.same and any(note.startswith("seq.") for note in bounds.notes)
     (table,) = tables.perplexity_tables([], [r for r in rows.likelihood() if r["kind"] != "chain-rule"])
     assert "seq. 512" in table.same and not any(note.startswith("seq.") for note in table.notes)
+
+
+def test_pairs_are_shown_over_their_seeds_and_called_better_only_where_every_error_allows():
+    (table,) = tables.comparison_tables(rows.comparisons())
+    assert [row[:2] for row in table.rows] == [("mdlm cosine", "mdlm linear")] * 2
+    assert column(table, "a−b") == ["0.00210 ±0.00050"] * 2 and column(table, "95%CI") == ["[0.00112,0.00308]"] * 2
+    assert column(table, "p") == ["<0.0001"] * 2 and column(table, "±seeds") == ["±0.00080"] * 2
+    said = dict(zip(column(table, "estimator"), column(table, "better"), strict=True))
+    assert said == {"exact-k": "undecided", "chain-rule": "b"}
+    assert "training seeds 2" in table.same and not any("one training seed" in note for note in table.notes)
+
+
+def test_one_seed_compares_two_networks_and_says_so():
+    one = [row for row in rows.comparisons() if row["training_seed"] == 0]
+    (table,) = tables.comparison_tables(one)
+    assert len(table.rows) == 2 and "±seeds" not in table.headers and column(table, "better") == ["b", "b"]
+    assert any("one training seed" in note for note in table.notes)
+    assert tables.comparison_tables([]) == []
