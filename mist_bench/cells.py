@@ -166,6 +166,8 @@ class _Grid:
             "sequences": sequences or self.config.likelihood.sequences,
             "evaluation_schedule": self._content("schedule", schedule),
         }  # fmt: skip
+        if estimator == "exact-k" and family.trained and self.config.likelihood.target_se:
+            content["target_se"] = self.config.likelihood.target_se  # absent without one: the cells of before stay
         more = {"kind": kind or family.likelihood_kind, "estimator": estimator, "mask_draws": draws or None,
                 "evaluation_schedule": schedule.spec if schedule else None}  # fmt: skip
         return Cell(kind="likelihood", content=content, labels={**labels, **more}, family=family, schedule=schedule,

@@ -35,15 +35,18 @@ class Estimate:
     bits_per_byte_se: float
 
 
-def exact_k(answer: LogProbability, tokens: IntArray, numbers: IntArray, draw: int, draws: int) -> FloatArray:
+def exact_k(
+    answer: LogProbability, tokens: IntArray, numbers: IntArray, draw: int, draws: int, block: int = 0
+) -> FloatArray:
     """(B, L) tokens, (B,) sequence numbers -> (B,) nats: k positions masked at random, weighted L/k (LLaDA, eq. 6).
 
-    k is uniform over 1..L and stratified over the draws of each sequence.
+    k is uniform over 1..L and stratified over the draws of each sequence. Blocks are independent sets of draws.
     """
     length = tokens.shape[1]
-    u = noise.uniform_numpy(SEED, 0, noise.TIMES, numbers, 1)[:, 0]
+    u = noise.uniform_numpy(SEED, 2 * block, noise.TIMES, numbers, 1)[:, 0]  # step 1 belongs to `weighted`
     k = 1 + np.minimum((length * (draw + u) / draws).astype(np.int64), length - 1)
-    order = noise.uniform_numpy(SEED, draw, noise.MASKING, numbers, length).argsort(axis=1, kind="stable")
+    places = noise.uniform_numpy(SEED, block * draws + draw, noise.MASKING, numbers, length)
+    order = places.argsort(axis=1, kind="stable")
     masked = order.argsort(axis=1, kind="stable") < k[:, None]
     return np.asarray(-answer(tokens, masked, k / length).sum(axis=1) * length / k)
 
@@ -63,14 +66,14 @@ def weighted(
 
 def masked_likelihood(
     evaluator: MaskedEvaluator, tokens: IntArray, draws: int, schedule: Schedule | None,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: Callable[[int, int], None] = lambda done, total: None, *, block: int = 0,
 ) -> FloatArray:  # fmt: skip
     """(N, L) -> (N,) nats per sequence, averaged over the draws; exact-k, or weighted if a schedule is given."""
 
     def one(part: IntArray, numbers: IntArray, draw: int) -> FloatArray:
         answer = evaluator.target_log_probability
         if schedule is None:
-            return exact_k(answer, part, numbers, draw, draws)
+            return exact_k(answer, part, numbers, draw, draws, block)
         return weighted(answer, schedule, part, numbers, draw, draws)
 
     return in_batches(tokens, evaluator.batch, draws, one, report)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import comparisons, paired
+from . import comparisons, paired, target_error
 from .cells import Cell, Plan
 from .likelihood import disagreement
 from .store import Store
@@ -98,6 +98,19 @@ class Rows:
                     "from exact-k"
                 )
         return lines
+
+
+    def shortfalls(self) -> list[str]:
+        """Where a wanted standard error was not reached, and why."""
+        lines = []
+        for cell in self.cells("likelihood"):
+            if target := cell.content.get("target_se"):
+                record, largest = self.records[cell.hash], target_error.LARGEST_MULTIPLE * cell.content["draws"]
+                lines.append(target_error.shortfall(
+                    cell.title, target, record["nats_per_token_se"], record["nats_per_token_se_limit"],
+                    record["mask_draws"], largest, record["sequences"],
+                ))  # fmt: skip
+        return [line for line in lines if line]
 
 
 def _owes_agreement(cell: Cell) -> bool:

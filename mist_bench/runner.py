@@ -59,6 +59,8 @@ def run(
     rows.pair(bench)
     for line in rows.disagreements(bench):
         errors.print(line, markup=False, highlight=False, style="bold red")
+    for line in rows.shortfalls():
+        errors.print(line, markup=False, highlight=False, soft_wrap=True)
     info = _run_info(laid, registry, name, debug)
     files = results.write_run(out, run=info, **rows.everything())
     tables.print_tables(screen, rows.training, rows.likelihood, rows.generation, rows.comparisons)

@@ -304,6 +304,27 @@ def test_stratified_k_is_uniform_over_the_draws_of_each_sequence():
     assert np.array_equal(np.array(seen), np.arange(1, 9)[:, None] + np.zeros((8, 4000)))
 
 
+def test_blocks_are_stratified_sets_of_their_own_and_block_0_is_the_plain_one():
+    seen = {}
+
+    def spy(tokens, masked, t):
+        seen.setdefault(now, []).append(masked)
+        return np.zeros(tokens.shape)
+
+    tokens = np.zeros((2000, 8), dtype=int)
+    for now in (0, 1, 2, "plain"):
+        for draw in range(4):
+            more = {} if now == "plain" else {"block": now}
+            likelihood.exact_k(spy, tokens, np.arange(2000), draw, 4, **more)
+    for masks in seen.values():
+        for draw, masked in enumerate(masks):
+            assert np.isin(masked.sum(axis=1), [2 * draw + 1, 2 * draw + 2]).all()
+    np.testing.assert_array_equal(seen[0], seen["plain"])
+    sizes = [np.array(seen[b])[0].sum(axis=1) for b in (0, 1, 2)]
+    assert np.abs(np.corrcoef(sizes)[np.triu_indices(3, 1)]).max() < 4 / np.sqrt(2000)
+    assert (np.array(seen[0])[1] != np.array(seen[1])[1]).any(axis=1).mean() > 0.9
+
+
 def test_times_of_the_weighted_form_are_stratified_and_every_mask_is_independent():
     seen = []
 

@@ -130,6 +130,22 @@ def test_one_more_sampler_trains_nothing(finished, tmp_path, capsys):
     assert samplers == {None, "random", "margin", "autoregressive"}
 
 
+def test_a_target_draws_more_masks_and_says_where_they_do_not_help(finished, tmp_path, capsys):
+    store, out = finished
+    before = {r["schedule"]: r for r in results.read_csv(out / "likelihood.csv") if r["estimator"] == "exact-k"
+              and r["family"] == "mdlm"}  # fmt: skip
+    assert in_process(*command(store, tmp_path, "--target-se", "1e-4", "--sampler", "random", "--steps", "4")) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "target of ±0.0001 nats/token not reached: mdlm linear exact-k" in said
+    assert "its 64 sequences alone leave" in said
+    for row in results.read_csv(tmp_path / "likelihood.csv"):
+        if row["estimator"] == "exact-k" and row["family"] == "mdlm":
+            assert row["mask_draws"] in range(8, 65, 4) and row["nats_per_token_se_limit"] > 0
+            assert row["nats_per_token_se"] < before[row["schedule"]]["nats_per_token_se"]
+        else:
+            assert row["nats_per_token_se_limit"] is None
+
+
 def test_hashes_do_not_depend_on_the_order_of_names():
     def hashes(**given):
         config = override(load_preset(GRID), (), **given)
