@@ -107,7 +107,7 @@ judge_nats_per_token_se | float | nats     | lower  | its standard error over sa
 token_entropy           | float | nats     | data   | entropy of the unigram distribution within a sample, averaged
 token_entropy_se        | float | nats     | lower  | its standard error over samples
 distinct_2              | float | 1        | data   | distinct pairs of neighbouring tokens over all such pairs
-longest_overlap         | float | tokens   | data   | longest run that a sample shares with the train split
+longest_overlap         | float | tokens   | data   | longest run that a sample shares with a train sequence, averaged
 oracle_valid_rate       | float | 1        | higher | share of the samples that the world could have said
 oracle_valid_rate_se    | float | 1        | lower  | its standard error over samples
 oracle_distinct_ratio   | float | 1        | one    | distinct stories over those expected of perfect samples

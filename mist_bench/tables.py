@@ -26,7 +26,7 @@ from .fields import (
     table_of,
     text,
 )
-from .layout import Table, markdown_table, print_table
+from .layout import SPARE, Table, markdown_table, print_table
 from .results import Row, in_order, interval, over_seeds
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ _LIKELIHOOD_VALUES = (
 _GENERATION_KEY = (*_MODEL, "sampler", "steps", "temperature", "batch")
 _GENERATION_VALUES = (
     "nfe", "tokens_per_second", "tokens_per_second_iqr", "judge_nats_per_token", "token_entropy", "distinct_2",
-    "oracle_valid_rate", "oracle_distinct_ratio", "oracle_divergence", "oracle_divergence_floor", "law_distance",
+    "longest_overlap", "oracle_valid_rate", "oracle_distinct_ratio", "oracle_divergence", "oracle_divergence_floor",
+    "law_distance",
 )  # fmt: skip
 
 
@@ -98,6 +99,7 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
         Field(header="judge nats ↓", show=error("judge_nats_per_token"), rank=1 if has_oracle else 0),
         Field(header="entropy", show=number("token_entropy", ".3f"), rank=3),
         Field(header="dist. 2", show=number("distinct_2", ".3f"), rank=5),
+        Field(header="copied", show=number("longest_overlap", ".3g"), rank=SPARE),
         Field(header="valid % ↑", show=percent("oracle_valid_rate")),
         *seeds,
         Field(header="dist. →1", show=number("oracle_distinct_ratio", ".3f"), rank=2),
@@ -109,6 +111,9 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
     if has_oracle:
         notes.append("valid: stories that the world could have said; dist. →1: distinct stories over those of perfect "
                      "samples; div.: total variation of the world's slots from the truth")  # fmt: skip
+    if any(row.get("longest_overlap") is not None for row in pooled):
+        notes.append("copied: the longest run of tokens that a sample shares with a train sequence, averaged; best "
+                     "near the data's")  # fmt: skip
     if any(row.get("judge_nats_per_token") is not None for row in pooled):
         notes.append("judge nats can be had low by writing little that differs: read them beside entropy and dist. 2 "
                      "(distinct pairs of tokens), against the data")  # fmt: skip

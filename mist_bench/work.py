@@ -172,6 +172,8 @@ def _generation(cell: Cell, bench: Workbench, metric_plugins: list[Metric], repo
     else:
         tokens, record = _sampled(cell, bench, report)
     record |= {"samples": len(tokens), **metrics.text_columns(tokens, bench.dataset.vocab_size)}
+    overlap, error = metrics.mean_and_error(bench.train_text.longest_runs(tokens))
+    record |= {"longest_overlap": overlap, "longest_overlap_se": error}
     if bench.oracle is not None:
         record |= metrics.oracle_columns(bench.oracle, tokens, seed=0)
     texts = [bench.dataset.decode(row) for row in tokens]

@@ -90,7 +90,7 @@ def generation_row(
             "nfe": nfe, "nfe_iqr": 0.0, "tokens_per_second": speed, "tokens_per_second_iqr": speed and speed / 30,
             "seconds_per_batch": speed and 64 * 64 / speed, "judge": "oracle", "judge_nats_per_token": 0.9 - 0.6 * rate,
             "judge_nats_per_token_se": 0.0091, "token_entropy": 2.9 + 0.1 * rate, "token_entropy_se": 0.01,
-            "distinct_2": 0.2 + 0.1 * rate, "longest_overlap": 17, "oracle_valid_rate": rate,
+            "distinct_2": 0.2 + 0.1 * rate, "longest_overlap": 17.25, "longest_overlap_se": 0.3, "oracle_valid_rate": rate,
             "oracle_valid_rate_se": se, "oracle_distinct_ratio": 0.9 + 0.1 * rate,
             "oracle_divergence": 0.6 - 0.3 * rate, "oracle_divergence_floor": 0.2871, "law_distance": None}  # fmt: skip
 

@@ -86,6 +86,9 @@ def test_the_rows_are_the_grid(finished):
     assert {r["control"] for r in generation if not r["sampler"]} == {"data", "unigram", "repeater", "oracle"}
     assert all(r["judge_nats_per_token"] > 0 and r["samples"] == 64 for r in generation)
     assert all((r["law_distance"] is not None) == (r["family"] == "oracle" and bool(r["sampler"])) for r in generation)
+    assert all(0 <= r["longest_overlap"] <= 4 for r in generation)
+    shared = {r["control"]: r["longest_overlap"] for r in generation if not r["sampler"]}
+    assert shared["repeater"] == shared["data"] == 4, "20 000 texts of 4 letters are all there are"
     baseline = [r for r in generation if r["sampler"] == "autoregressive"]
     assert len(baseline) == 1 and baseline[0]["steps"] is None and baseline[0]["nfe"] == 4
 
