@@ -161,7 +161,7 @@ GENERATION_COLUMNS = tuple(column.name for column in GENERATION)
 CURVE_COLUMNS = tuple(column.name for column in CURVES)
 COMPARISON_COLUMNS = tuple(column.name for column in COMPARISONS)
 
-PLOTS = ("loss-curves.svg", "quality-steps.svg", "quality-throughput.svg")
+PLOTS = ("loss-curves.svg", "quality-steps.svg", "quality-throughput.svg", "quality-entropy.svg")
 _ORDER = ("corpus", "tokenizer", "control", "family", "schedule", "training_seed", "sampler", "steps", "temperature",
           "seed", "checkpoint", "kind", "estimator", "evaluation_schedule", "train_step",
           "family_a", "schedule_a", "family_b", "schedule_b")  # fmt: skip
