@@ -157,14 +157,18 @@ class _Grid:
             return {"checkpoint": training.hash}
         return {**self.text, "family": self._content("family", family), "device": self.device}
 
-    def _likelihood(self, family: Family, training: Cell | None, labels: dict[str, Any], estimator: str, draws: int,
-                    schedule: Schedule | None = None) -> Cell:  # fmt: skip
+    def _likelihood(
+        self, family: Family, training: Cell | None, labels: dict[str, Any], estimator: str, draws: int,
+        schedule: Schedule | None = None, *, sequences: int | None = None, kind: str | None = None,
+    ) -> Cell:  # fmt: skip
         content = {
             **self._model_content(family, training), "estimator": estimator, "draws": draws,
-            "sequences": self.config.likelihood.sequences,
+            "sequences": sequences or self.config.likelihood.sequences,
             "evaluation_schedule": self._content("schedule", schedule),
         }  # fmt: skip
-        more = {"kind": family.likelihood_kind, "estimator": estimator, "mask_draws": draws or None,
+        if estimator == "exact-k" and family.trained and self.config.likelihood.target_se:
+            content["target_se"] = self.config.likelihood.target_se  # absent without one: the cells of before stay
+        more = {"kind": kind or family.likelihood_kind, "estimator": estimator, "mask_draws": draws or None,
                 "evaluation_schedule": schedule.spec if schedule else None}  # fmt: skip
         return Cell(kind="likelihood", content=content, labels={**labels, **more}, family=family, schedule=schedule,
                     needs=(training.hash,) if training else ())  # fmt: skip
@@ -181,6 +185,9 @@ class _Grid:
             yield self._likelihood(family, training, labels, "chain-rule", 0)
             return
         yield self._likelihood(family, training, labels, "exact-k", self._draws(family))
+        if family.trained and settings.chain_rule_sequences:
+            few = min(settings.chain_rule_sequences, settings.sequences)
+            yield self._likelihood(family, training, labels, "chain-rule", 0, sequences=few, kind="chain-rule")
         if self._checked or not family.trained or settings.weighted_draws == 0:
             return
         self._checked = True  # one checkpoint under several weights shows whether the estimators agree

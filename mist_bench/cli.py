@@ -85,6 +85,9 @@ def run(
     temperature: Annotated[str | None, _option("--temperature", help="Temperatures.", metavar="X,X,…")] = None,
     training_seed: Annotated[str | None, _option("--training-seed", help="Seeds of training.", metavar="N,N,…")] = None,
     seed: Annotated[str | None, _option("--seed", help="Seeds of generation.", metavar="N,N,…")] = None,
+    target_se: Annotated[
+        float | None, _option("--target-se", help="Draw masks until the bound has this error, nats/token.", metavar="X")
+    ] = None,
     out: Annotated[Path | None, _option("--out", help="Tables and report; results/PRESET.", metavar="DIR")] = None,
     store: Store = None,
     plugin: Files = None,
@@ -97,9 +100,11 @@ def run(
     """Train and measure what is missing, and show the tables."""
 
     def work() -> int:
+        wanted = [] if target_se is None else [f"likelihood.target_se={target_se}"]
         registry, config = _configure(
-            plugin, preset, settings, corpus=corpus, tokenizer=tokenizer, families=family, schedules=schedule,
-            samplers=sampler, steps=steps, temperatures=temperature, training_seeds=training_seed, seeds=seed,
+            plugin, preset, [*(settings or []), *wanted], corpus=corpus, tokenizer=tokenizer, families=family,
+            schedules=schedule, samplers=sampler, steps=steps, temperatures=temperature, training_seeds=training_seed,
+            seeds=seed,
         )  # fmt: skip
         from .runner import run as start
 

@@ -122,10 +122,14 @@ class LikelihoodConfig:
     """Draws of each sequence for the bound weighted by a schedule; 0 leaves it out."""
     evaluation_schedules: tuple[str, ...] = ("linear", "cosine")
     """Schedules whose weights each checkpoint is evaluated under, to check that the estimators agree."""
+    target_se: float = 0.0
+    """Standard error wanted for exact-k, nats per token; then `mask_draws` is one block of up to 16. 0: no target."""
+    chain_rule_sequences: int = 0
+    """Test sequences that masked models read from left to right, at one evaluation a token; 0 leaves it out."""
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "sequences", "mask_draws", "batch_size")
-        _at_least(self, 0, "weighted_draws")
+        _at_least(self, 0, "weighted_draws", "target_se", "chain_rule_sequences")
         _distinct(self, "evaluation_schedules")
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Cells = list[list[str]]
+SPARE = 6
 # top, head, below the head, body, between sections, above the foot, foot, bottom: no lines but two
 _BOX = "    \n    \n ── \n    \n ── \n ── \n    \n    \n"
 
@@ -20,7 +21,8 @@ class Table:
     """Strings only. Rows from `controls` on are measuring rods and stand below a rule.
 
     `numeric` columns are aligned to the right. `rank`: 0 stays at any width; the highest goes first where a terminal
-    is too narrow. An uncertainty in a cell begins with a space and one of `±`, `[`, `(`.
+    is too narrow; from `SPARE` on a column goes before any number is broken in two lines.
+    An uncertainty in a cell begins with a space and one of `±`, `[`, `(`.
     """
 
     title: str
@@ -85,7 +87,10 @@ def fit(table: Table, width: int) -> tuple[Cells, list[int]]:
         room = width - (len(kept) - 1)
         cells = _folded(rows, [table.numeric[index] for index in kept], room)
         least = max(kept, key=lambda index: (table.ranks[index], index))
-        if sum(_width(column) for column in zip(*cells, strict=True)) <= room or table.ranks[least] == 0:
+        numbers = [place for place, index in enumerate(kept) if table.numeric[index]]
+        broken = any("\n" in row[place] for row in cells[1:] for place in numbers)
+        fits = sum(_width(column) for column in zip(*cells, strict=True)) <= room
+        if (fits and not (broken and table.ranks[least] >= SPARE)) or table.ranks[least] == 0:
             return cells, kept
         kept.remove(least)
 

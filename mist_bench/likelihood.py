@@ -1,4 +1,4 @@
-"""Likelihoods with their standard errors: the bound of masked models by two estimators, the exact one of causal models.
+"""Likelihoods with their standard errors: the bound of masked models by two estimators, chain rules.
 
 The same sequences and the same masks for every model that is compared: both are keyed by the sequence's number. Draws
 of a sequence are stratified over that sequence alone, so sequences stay independent and errors are over sequences.
@@ -35,15 +35,18 @@ class Estimate:
     bits_per_byte_se: float
 
 
-def exact_k(answer: LogProbability, tokens: IntArray, numbers: IntArray, draw: int, draws: int) -> FloatArray:
+def exact_k(
+    answer: LogProbability, tokens: IntArray, numbers: IntArray, draw: int, draws: int, block: int = 0
+) -> FloatArray:
     """(B, L) tokens, (B,) sequence numbers -> (B,) nats: k positions masked at random, weighted L/k (LLaDA, eq. 6).
 
-    k is uniform over 1..L and stratified over the draws of each sequence.
+    k is uniform over 1..L and stratified over the draws of each sequence. Blocks are independent sets of draws.
     """
     length = tokens.shape[1]
-    u = noise.uniform_numpy(SEED, 0, noise.TIMES, numbers, 1)[:, 0]
+    u = noise.uniform_numpy(SEED, 2 * block, noise.TIMES, numbers, 1)[:, 0]  # step 1 belongs to `weighted`
     k = 1 + np.minimum((length * (draw + u) / draws).astype(np.int64), length - 1)
-    order = noise.uniform_numpy(SEED, draw, noise.MASKING, numbers, length).argsort(axis=1, kind="stable")
+    places = noise.uniform_numpy(SEED, block * draws + draw, noise.MASKING, numbers, length)
+    order = places.argsort(axis=1, kind="stable")
     masked = order.argsort(axis=1, kind="stable") < k[:, None]
     return np.asarray(-answer(tokens, masked, k / length).sum(axis=1) * length / k)
 
@@ -63,14 +66,14 @@ def weighted(
 
 def masked_likelihood(
     evaluator: MaskedEvaluator, tokens: IntArray, draws: int, schedule: Schedule | None,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: Callable[[int, int], None] = lambda done, total: None, *, block: int = 0,
 ) -> FloatArray:  # fmt: skip
     """(N, L) -> (N,) nats per sequence, averaged over the draws; exact-k, or weighted if a schedule is given."""
 
     def one(part: IntArray, numbers: IntArray, draw: int) -> FloatArray:
         answer = evaluator.target_log_probability
         if schedule is None:
-            return exact_k(answer, part, numbers, draw, draws)
+            return exact_k(answer, part, numbers, draw, draws, block)
         return weighted(answer, schedule, part, numbers, draw, draws)
 
     return in_batches(tokens, evaluator.batch, draws, one, report)
@@ -85,6 +88,26 @@ def causal_likelihood(
         return np.asarray(-evaluator.log_probability(part).sum(axis=1))
 
     return in_batches(tokens, evaluator.batch, 1, one, report)
+
+
+def left_to_right(
+    evaluator: MaskedEvaluator, tokens: IntArray, report: Callable[[int, int], None] = lambda done, total: None
+) -> FloatArray:
+    """(N, L) -> (N,) nats of a masked model read from left to right: the sum of -log p(x_i | x_<i, the rest masked).
+
+    L evaluations a sequence. Batches hold (sequence, position) pairs, so that the graph of the bound serves. It is a
+    law of its own (its probabilities sum to 1 over all sequences), the law of one of the model's decoders.
+    """
+    length = tokens.shape[1]
+
+    def one(pairs: IntArray, numbers: IntArray, draw: int) -> FloatArray:
+        row, place = np.divmod(pairs, length)
+        masked = np.arange(length) >= place[:, None]
+        answer = evaluator.target_log_probability(tokens[row], masked, (length - place) / length)
+        return np.asarray(-answer[np.arange(len(place)), place])
+
+    each = in_batches(np.arange(tokens.size), evaluator.batch, 1, one, report)
+    return np.asarray(each.reshape(tokens.shape).sum(axis=1))
 
 
 def in_batches(

@@ -1,4 +1,4 @@
-"""The plots of a run as SVG: loss curves, quality against steps, quality against throughput.
+"""The plots of a run as SVG: loss curves, quality against steps, throughput and entropy.
 
 The same rows give the same bytes: no date, a fixed hash salt, the font that matplotlib brings along.
 """
@@ -6,28 +6,31 @@ The same rows give the same bytes: no date, a fixed hash salt, the font that mat
 from __future__ import annotations
 
 import dataclasses
-import io
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .frontier import by_steps, quality_entropy
+from .plot_style import (
+    DASHES,
+    MARKERS,
+    STYLE,
+    label_points,
+    legend_of,
+    model_of,
+    palette,
+    panels,
+    styles_of,
+    svg,
+    unique,
+)
 from .results import Row, in_order, over_seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
 
-_STYLE: Any = {
-    "font.family": "DejaVu Sans", "font.size": 10.0, "axes.titlesize": 11.0, "axes.titleweight": "bold",
-    "svg.hashsalt": "mist-bench", "svg.fonttype": "path", "axes.spines.top": False, "axes.spines.right": False,
-    "legend.frameon": False, "legend.fontsize": 9.0, "lines.linewidth": 1.6, "lines.markersize": 5.5,
-    "axes.edgecolor": "0.3", "grid.color": "0.9",
-}  # fmt: skip
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (5, 1.5, 1.2, 1.5)))
 _KEY = ("corpus", "tokenizer", "control", "family", "schedule", "sampler", "steps", "temperature", "batch")
-_VALUES = ("nfe", "tokens_per_second", "oracle_valid_rate", "judge_nats_per_token")
+_VALUES = ("nfe", "tokens_per_second", "oracle_valid_rate", "judge_nats_per_token", "token_entropy")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,60 +61,14 @@ def draw(
     tokenizers = {row.get("checkpoint"): row.get("tokenizer") for row in training}
     known = [{**row, "tokenizer": tokenizers.get(row.get("checkpoint"))} for row in in_order(curves)]
     pooled = over_seeds(generation, _KEY, _VALUES)
-    with mpl.rc_context({**sns.axes_style("whitegrid"), **_STYLE}):
+    with mpl.rc_context({**sns.axes_style("whitegrid"), **STYLE}):
         drawn = {
-            "loss-curves.svg": _panels(known, lambda axes, rows: _loss_curves(axes, rows, likelihood)),
-            "quality-steps.svg": _panels(pooled, _quality_steps),
-            "quality-throughput.svg": _panels(pooled, _quality_throughput),
+            "loss-curves.svg": panels(known, lambda axes, rows: _loss_curves(axes, rows, likelihood)),
+            "quality-steps.svg": panels(pooled, _quality_steps),
+            "quality-throughput.svg": panels(pooled, _quality_throughput),
+            "quality-entropy.svg": panels(by_steps(pooled), quality_entropy, by=("corpus", "tokenizer", "at")),
         }
-        return {name: _svg(figure) for name, figure in drawn.items() if figure is not None}
-
-
-def _svg(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": "mist-bench"})
-    return file.getvalue()
-
-
-def _panels(rows: Sequence[Row], fill: Callable[[Axes, list[Row]], bool]) -> Figure | None:
-    """One panel below the other, as `fill` draws them; None if none of them has anything to show."""
-    from matplotlib.figure import Figure
-
-    worlds: dict[str, list[Row]] = {}
-    for row in rows:
-        name = " · ".join(str(row[part]) for part in ("corpus", "tokenizer") if row.get(part))
-        worlds.setdefault(name, []).append(row)
-    figure = Figure(figsize=(7.2, 4.4 * max(1, len(worlds))))
-    shown = False
-    for number, (name, members) in enumerate(worlds.items(), start=1):
-        axes = figure.add_subplot(len(worlds), 1, number)
-        axes.set_title(name, loc="left")
-        if fill(axes, members):
-            shown = True
-        else:
-            axes.set_axis_off()
-    figure.subplots_adjust(hspace=0.35)
-    return figure if shown else None
-
-
-def _legend(axes: Axes, *parts: tuple[str, list[tuple[str, dict[str, Any]]]]) -> None:
-    """A legend outside on the right: parts with a bold head, each entry with the style of its line."""
-    from matplotlib.lines import Line2D
-
-    handles: list[Line2D] = []
-    heads = []
-    for head, entries in parts:
-        if entries:
-            heads.append(len(handles))
-            handles.append(Line2D([], [], linestyle="none", label=head))
-            handles += [Line2D([], [], label=_broken(label), **style) for label, style in entries]
-    legend = axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0.0)
-    for index in heads:
-        legend.get_texts()[index].set_fontweight("bold")
-
-
-def _broken(label: str) -> str:
-    return label.replace("[", "\n[", 1) if len(label) > 30 else label
+        return {name: svg(figure) for name, figure in drawn.items() if figure is not None}
 
 
 def _loss_curves(axes: Axes, rows: list[Row], likelihood: Sequence[Row]) -> bool:
@@ -123,30 +80,31 @@ def _loss_curves(axes: Axes, rows: list[Row], likelihood: Sequence[Row]) -> bool
     measured = [row for row in rows if row.get("validation_nats_per_token") is not None]
     if not measured:
         return False
-    models = _unique(_model(row) for row in measured)
+    models = unique(model_of(row) for row in measured)
     frame = pd.DataFrame(
         {
             "tokens": [row["train_tokens"] for row in measured],
             "nats": [row["validation_nats_per_token"] for row in measured],
-            "model": [_model(row) for row in measured],
+            "model": [model_of(row) for row in measured],
         }
     )
-    colours = dict(zip(models, _palette(len(models)), strict=True))
+    colours = dict(zip(models, palette(len(models)), strict=True))
     sns.lineplot(frame, x="tokens", y="nats", hue="model", style="model", palette=colours, dashes=False, legend=False,
-                 markers=_styles(models, _MARKERS), errorbar=("pi", 100), markersize=5.5, ax=axes)  # fmt: skip
-    styles = _styles(models, _MARKERS)
+                 markers=styles_of(models, MARKERS), errorbar=("pi", 100), markersize=5.5, ax=axes)  # fmt: skip
+    styles = styles_of(models, MARKERS)
     lines = [(model, {"color": colours[model], "marker": styles[model]}) for model in models]
     own = [row for row in likelihood if row.get("corpus") == measured[0].get("corpus")]
+    own = [row for row in own if row.get("kind") != "chain-rule"]  # which is of fewer sequences
     truths = {truth for row in own if (truth := _truth(row)) is not None}
     floor: list[tuple[str, dict[str, Any]]] = []
     if len(truths) == 1:
-        style = {"color": "0.35", "linestyle": _DASHES[1], "linewidth": 1.2}
+        style = {"color": "0.35", "linestyle": DASHES[1], "linewidth": 1.2}
         axes.axhline(truths.pop(), **style)
         floor = [("truth of the test split", style)]
     axes.set(xlabel="tokens seen in training", ylabel="validation, nats per token (lower is better)")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     _log_if_wide(axes)
-    _legend(axes, ("model", lines), ("floor", floor))
+    legend_of(axes, ("model", lines), ("floor", floor))
     return True
 
 
@@ -175,7 +133,7 @@ def _quality_steps(axes: Axes, rows: list[Row]) -> bool:
     if not placed:
         return False
     colours, markers, dashes = _looks(placed)
-    lines = _unique((p.series, p.model) for p in placed)
+    lines = unique((p.series, p.model) for p in placed)
     for number, (series, model) in enumerate(lines):
         own = sorted((p for p in placed if (p.series, p.model) == (series, model)), key=lambda p: p.steps or 0)
         aside = 1.0 + 0.09 * ((number + 0.5) / len(lines) - 0.5)  # error bars beside, not upon, each other
@@ -187,7 +145,7 @@ def _quality_steps(axes: Axes, rows: list[Row]) -> bool:
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
     axes.set(xlabel="steps (network evaluations where a sampler ignores steps)", ylabel=label)
-    _legend(axes, *_sampler_legend(placed), ("for comparison", _reference_lines(axes, points)))
+    legend_of(axes, *_sampler_legend(placed), ("for comparison", _reference_lines(axes, points)))
     return True
 
 
@@ -200,7 +158,7 @@ def _quality_throughput(axes: Axes, rows: list[Row]) -> bool:
     if not placed:
         return False
     colours, markers, dashes = _looks(placed)
-    for series, model in _unique((p.series, p.model) for p in placed):
+    for series, model in unique((p.series, p.model) for p in placed):
         own = sorted((p for p in placed if (p.series, p.model) == (series, model)), key=lambda p: p.speed or 0)
         axes.errorbar([p.speed for p in own if p.speed], [p.quality for p in own], [1.96 * p.se for p in own],
                       color=colours[series], marker=markers[series], linestyle=dashes[model], linewidth=1.0,
@@ -213,8 +171,9 @@ def _quality_throughput(axes: Axes, rows: list[Row]) -> bool:
     axes.set(xlabel="tokens per second (higher is better); a number at a point: its steps", ylabel=label)
     axes.margins(x=0.08)
     lines = _reference_lines(axes, [p for p in points if p.control])
-    _legend(axes, *_sampler_legend(placed), ("for comparison", lines))
-    _label_steps(axes, [p for p in placed if p.steps and not p.is_baseline])
+    legend_of(axes, *_sampler_legend(placed), ("for comparison", lines))
+    labelled = [p for p in placed if p.steps and not p.is_baseline]
+    label_points(axes, [(p.speed or 1.0, p.quality, f"{p.steps:g}") for p in labelled])
     return True
 
 
@@ -230,7 +189,8 @@ def _points(rows: Sequence[Row]) -> tuple[list[_Point], str]:
             continue
         warm = f", T={row['temperature']:g}" if len(temperatures) > 1 and row.get("temperature") is not None else ""
         points.append(
-            _Point(series=f"{row.get('sampler') or ''}{warm}", model=_model(row), control=str(row.get("control") or ""),
+            _Point(series=f"{row.get('sampler') or ''}{warm}", model=model_of(row),
+                   control=str(row.get("control") or ""),
                    steps=row["nfe"] if row.get("steps") is None else row["steps"], speed=row["tokens_per_second"],
                    quality=row[name] * scale, se=(row.get(f"{name}_se") or 0.0) * scale)
         )  # fmt: skip
@@ -244,7 +204,7 @@ def _reference_lines(axes: Axes, points: Sequence[_Point]) -> list[tuple[str, di
         if not point.is_baseline and point.control != "data":
             continue
         name = "held-out data" if point.control else f"{point.series} ({point.model})".replace("(autoregressive)", "")
-        colour, dashes = ("0.45", _DASHES[1]) if point.control else ("black", "-")
+        colour, dashes = ("0.45", DASHES[1]) if point.control else ("black", "-")
         style: dict[str, Any] = {"color": colour, "linewidth": 1.2, "linestyle": dashes}
         axes.axhline(point.quality, zorder=1, **style)
         if point.se and not point.control:
@@ -256,61 +216,16 @@ def _reference_lines(axes: Axes, points: Sequence[_Point]) -> list[tuple[str, di
 
 def _looks(points: Sequence[_Point]) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
     """Colour and marker of each sampler, dashes of each model; the baseline is black."""
-    series, models = _unique(p.series for p in points), _unique(p.model for p in points if not p.is_baseline)
-    ours = _unique(p.series for p in points if not p.is_baseline)
-    colours = {**dict.fromkeys(series, "black"), **dict(zip(ours, _palette(len(ours)), strict=True))}
-    dashes = {**dict.fromkeys((p.model for p in points), "-"), **_styles(models, _DASHES)}
-    return colours, {**dict.fromkeys(series, "*"), **_styles(ours, _MARKERS)}, dashes
+    series, models = unique(p.series for p in points), unique(p.model for p in points if not p.is_baseline)
+    ours = unique(p.series for p in points if not p.is_baseline)
+    colours = {**dict.fromkeys(series, "black"), **dict(zip(ours, palette(len(ours)), strict=True))}
+    dashes = {**dict.fromkeys((p.model for p in points), "-"), **styles_of(models, DASHES)}
+    return colours, {**dict.fromkeys(series, "*"), **styles_of(ours, MARKERS)}, dashes
 
 
 def _sampler_legend(points: Sequence[_Point]) -> list[tuple[str, list[tuple[str, dict[str, Any]]]]]:
     colours, markers, dashes = _looks(points)
-    series = [(s, {"color": colours[s], "marker": markers[s]}) for s in _unique(p.series for p in points)]
-    models = _unique(p.model for p in points if not p.is_baseline)
+    series = [(s, {"color": colours[s], "marker": markers[s]}) for s in unique(p.series for p in points)]
+    models = unique(p.model for p in points if not p.is_baseline)
     lines: list[tuple[str, dict[str, Any]]] = [(m, {"color": "0.3", "linestyle": dashes[m]}) for m in models]
     return [("sampler", series), ("model", lines)]
-
-
-def _label_steps(axes: Axes, points: Sequence[_Point]) -> None:
-    """Write steps beside points where there is room; of neighbours with the same steps, one is labelled."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.patheffects import withStroke
-    from matplotlib.transforms import Bbox
-
-    renderer = FigureCanvasAgg(axes.figure.get_figure(root=True)).get_renderer()  # type: ignore[no-untyped-call]
-    centres = [axes.transData.transform((p.speed or 1.0, p.quality)) for p in points]
-    taken: list[Bbox] = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in centres]
-    frame = axes.get_window_extent(renderer)
-    halo = withStroke(linewidth=2.5, foreground="white")
-    labelled: list[tuple[float | None, float, float]] = []
-    for point, (x, y) in sorted(zip(points, centres, strict=True), key=lambda pair: -pair[0].quality):
-        if any(steps == point.steps and abs(x - u) + abs(y - v) < 90 for steps, u, v in labelled):
-            continue
-        for right, up in ((7, 6), (-7, 6), (7, -6), (-7, -6)):
-            text = axes.annotate(f"{point.steps:g}", (point.speed or 1.0, point.quality), (right, up), fontsize=8.0,
-                                 textcoords="offset points", va="center", color="0.2", path_effects=[halo],
-                                 ha="left" if right > 0 else "right")  # fmt: skip
-            box = text.get_window_extent(renderer).padded(1.5)
-            if not any(box.overlaps(other) for other in taken) and frame.contains(*box.p0) and frame.contains(*box.p1):
-                taken.append(box)
-                labelled.append((point.steps, x, y))
-                break
-            text.remove()
-
-
-def _model(row: Row) -> str:
-    return " · ".join(str(row[part]) for part in ("family", "schedule") if row.get(part))
-
-
-def _unique(items: Any) -> list[Any]:
-    return list(dict.fromkeys(items))
-
-
-def _styles(names: Sequence[str], styles: Sequence[Any]) -> dict[str, Any]:
-    return {name: styles[index % len(styles)] for index, name in enumerate(names)}
-
-
-def _palette(count: int) -> list[Any]:
-    import seaborn as sns
-
-    return list(sns.color_palette("colorblind", count))

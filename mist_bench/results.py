@@ -107,7 +107,7 @@ judge_nats_per_token_se | float | nats     | lower  | its standard error over sa
 token_entropy           | float | nats     | data   | entropy of the unigram distribution within a sample, averaged
 token_entropy_se        | float | nats     | lower  | its standard error over samples
 distinct_2              | float | 1        | data   | distinct pairs of neighbouring tokens over all such pairs
-longest_overlap         | float | tokens   | data   | longest run that a sample shares with the train split
+longest_overlap         | float | tokens   | data   | longest run that a sample shares with a train sequence, averaged
 oracle_valid_rate       | float | 1        | higher | share of the samples that the world could have said
 oracle_valid_rate_se    | float | 1        | lower  | its standard error over samples
 oracle_distinct_ratio   | float | 1        | one    | distinct stories over those expected of perfect samples
@@ -130,14 +130,41 @@ loss                      | float | nats   | lower | training loss per token, me
 validation_nats_per_token | float | nats   | lower | likelihood or bound of the validation split per token
 """
 )
+COMPARISONS = _columns(
+    """
+corpus              | text  |         |       | the corpus, with its parameters
+tokenizer           | text  |         |       | the tokenizer, with its parameters
+kind                | text  |         |       | bound, exact or chain-rule, the same for both models
+estimator           | text  |         |       | exact-k, weighted or chain-rule, the same for both models
+evaluation_schedule | text  |         |       | the schedule whose weight is used; empty if the estimator needs none
+family_a            | text  |         |       | the first model's family
+schedule_a          | text  |         |       | the schedule that it was trained under
+family_b            | text  |         |       | the second model's family
+schedule_b          | text  |         |       | the schedule that it was trained under
+training_seed       | int   |         |       | of both networks; empty: the mean over training seeds
+training_seeds      | int   | numbers |       | training seeds in the row, those that both models have
+sequences           | int   | numbers |       | test sequences that both were measured on
+clusters            | int   | numbers |       | independent units among them: sequences, or chapters
+difference          | float | nats    |       | nats per token, the first minus the second: below 0, the first is better
+difference_se       | float | nats    | lower | its standard error over clusters, sequence by sequence
+difference_low      | float | nats    |       | lower end of its 95 % interval (Student's t)
+difference_high     | float | nats    |       | upper end of its 95 % interval
+z                   | float | 1       |       | difference over difference_se
+p_value             | float | 1       |       | two-sided: these networks do not differ on new text
+difference_seed_se  | float | nats    | lower | standard error over training seeds; empty for one seed
+seed_p_value        | float | 1       |       | two-sided: networks of other training seeds do not differ on this text
+"""
+)
 TRAINING_COLUMNS = tuple(column.name for column in TRAINING)
 LIKELIHOOD_COLUMNS = tuple(column.name for column in LIKELIHOOD)
 GENERATION_COLUMNS = tuple(column.name for column in GENERATION)
 CURVE_COLUMNS = tuple(column.name for column in CURVES)
+COMPARISON_COLUMNS = tuple(column.name for column in COMPARISONS)
 
-PLOTS = ("loss-curves.svg", "quality-steps.svg", "quality-throughput.svg")
+PLOTS = ("loss-curves.svg", "quality-steps.svg", "quality-throughput.svg", "quality-entropy.svg")
 _ORDER = ("corpus", "tokenizer", "control", "family", "schedule", "training_seed", "sampler", "steps", "temperature",
-          "seed", "checkpoint", "kind", "estimator", "evaluation_schedule", "train_step")  # fmt: skip
+          "seed", "checkpoint", "kind", "estimator", "evaluation_schedule", "train_step",
+          "family_a", "schedule_a", "family_b", "schedule_b")  # fmt: skip
 
 
 def write_run(
@@ -149,6 +176,7 @@ def write_run(
     samples: Sequence[Row],
     curves: Sequence[Row],
     run: Row,
+    comparisons: Sequence[Row] = (),
 ) -> dict[str, Path]:
     """Write all files of a run, each atomically; gives the path of each by its name within `out`.
 
@@ -164,8 +192,9 @@ def write_run(
         "likelihood.csv": lambda: to_csv(likelihood, LIKELIHOOD_COLUMNS),
         "generation.csv": lambda: to_csv(generation, GENERATION_COLUMNS),
         "curves.csv": lambda: to_csv(curves, CURVE_COLUMNS),
+        "comparisons.csv": lambda: to_csv(comparisons, COMPARISON_COLUMNS),
         "samples.jsonl": lambda: _json_lines(samples),
-        "tables.md": lambda: tables.markdown(training, likelihood, generation, heading=heading),
+        "tables.md": lambda: tables.markdown(training, likelihood, generation, comparisons, heading=heading),
     }
     written = {name: write_atomically(Path(out) / name, text()) for name, text in texts.items()}
     drawn = plots.draw(training=training, likelihood=likelihood, generation=generation, curves=curves)
@@ -192,7 +221,7 @@ def to_csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
     """The rows of one of the CSV files: numbers as numbers, an empty cell as None."""
-    types = {c.name: c.type for c in (*TRAINING, *LIKELIHOOD, *GENERATION, *CURVES)}
+    types = {c.name: c.type for c in (*TRAINING, *LIKELIHOOD, *GENERATION, *CURVES, *COMPARISONS)}
     with Path(path).open(newline="", encoding="utf-8") as file:
         return [{name: _value(text, types.get(name)) for name, text in row.items()} for row in csv.DictReader(file)]
 

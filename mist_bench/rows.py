@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import comparisons, paired, target_error
 from .cells import Cell, Plan
 from .likelihood import disagreement
 from .store import Store
@@ -29,6 +30,7 @@ class Rows:
             {**{k: trained[need].get(k) for need in cell.needs if need in trained for k in shared}, **self._row(cell)}
             for cell in self.cells("likelihood")
         ]
+        self.comparisons: list[dict[str, Any]] = []
         judged = {cell.content["generation"]: cell for cell in self.cells("judgement")}
         self.generation = [
             {**self._row(cell), **(self._judged(judged[cell.hash]) if cell.hash in judged else {})}
@@ -64,7 +66,18 @@ class Rows:
             for number, text in enumerate(self.records[cell.hash]["texts"])
         ]
         return {"training": self.training, "likelihood": self.likelihood, "generation": self.generation,
-                "samples": samples, "curves": curves}  # fmt: skip
+                "samples": samples, "curves": curves, "comparisons": self.comparisons}  # fmt: skip
+
+    def pair(self, bench: Workbench) -> None:
+        """Adds what is known from pairs of models on the same sequences. The clusters of the test split are needed."""
+        cells = self.cells("likelihood")
+        if not any(cell.needs for cell in cells):
+            return
+        clusters, length = bench.dataset.test.clusters, bench.dataset.length
+        found = paired.columns(cells, self.records, clusters, length)
+        for cell, row in zip(cells, self.likelihood, strict=True):
+            row.update(found.get(cell.hash, {}))
+        self.comparisons = comparisons.compare(cells, self.records, clusters, length)
 
     def disagreements(self, bench: Workbench) -> list[str]:
         """The self-check: where two estimators of one checkpoint differ by more than three paired standard errors."""
@@ -85,6 +98,19 @@ class Rows:
                     "from exact-k"
                 )
         return lines
+
+
+    def shortfalls(self) -> list[str]:
+        """Where a wanted standard error was not reached, and why."""
+        lines = []
+        for cell in self.cells("likelihood"):
+            if target := cell.content.get("target_se"):
+                record, largest = self.records[cell.hash], target_error.LARGEST_MULTIPLE * cell.content["draws"]
+                lines.append(target_error.shortfall(
+                    cell.title, target, record["nats_per_token_se"], record["nats_per_token_se_limit"],
+                    record["mask_draws"], largest, record["sequences"],
+                ))  # fmt: skip
+        return [line for line in lines if line]
 
 
 def _owes_agreement(cell: Cell) -> bool:

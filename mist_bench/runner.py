@@ -56,11 +56,14 @@ def run(
     before = _failed_before(laid.cells, todo, shelf)
     failed = _make_all(todo, before, bench, shelf, registry, errors, debug)
     rows = Rows(laid, shelf)
+    rows.pair(bench)
     for line in rows.disagreements(bench):
         errors.print(line, markup=False, highlight=False, style="bold red")
+    for line in rows.shortfalls():
+        errors.print(line, markup=False, highlight=False, soft_wrap=True)
     info = _run_info(laid, registry, name, debug)
     files = results.write_run(out, run=info, **rows.everything())
-    tables.print_tables(screen, rows.training, rows.likelihood, rows.generation)
+    tables.print_tables(screen, rows.training, rows.likelihood, rows.generation, rows.comparisons)
     _show_samples(rows, screen)
     if debug:
         _show_graphs(errors)

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from . import controls, device, metrics, noise
+from . import controls, device, metrics, noise, target_error
 from .cells import Cell
 from .evaluation import CausalEvaluator, MaskedEvaluator
 from .generation import generate
-from .interfaces import IntArray, Metric, UserError
+from .interfaces import FloatArray, IntArray, Metric, UserError
 from .laws import law_distance
-from .likelihood import SMALLEST_MASK, Estimate, causal_likelihood, estimate, masked_likelihood
+from .likelihood import SMALLEST_MASK, Estimate, causal_likelihood, estimate, left_to_right, masked_likelihood
 from .results import perplexity_columns
 from .throughput import timed
 from .training import Progress, TrainingGraph, train
@@ -112,8 +112,8 @@ def _checkpoint(cell: Cell, bench: Workbench) -> Parameters | None:
 
 def _likelihood(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
     split = bench.dataset.test
-    count = min(bench.config.likelihood.sequences, len(split))
-    tokens, extra = np.asarray(split.tokens[:count]), {}
+    count = min(cell.content["sequences"], len(split))
+    tokens, extra = np.asarray(split.tokens[:count]), dict[str, Any]()
     if cell.content.get("control") == "unigram":
         law = metrics.unigram(bench.dataset.train.tokens, bench.dataset.vocab_size)
         values = -np.log(law)[tokens].sum(axis=1)
@@ -121,12 +121,30 @@ def _likelihood(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
         evaluator = evaluator_of(bench, cell, _checkpoint(cell, bench))
         if isinstance(evaluator, CausalEvaluator):
             values = causal_likelihood(evaluator, tokens, lambda done, total: report(done, total, "batches"))
+        elif cell.content["estimator"] == "chain-rule":
+            values = left_to_right(evaluator, tokens, lambda done, total: report(done, total, "batches"))
         else:
-            values = masked_likelihood(evaluator, tokens, cell.content["draws"], cell.schedule,
-                                       lambda done, total: report(done, total, "batches"))  # fmt: skip
-            extra = {} if cell.schedule is None else {"smallest_mask_probability": SMALLEST_MASK}
+            values, extra = _bound(cell, evaluator, tokens, split.clusters[:count], report)
     found = estimate(values, bench.dataset.length, split.text_bytes[:count], split.clusters[:count])
     return {**_likelihood_columns(found, count), **extra, **_truth(bench, tokens, values)}
+
+
+def _bound(
+    cell: Cell, evaluator: MaskedEvaluator, tokens: IntArray, clusters: IntArray, report: Report
+) -> tuple[FloatArray, dict[str, Any]]:
+    """(N,) nats by the cell's estimator with its draws, or with as many as its target takes; and more columns."""
+    draws, target = cell.content["draws"], cell.content.get("target_se")
+
+    def block(number: int, blocks: int) -> FloatArray:
+        def told(done: int, total: int) -> None:
+            report(number * total + done, blocks * total, "batches")
+
+        return masked_likelihood(evaluator, tokens, draws, cell.schedule, told, block=number)
+
+    if target is None:
+        return block(0, 1), {} if cell.schedule is None else {"smallest_mask_probability": SMALLEST_MASK}
+    values, found = target_error.draw(block, target, tokens.shape[1], clusters)
+    return values, {"mask_draws": found.blocks * draws, "nats_per_token_se_limit": found.limit}
 
 
 def _likelihood_columns(found: Estimate, count: int) -> dict[str, Any]:
@@ -154,6 +172,8 @@ def _generation(cell: Cell, bench: Workbench, metric_plugins: list[Metric], repo
     else:
         tokens, record = _sampled(cell, bench, report)
     record |= {"samples": len(tokens), **metrics.text_columns(tokens, bench.dataset.vocab_size)}
+    overlap, error = metrics.mean_and_error(bench.train_text.longest_runs(tokens))
+    record |= {"longest_overlap": overlap, "longest_overlap_se": error}
     if bench.oracle is not None:
         record |= metrics.oracle_columns(bench.oracle, tokens, seed=0)
     texts = [bench.dataset.decode(row) for row in tokens]

@@ -16,6 +16,7 @@ from .evaluation import CausalEvaluator, MaskedEvaluator
 from .generation import SamplerGraph
 from .graphs import kept, load_parameters
 from .interfaces import CausalModel, Family, FloatArray, MaskedModel, Model, Oracle, UserError
+from .overlap import TrainText
 from .registry import Registry
 from .samplers import Sampler
 from .store import Store
@@ -38,6 +39,11 @@ class Workbench:
     def oracle(self) -> Oracle | None:
         """The world's truth, if the tokenizer keeps its ids."""
         return self.plan.corpus.oracle() if self.dataset.oracle_ids else None
+
+    @cached_property
+    def train_text(self) -> TrainText:
+        """The train split, sorted once for all generations."""
+        return TrainText(self.dataset.train.tokens, self.dataset.end)
 
     def _shape(self, family: Family) -> tuple[Any, ...]:
         data = self.dataset

@@ -41,7 +41,8 @@ def likelihood() -> Rows:
         rows.append(likelihood_row(base, "bound", "exact-k", None, nats, 0.13))
         for schedule in ("linear", "cosine"):
             rows.append(likelihood_row(base, "bound", "weighted", schedule, nats + 0.02, 0.17))
-        rows.append(likelihood_row(base, "chain-rule", "chain-rule", None, nats - 0.2, 0.12))
+        chain = likelihood_row(base, "chain-rule", "chain-rule", None, nats - 0.2, 0.42)
+        rows.append({**chain, "sequences": 48, "truth_nats_per_sequence": TRUTH + 0.4, "bound_minus_chain_rule": 0.0031, "bound_minus_chain_rule_se": 0.0004})
     oracle = {**WORLD, "family": "oracle", "schedule": None, "training_seed": 0, "checkpoint": "oracle"}
     rows.append(likelihood_row(oracle, "bound", "exact-k", None, TRUTH + 0.01, 0.02))
     return rows
@@ -51,7 +52,8 @@ def likelihood_row(
     base: dict[str, Any], kind: str, estimator: str, evaluation: str | None, nats: float, se: float
 ) -> dict[str, Any]:
     token, token_se, to_bits = nats / LENGTH, se / LENGTH, LENGTH / 181 / math.log(2)
-    return {**base, "kind": kind, "estimator": estimator, "evaluation_schedule": evaluation, "nats_per_token": token,
+    against = {} if base["family"] != "mdlm" else {"ratio_to_ar": nats / MODELS[2][2], "ratio_to_ar_se": 0.0071}
+    return {**base, **against, "kind": kind, "estimator": estimator, "evaluation_schedule": evaluation, "nats_per_token": token,
             "nats_per_token_se": token_se, "bits_per_byte": token * to_bits, "bits_per_byte_se": token_se * to_bits,
             "perplexity": math.exp(token), "perplexity_low": math.exp(token - 1.96 * token_se),
             "perplexity_high": math.exp(token + 1.96 * token_se), "sequences": 512, "mask_draws": 8,
@@ -88,7 +90,7 @@ def generation_row(
             "nfe": nfe, "nfe_iqr": 0.0, "tokens_per_second": speed, "tokens_per_second_iqr": speed and speed / 30,
             "seconds_per_batch": speed and 64 * 64 / speed, "judge": "oracle", "judge_nats_per_token": 0.9 - 0.6 * rate,
             "judge_nats_per_token_se": 0.0091, "token_entropy": 2.9 + 0.1 * rate, "token_entropy_se": 0.01,
-            "distinct_2": 0.2 + 0.1 * rate, "longest_overlap": 17, "oracle_valid_rate": rate,
+            "distinct_2": 0.2 + 0.1 * rate, "longest_overlap": 17.25, "longest_overlap_se": 0.3, "oracle_valid_rate": rate,
             "oracle_valid_rate_se": se, "oracle_distinct_ratio": 0.9 + 0.1 * rate,
             "oracle_divergence": 0.6 - 0.3 * rate, "oracle_divergence_floor": 0.2871, "law_distance": None}  # fmt: skip
 
@@ -103,6 +105,22 @@ def curves() -> Rows:
             names = ("checkpoint", "corpus", "family", "schedule", "training_seed")
             rows.append({**{name: model[name] for name in names}, "train_step": step, "train_tokens": step * 4096,
                          "seconds": step / 5, "loss": nats + 0.02, "validation_nats_per_token": nats})  # fmt: skip
+    return rows
+
+
+def comparisons() -> Rows:
+    base = {**WORLD, "kind": "bound", "family_a": "mdlm", "schedule_a": "cosine", "family_b": "mdlm",
+            "schedule_b": "linear", "sequences": 512, "clusters": 512, "evaluation_schedule": None}  # fmt: skip
+    rows = []
+    for estimator, seed_p in (("exact-k", 0.21), ("chain-rule", 0.004)):
+        base = {**base, "kind": "bound" if estimator == "exact-k" else "chain-rule", "estimator": estimator}
+        for seed, value in ((0, 0.0013), (1, 0.0029), (None, 0.0021)):
+            told = {"training_seed": seed, "training_seeds": 1, "difference": value, "difference_se": 0.0005,
+                    "difference_low": value - 0.00098, "difference_high": value + 0.00098, "z": value / 0.0005,
+                    "p_value": 3.1e-5 if seed is None else 0.009}  # fmt: skip
+            if seed is None:
+                told |= {"training_seeds": 2, "difference_seed_se": 0.0008, "seed_p_value": seed_p}
+            rows.append({**base, **told})
     return rows
 
 

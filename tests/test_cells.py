@@ -115,12 +115,32 @@ def test_what_comes_after_a_training_is_not_in_its_name(given):
     [("generation.samples=32", {"generation"}), ("generation.batch_size=16", {"generation"}),
      ("generation.rounds=3", {"generation"}), ("generation.nucleus=0.9", {"generation"}),
      ("likelihood.sequences=16", {"likelihood"}), ("likelihood.mask_draws=2", {"likelihood"}),
-     ("likelihood.weighted_draws=2", {"likelihood"})],
+     ("likelihood.weighted_draws=2", {"likelihood"}), ("likelihood.chain_rule_sequences=3", {"likelihood"}),
+     ("likelihood.target_se=0.01", {"likelihood"})],
 )  # fmt: skip
 def test_a_setting_of_a_measurement_is_in_its_name(key, kinds):
     before, after = lay_out(), lay_out(settings=[key])
     new = {cell.kind for cell in after if cell.hash not in hashes(before)}
     assert new - {"judgement"} == kinds
+
+
+def test_the_chain_rule_is_a_row_of_its_own_with_sequences_of_its_own():
+    def chains(found):
+        return [cell for cell in found if cell.labels.get("kind") == "chain-rule"]
+
+    found = lay_out()
+    assert [cell.labels["estimator"] for cell in chains(found)] == ["chain-rule"] * 2, "one for each masked network"
+    assert {cell.content["sequences"] for cell in chains(found)} == {32}
+    without = lay_out(settings=["likelihood.chain_rule_sequences=0"])
+    assert hashes(found) - hashes(without) == hashes(chains(found)) and not chains(without)
+    many = chains(lay_out(settings=["likelihood.chain_rule_sequences=900"]))
+    assert {cell.content["sequences"] for cell in many} == {64}, "never more than the bound has"
+
+
+def test_a_target_names_the_bounds_of_trained_networks_alone():
+    targeted = [cell for cell in lay_out(settings=["likelihood.target_se=0.01"]) if "target_se" in cell.content]
+    assert {(c.labels["family"], c.labels["estimator"]) for c in targeted} == {("mdlm", "exact-k")}
+    assert not any("target_se" in cell.content for cell in lay_out()), "cells of before there was one stay"
 
 
 def test_a_wider_grid_keeps_every_cell():

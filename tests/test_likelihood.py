@@ -12,6 +12,7 @@ from brute_force import (
     BATCH,
     MASKS,
     TEXTS,
+    WORLD,
     L,
     S,
     assert_within_4_se,
@@ -21,7 +22,9 @@ from brute_force import (
     lookup,
     masked_answer,
     of_tokens,
+    oracle,
     table,
+    told_last,
 )
 from brute_force import masked as network
 from mist_bench_plugins.schedule_cosine import CosineSchedule
@@ -238,13 +241,50 @@ def test_the_chain_rule_by_brute_force():
     assert found.std() > 0.1
 
 
-def test_left_to_right_through_a_masked_model_is_a_law_of_its_own():
+def chain_rule_of(values, times=None) -> np.ndarray:
+    """(81,) nats of a masked network read from left to right, one position after the other."""
     log_p = np.zeros(len(TEXTS))
     for i in range(L):
-        answer = masked_answer(network()[1], np.where(np.arange(L) >= i, S, TEXTS))
+        t = None if times is None else np.full(len(TEXTS), times[i])
+        answer = masked_answer(values, np.where(np.arange(L) >= i, S, TEXTS), t)
         log_p += of_tokens(answer, TEXTS)[:, i]
-    assert np.exp(log_p).sum() == pytest.approx(1, abs=1e-9)
-    assert np.abs(bound(table()) + log_p).max() > 0.1
+    return -log_p
+
+
+def test_left_to_right_by_brute_force():
+    evaluator, values = network()
+    found, truth = likelihood.left_to_right(evaluator, TEXTS), chain_rule_of(values)
+    np.testing.assert_allclose(found, truth, rtol=0, atol=1e-5)
+    assert np.exp(-truth).sum() == pytest.approx(1, abs=1e-9), "a law of its own"
+    assert np.abs(bound(table()) - truth).max() > 0.1
+
+
+def test_left_to_right_tells_the_time_of_what_is_masked():
+    """Masked fraction and time are one where k of L are masked; the condition on the last answer is empty."""
+    evaluator, values = told_last()
+    found = likelihood.left_to_right(evaluator, TEXTS)
+    np.testing.assert_allclose(found, chain_rule_of(values, (L - np.arange(L)) / L), rtol=0, atol=1e-5)
+    assert np.abs(found - chain_rule_of(values, np.ones(L))).max() > 1e-3
+
+
+def test_the_oracle_from_left_to_right_is_the_truth():
+    texts = TEXTS[np.isfinite(WORLD.log_probability(TEXTS))]
+    found = likelihood.left_to_right(oracle(), texts)
+    np.testing.assert_allclose(found, -WORLD.log_probability(texts), rtol=0, atol=1e-5)
+    assert len(texts) > 10 and found.std() > 0.5
+
+
+def test_left_to_right_does_not_depend_on_the_batch():
+    texts = np.array(list(product(range(3), repeat=4)))[:13]
+    one, other = Recorder(16), Recorder(7)
+    reported = []
+    first = likelihood.left_to_right(one, texts, lambda *at: reported.append(at))
+    np.testing.assert_array_equal(first, likelihood.left_to_right(other, texts))
+    np.testing.assert_array_equal(first, texts.sum(axis=1) + L, "each position once, and its own token")
+    assert reported[-1] == (4, 4) and len(reported) == 4
+    for text in texts:
+        masks = {mask for mask, _ in one.asked[tuple(text)]}
+        assert masks == {tuple(np.arange(L) >= i) for i in range(L)}
 
 
 # ---- draws, batches, errors
@@ -262,6 +302,27 @@ def test_stratified_k_is_uniform_over_the_draws_of_each_sequence():
     for draw in range(8):
         likelihood.exact_k(spy, tokens, np.arange(4000), draw, 8)
     assert np.array_equal(np.array(seen), np.arange(1, 9)[:, None] + np.zeros((8, 4000)))
+
+
+def test_blocks_are_stratified_sets_of_their_own_and_block_0_is_the_plain_one():
+    seen = {}
+
+    def spy(tokens, masked, t):
+        seen.setdefault(now, []).append(masked)
+        return np.zeros(tokens.shape)
+
+    tokens = np.zeros((2000, 8), dtype=int)
+    for now in (0, 1, 2, "plain"):
+        for draw in range(4):
+            more = {} if now == "plain" else {"block": now}
+            likelihood.exact_k(spy, tokens, np.arange(2000), draw, 4, **more)
+    for masks in seen.values():
+        for draw, masked in enumerate(masks):
+            assert np.isin(masked.sum(axis=1), [2 * draw + 1, 2 * draw + 2]).all()
+    np.testing.assert_array_equal(seen[0], seen["plain"])
+    sizes = [np.array(seen[b])[0].sum(axis=1) for b in (0, 1, 2)]
+    assert np.abs(np.corrcoef(sizes)[np.triu_indices(3, 1)]).max() < 4 / np.sqrt(2000)
+    assert (np.array(seen[0])[1] != np.array(seen[1])[1]).any(axis=1).mean() > 0.9
 
 
 def test_times_of_the_weighted_form_are_stratified_and_every_mask_is_independent():

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import synthetic_rows as rows
 
-from mist_bench import plots
+from mist_bench import frontier, plots
 
 
 def draw(**changed):
@@ -92,7 +92,8 @@ def test_prose_many_worlds_and_one_point_are_drawn():
     one = [row for row in rows.generation() if row.get("sampler") == "random"][:1]
     assert len(draw(generation=one, curves=rows.curves()[:1], likelihood=[])) == 3
     hot = [{**row, "temperature": 0.7} for row in one]
-    assert len(draw(generation=one + hot, curves=[])) == 2
+    assert list(draw(generation=one + hot, curves=[])) == [
+        "quality-steps.svg", "quality-throughput.svg", "quality-entropy.svg"]  # fmt: skip
 
 
 def test_nothing_is_said_on_a_first_use(tmp_path):
@@ -103,3 +104,55 @@ def test_nothing_is_said_on_a_first_use(tmp_path):
     command = [sys.executable, "-W", "error", "-c", code, str(__import__("pathlib").Path(__file__).parent)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.stdout, done.stderr) == ("3\n", "")
+
+
+# ---- the frontier
+
+
+def at_temperatures(table, temperatures=(0.6, 1.0)):
+    """Each sampled row at several temperatures: colder writes less that differs, and pleases the judge."""
+    hot = []
+    for row in table:
+        for heat in temperatures if row.get("temperature") else (None,):
+            lower = 1 - (heat or 1)
+            hot.append({**row, "temperature": heat, "judge_nats_per_token": row["judge_nats_per_token"] - 0.5 * lower,
+                        "token_entropy": row["token_entropy"] - 0.3 * lower})  # fmt: skip
+    return hot
+
+
+def test_the_frontier_is_drawn_for_several_temperatures():
+    few = [row for row in rows.generation() if row.get("sampler") in ("random", "autoregressive") or row.get("control")]
+    drawn = draw(generation=at_temperatures(few), curves=[])
+    assert list(drawn) == ["quality-steps.svg", "quality-throughput.svg", "quality-entropy.svg"]
+    assert draw(generation=at_temperatures(few), curves=[]) == drawn
+    unjudged = [{**row, "judge_nats_per_token": None} for row in at_temperatures(few)]
+    assert "quality-entropy.svg" not in draw(generation=unjudged, curves=[])
+
+
+def test_the_frontier_has_a_panel_for_each_number_of_steps_and_what_ignores_them_is_in_all():
+    pooled = [{**row, "seeds": 1} for row in at_temperatures(rows.generation())]
+    placed = frontier.by_steps(pooled)
+    assert {row["at"] for row in placed} == {"5 steps", "10 steps", "20 steps", "64 steps"}
+    for at in {row["at"] for row in placed}:
+        own = [row for row in placed if row["at"] == at]
+        assert {"first-hitting", "autoregressive"} <= {row["sampler"] for row in own}
+        assert "data" in {row.get("control") for row in own}
+        assert {row["steps"] for row in own} - {None} == {int(at.split()[0])}
+    assert frontier.by_steps(rows.generation()) == []
+    alone = [row for row in pooled if row.get("sampler") == "first-hitting"]
+    assert {row["at"] for row in frontier.by_steps(alone)} == {""}
+
+
+def test_a_line_of_the_frontier_goes_through_its_temperatures_in_order():
+    seen = []
+
+    class Axes:
+        def __getattr__(self, name):
+            return lambda *given, **_: seen.append((name, *given)) or self
+
+    pooled = [row for row in at_temperatures(rows.generation(), (1.0, 0.6, 0.8)) if row.get("sampler") == "margin"]
+    (line,) = {(row["steps"], row["schedule"]) for row in pooled if row["steps"] == 5 and row["schedule"] == "linear"}
+    own = [row for row in pooled if (row["steps"], row["schedule"], row["training_seed"]) == (*line, 0)]
+    frontier._draw(Axes(), sorted(own, key=lambda row: row["temperature"]), color="red", marker="o", linestyle="-")
+    (_, entropies, nats, *_), = seen
+    assert entropies == sorted(entropies) and nats == sorted(nats) and len(nats) == 3

@@ -30,6 +30,9 @@ FIXED = {
     "peak_memory_bytes judge judge_nats_per_token judge_nats_per_token_se token_entropy token_entropy_se distinct_2 "
     "longest_overlap oracle_valid_rate oracle_valid_rate_se oracle_distinct_ratio oracle_divergence "
     "oracle_divergence_floor law_distance",
+    "comparisons": "corpus tokenizer kind estimator evaluation_schedule family_a schedule_a family_b schedule_b "
+    "training_seed training_seeds sequences clusters difference difference_se difference_low difference_high z p_value "
+    "difference_seed_se seed_p_value",
     "curves": "checkpoint corpus family schedule training_seed train_step train_tokens seconds loss "
     "validation_nats_per_token",
 }
@@ -37,7 +40,7 @@ FIXED = {
 
 def write(out: Path, **changed):
     given = {"training": rows.training(), "likelihood": rows.likelihood(), "generation": rows.generation(),
-             "samples": rows.samples(), "curves": rows.curves(), "run": {"preset": "demo"}}  # fmt: skip
+             "samples": rows.samples(), "curves": rows.curves(), "comparisons": rows.comparisons(), "run": {"preset": "demo"}}  # fmt: skip
     return results.write_run(out, **{**given, **changed})
 
 
@@ -51,20 +54,22 @@ def test_columns_are_those_of_the_design():
     assert list(results.LIKELIHOOD_COLUMNS) == FIXED["likelihood"].split()
     assert list(results.GENERATION_COLUMNS) == FIXED["generation"].split()
     assert list(results.CURVE_COLUMNS) == FIXED["curves"].split()
+    assert list(results.COMPARISON_COLUMNS) == FIXED["comparisons"].split()
 
 
 def test_every_column_is_documented():
     text = (PROJECT / "docs" / "results.md").read_text(encoding="utf-8")
     for file, table in [("training", results.TRAINING), ("likelihood", results.LIKELIHOOD),
-                        ("generation", results.GENERATION), ("curves", results.CURVES)]:  # fmt: skip
+                        ("generation", results.GENERATION), ("curves", results.CURVES),
+                        ("comparisons", results.COMPARISONS)]:  # fmt: skip
         section = text.split(f"## `{file}.csv`")[1].split("\n## ")[0]
         documented = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", section, re.MULTILINE)
         assert [(c.name, c.unit or "-") for c in table] == [(name, unit.strip()) for name, unit in documented], file
 
 
 def test_files_and_their_names(written):
-    names = ["run.json", "training.csv", "likelihood.csv", "generation.csv", "curves.csv", "samples.jsonl", "tables.md",
-             "plots/loss-curves.svg", "plots/quality-steps.svg", "plots/quality-throughput.svg"]  # fmt: skip
+    names = ["run.json", "training.csv", "likelihood.csv", "generation.csv", "curves.csv", "comparisons.csv", "samples.jsonl",
+             "tables.md",             "plots/loss-curves.svg", "plots/quality-steps.svg", "plots/quality-throughput.svg"]  # fmt: skip
     assert list(written) == names
     out = written["run.json"].parent
     assert {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} == set(names)
@@ -74,7 +79,8 @@ def test_files_and_their_names(written):
 
 def test_fixed_columns_come_first_and_extra_ones_by_name_after_them(written):
     header = written["likelihood.csv"].read_text().splitlines()[0].split(",")
-    extra = ["nats_per_sequence", "nats_per_sequence_se", "truth_nats_per_sequence"]
+    extra = ["bound_minus_chain_rule", "bound_minus_chain_rule_se", "nats_per_sequence", "nats_per_sequence_se",
+             "ratio_to_ar", "ratio_to_ar_se", "truth_nats_per_sequence"]  # fmt: skip
     assert header == [*results.LIKELIHOOD_COLUMNS, *extra]
 
 
@@ -83,7 +89,8 @@ def test_same_rows_in_any_order_give_the_same_bytes(written, tmp_path):
         return random.Random(3).sample(original, len(original))
 
     again = write(tmp_path, training=shuffled(rows.training()), likelihood=shuffled(rows.likelihood()),
-                  generation=shuffled(rows.generation()), curves=shuffled(rows.curves()))  # fmt: skip
+                  generation=shuffled(rows.generation()), curves=shuffled(rows.curves()),
+                  comparisons=shuffled(rows.comparisons()))  # fmt: skip
     for name, path in written.items():
         assert again[name].read_bytes() == path.read_bytes(), name
 

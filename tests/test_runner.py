@@ -18,7 +18,7 @@ from mist_bench.registry import Registry
 HERE = Path(__file__).parent
 GRID = str(HERE / "grid.toml")
 EXAMPLE = HERE / "plugin_example" / "mist_bench_example.py"
-TABLES = ("training.csv", "likelihood.csv", "generation.csv", "curves.csv", "samples.jsonl")
+TABLES = ("training.csv", "likelihood.csv", "generation.csv", "curves.csv", "comparisons.csv", "samples.jsonl")
 MEASURED = (
     "tokens_per_second", "tokens_per_second_iqr", "seconds", "seconds_per_batch", "compile_seconds", "wall_seconds",
     "peak_memory_bytes", "model_flops_utilization",
@@ -58,7 +58,7 @@ def stable(out):
 def test_the_files_and_columns(finished):
     _, out = finished
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert names >= {*TABLES, "run.json", "tables.md", *(f"plots/{plot}" for plot in results.PLOTS)}
+    assert names >= {*TABLES, "run.json", "tables.md", *(f"plots/{p}" for p in results.PLOTS if p != "quality-entropy.svg")}
     for name, columns in (("training", results.TRAINING_COLUMNS), ("likelihood", results.LIKELIHOOD_COLUMNS),
                           ("generation", results.GENERATION_COLUMNS)):  # fmt: skip
         assert (out / f"{name}.csv").read_text().splitlines()[0].split(",")[: len(columns)] == list(columns)
@@ -78,7 +78,7 @@ def test_the_rows_are_the_grid(finished):
     kinds = {(r["family"], r["kind"], r["estimator"]) for r in likelihood}
     assert kinds == {
         ("mdlm", "bound", "exact-k"), ("mdlm", "bound", "weighted"), ("oracle", "bound", "exact-k"),
-        ("autoregressive", "exact", "chain-rule"), ("unigram", "exact", "chain-rule"),
+        ("mdlm", "chain-rule", "chain-rule"), ("autoregressive", "exact", "chain-rule"), ("unigram", "exact", "chain-rule"),
     }  # fmt: skip
     assert all(r["nats_per_token_se"] > 0 and r["bits_per_byte"] > 0 for r in likelihood)
     masked = [r for r in generation if r["family"] in ("mdlm", "oracle") and r["sampler"]]
@@ -86,6 +86,9 @@ def test_the_rows_are_the_grid(finished):
     assert {r["control"] for r in generation if not r["sampler"]} == {"data", "unigram", "repeater", "oracle"}
     assert all(r["judge_nats_per_token"] > 0 and r["samples"] == 64 for r in generation)
     assert all((r["law_distance"] is not None) == (r["family"] == "oracle" and bool(r["sampler"])) for r in generation)
+    assert all(0 <= r["longest_overlap"] <= 4 for r in generation)
+    shared = {r["control"]: r["longest_overlap"] for r in generation if not r["sampler"]}
+    assert shared["repeater"] == shared["data"] == 4, "20 000 texts of 4 letters are all there are"
     baseline = [r for r in generation if r["sampler"] == "autoregressive"]
     assert len(baseline) == 1 and baseline[0]["steps"] is None and baseline[0]["nfe"] == 4
 
@@ -94,6 +97,21 @@ def test_the_oracles_bound_meets_its_truth(finished):
     _, out = finished
     row = next(r for r in results.read_csv(out / "likelihood.csv") if r["family"] == "oracle")
     assert abs(row["nats_per_sequence"] / row["truth_nats_per_sequence"] - 1) < 0.1
+
+
+def test_networks_are_compared_in_pairs(finished):
+    _, out = finished
+    found = results.read_csv(out / "comparisons.csv")
+    pairs = [(r["kind"], r["schedule_a"], r["schedule_b"], r["sequences"], r["training_seeds"]) for r in found]
+    assert pairs == [("bound", "linear", "cosine", 64, 1), ("chain-rule", "linear", "cosine", 32, 1)]
+    by = {(r["kind"], r["schedule"]): r for r in results.read_csv(out / "likelihood.csv") if r["family"] == "mdlm"
+          and r["estimator"] != "weighted"}  # fmt: skip
+    for row in found:
+        means = [by[(row["kind"], schedule)]["nats_per_token"] for schedule in ("linear", "cosine")]
+        assert row["difference"] == pytest.approx(means[0] - means[1]) and 0 < row["p_value"] <= 1
+    chain = by[("chain-rule", "linear")]
+    assert chain["sequences"] == 32 and chain["bound_minus_chain_rule_se"] > 0
+    assert all(by[key]["ratio_to_ar"] > 0.9 and by[key]["ratio_to_ar_se"] > 0 for key in by)
 
 
 def test_a_second_run_makes_nothing_and_says_the_same(finished, tmp_path, capsys):
@@ -113,6 +131,22 @@ def test_one_more_sampler_trains_nothing(finished, tmp_path, capsys):
     assert "training" not in said.replace("(training seed", "") and "margin" in said
     samplers = {r["sampler"] for r in results.read_csv(tmp_path / "generation.csv")}
     assert samplers == {None, "random", "margin", "autoregressive"}
+
+
+def test_a_target_draws_more_masks_and_says_where_they_do_not_help(finished, tmp_path, capsys):
+    store, out = finished
+    before = {r["schedule"]: r for r in results.read_csv(out / "likelihood.csv") if r["estimator"] == "exact-k"
+              and r["family"] == "mdlm"}  # fmt: skip
+    assert in_process(*command(store, tmp_path, "--target-se", "1e-4", "--sampler", "random", "--steps", "4")) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "target of ±0.0001 nats/token not reached: mdlm linear exact-k" in said
+    assert "its 64 sequences alone leave" in said
+    for row in results.read_csv(tmp_path / "likelihood.csv"):
+        if row["estimator"] == "exact-k" and row["family"] == "mdlm":
+            assert row["mask_draws"] in range(8, 65, 4) and row["nats_per_token_se_limit"] > 0
+            assert row["nats_per_token_se"] < before[row["schedule"]]["nats_per_token_se"]
+        else:
+            assert row["nats_per_token_se_limit"] is None
 
 
 def test_hashes_do_not_depend_on_the_order_of_names():

@@ -9,7 +9,7 @@ import pytest
 import synthetic_rows as rows
 from rich.console import Console
 
-from mist_bench import layout, tables
+from mist_bench import fields, layout, tables
 
 
 def column(table, header):
@@ -37,7 +37,7 @@ def speeds():
      (1.0, 0.95, "1.00 ±0.95"), (1.0, 0.996, "1.0 ±1.0")],
 )  # fmt: skip
 def test_value_to_the_decimal_of_two_digits_of_its_error(value, se, shown):
-    assert tables.with_error(value, se) == shown
+    assert fields.with_error(value, se) == shown
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_value_to_the_decimal_of_two_digits_of_its_error(value, se, shown):
      (12_224, "12.2 k"), (999_999, "1.00 M"), (2_457_600, "2.46 M"), (1.5e9, "1.50 G"), (None, ""), (0.25, "0.25")],
 )  # fmt: skip
 def test_count(value, shown):
-    assert tables.count(value) == shown
+    assert fields.count(value) == shown
 
 
 def test_a_bound_is_marked_and_nothing_else_is(bounds):
@@ -74,6 +74,12 @@ def test_rows_are_means_over_training_seeds_with_both_errors(bounds):
     assert column(bounds, "÷truth")[index] == f"{13.975 / 13.21:.3f}"
     low, high = math.exp(nats - 1.96 * 0.13 / 64), math.exp(nats + 1.96 * 0.13 / 64)
     assert column(bounds, "perplexity")[index] == f"≤{math.exp(nats):.3f} [{low:.3f},{high:.3f}]"
+
+
+def test_masked_models_are_held_against_the_baseline(bounds):
+    shown = dict(zip(zip(column(bounds, "family"), column(bounds, "kind"), strict=True), column(bounds, "÷AR"), strict=True))
+    assert shown[("autoregressive", "exact")] == shown[("† oracle", "bound")] == ""
+    assert shown[("mdlm", "chain-rule")] == f"{(13.92 - 0.2 + 0.055) / 13.31:.4f} ±0.0071"
 
 
 def test_what_never_changes_is_said_once(bounds, speeds):
@@ -119,7 +125,8 @@ def test_each_corpus_has_its_own_table():
 
 def printed(width, likelihood=None, generation=None):
     console = Console(width=width, force_terminal=False, file=io.StringIO())
-    tables.print_tables(console, rows.training(), likelihood or rows.likelihood(), generation or rows.generation())
+    tables.print_tables(console, rows.training(), likelihood or rows.likelihood(), generation or rows.generation(),
+                        rows.comparisons())  # fmt: skip
     return console.file.getvalue()
 
 
@@ -132,9 +139,11 @@ def test_a_terminal_table_keeps_its_width_and_breaks_no_word(width):
         assert word in text, word
 
 
-def test_at_120_columns_nothing_is_left_out_and_throughput_rows_are_one_line():
+def test_at_120_columns_a_spare_column_alone_is_left_out_and_throughput_rows_are_one_line():
     text = printed(120)
-    assert "too narrow" not in text
+    assert text.count("too narrow") == 1 and "too narrow here for: copied (" in text
+    one_seed = [row for row in rows.generation() if row.get("training_seed") in (0, None)]
+    assert "too narrow" not in printed(120, generation=one_seed), "without ±seeds there is room"
     assert sum("±0.0091" in line for line in text.splitlines()) == len(
         tables.throughput_tables(rows.generation())[0].rows
     )
@@ -182,9 +191,45 @@ def test_nothing_to_show_is_nothing():
     tables.print_tables(Console(file=io.StringIO()), [], [], [])
 
 
+def test_a_spare_column_goes_before_a_number_is_broken():
+    rows = (("1.0000 ±0.0001", "7"),)
+    table = layout.Table(title="", same="", headers=("a", "b"), numeric=(True,) * 2, ranks=(0, layout.SPARE), rows=rows,
+                         controls=1, notes=())  # fmt: skip
+    assert layout.fit(table, 16) == ([["a", "b"], list(rows[0])], [0, 1])
+    assert layout.fit(table, 15) == ([["a"], ["1.0000 ±0.0001"]], [0])
+    kept = layout.Table(**{**vars(table), "ranks": (0, layout.SPARE - 1)})
+    assert layout.fit(kept, 15) == ([["a", "b"], ["1.0000\n±0.0001", "7"]], [0, 1])
+
+
 def test_fit_drops_the_highest_rank_first():
     table = layout.Table(title="", same="", headers=("a", "b", "c"), numeric=(True,) * 3, ranks=(0, 2, 1),
                          rows=(("1" * 10, "2" * 10, "3" * 10),), controls=1, notes=())  # fmt: skip
     assert layout.fit(table, 40)[1] == [0, 1, 2]
     assert layout.fit(table, 25)[1] == [0, 2]
     assert layout.fit(table, 5)[1] == [0]
+
+
+def test_fewer_sequences_are_said_and_do_not_hide_the_truth_of_the_others(bounds):
+    said = dict(zip(column(bounds, "kind"), column(bounds, "seq."), strict=True))
+    assert said["chain-rule"] == "48" and said["bound"] == said["exact"] == "512"
+    assert "truth 13.21 nats/story" in bounds.same and any(note.startswith("seq.") for note in bounds.notes)
+    (table,) = tables.perplexity_tables([], [r for r in rows.likelihood() if r["kind"] != "chain-rule"])
+    assert "seq. 512" in table.same and not any(note.startswith("seq.") for note in table.notes)
+
+
+def test_pairs_are_shown_over_their_seeds_and_called_better_only_where_every_error_allows():
+    (table,) = tables.comparison_tables(rows.comparisons())
+    assert [row[:2] for row in table.rows] == [("mdlm cosine", "mdlm linear")] * 2
+    assert column(table, "a−b") == ["0.00210 ±0.00050"] * 2 and column(table, "95%CI") == ["[0.00112,0.00308]"] * 2
+    assert column(table, "p") == ["<0.0001"] * 2 and column(table, "±seeds") == ["±0.00080"] * 2
+    said = dict(zip(column(table, "estimator"), column(table, "better"), strict=True))
+    assert said == {"exact-k": "undecided", "chain-rule": "b"}
+    assert "training seeds 2" in table.same and not any("one training seed" in note for note in table.notes)
+
+
+def test_one_seed_compares_two_networks_and_says_so():
+    one = [row for row in rows.comparisons() if row["training_seed"] == 0]
+    (table,) = tables.comparison_tables(one)
+    assert len(table.rows) == 2 and "±seeds" not in table.headers and column(table, "better") == ["b", "b"]
+    assert any("one training seed" in note for note in table.notes)
+    assert tables.comparison_tables([]) == []
