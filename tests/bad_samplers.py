@@ -87,6 +87,14 @@ class Replaces(Margin):
         return revealed.where((view.tokens + 1) % 3, after), state
 
 
+class ReplacesAndSaysSo(Replaces):
+    remasks = True
+
+
+class SaysThatItRemasks(Margin):
+    remasks = True
+
+
 class DeclaresTooFew(Margin):
     def nfe(self, steps, to_fill):
         return 1
@@ -213,6 +221,8 @@ BAD = [
     (NoiseUndeclared, "exact-one-at-a-time", "law cannot be computed: .* uses its noise otherwise"),
 ]
 FINE = [
+    (ReplacesAndSaysSo, "remasks", "ok", "^$"),
+    (SaysThatItRemasks, "remasks", "ok", "remasks is True, but nothing revealed was changed in these runs"),
     (ExactByNoise, "exact-one-at-a-time", "ok", r"by 16384 texts, -?\d"),
     (Unsure, "exact-one-at-a-time", "skipped", "it reveals up to [234] at once here, where nothing is promised"),
     (Margin, "exact-one-at-a-time", "ok", "exact_one_at_a_time = True may be declared"),

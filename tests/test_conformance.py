@@ -288,6 +288,14 @@ def test_two_lines_of_an_author_are_a_test_for_each_check(plugins, tmp_path):
     assert "PASSED test_own.py::test_conformance[schedule own: inverse]" in done.stdout
 
 
+def test_the_kit_and_the_templates_are_installed():
+    root = Path(__file__).parent.parent
+    settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = {".".join(path.parent.relative_to(root).parts) for path in root.glob("mist_bench/**/__init__.py")}
+    assert packages == set(settings["packages"]) - {"mist_bench_plugins"}
+    assert all(list((root / "mist_bench").glob(pattern)) for pattern in settings["package-data"]["mist_bench"])
+
+
 def test_importing_the_kit_loads_nothing_heavy():
     program = "import sys, mist_bench.testing; print([m for m in ('tinygrad', 'rich', 'pytest') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"

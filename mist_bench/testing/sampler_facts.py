@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import numpy.typing as npt
 
 from ..interfaces import FloatArray, UserError
-from ..samplers import View
+from ..samplers import Sampler
 from .core import Failed, Skipped, check
 from .sampler_study import SMALL, STEPS, SamplerStudy
-from .worlds import chi_square_z, follow
+from .worlds import Seen, chi_square_z, follow
 
 ENOUGH = 16_384
 LAW_TOLERANCE = 1e-5
@@ -110,12 +112,21 @@ def left_to_right(its: SamplerStudy) -> None:
             )
 
 
-def _disturbed(view: View, choice: str) -> FloatArray:
-    """(B, L) other noise that says the same at masked positions as far as `choice` goes, and anything elsewhere."""
-    noise, r = view.uniform.numpy().astype(np.float64), view.reveal_probability.numpy()[:, None]
+def _disturbed(sampler: Sampler, seen: Seen, choice: str) -> FloatArray:
+    """(B, L) other noise that says the same as far as `choice` goes, and anything where it says nothing."""
+    noise, view = seen.view.uniform.numpy().astype(np.float64), seen.view
+    if choice == "continuous":
+        return noise
     anything = np.random.default_rng(3).random(noise.shape)
-    same = {"order": noise**2, "bernoulli": np.where(noise < r, noise / 2, (1 + noise) / 2), "continuous": noise}
-    return np.where(view.masked.numpy(), same.get(choice, anything), noise if choice == "continuous" else anything)
+    if choice == "order":
+        return np.where(view.masked.numpy(), noise**2, anything)
+    if choice in ("bernoulli", "coin"):
+        # the schedule's coins where something is masked, or the sampler's own wherever it may write
+        own = choice == "coin"
+        heads = cast(Any, sampler).coin(view, seen.state).numpy() if own else view.reveal_probability.numpy()[:, None]
+        same = np.where(noise < heads, noise / 2, (1 + noise) / 2)
+        return np.where((view.free if own else view.masked).numpy(), same, anything)
+    return anything
 
 
 @check("sampler")
@@ -124,13 +135,13 @@ def choice(its: SamplerStudy) -> str | None:
     declared = its.component.choice
     used = False
     for seen in its.eager()[1]:
-        if (seen.again(its.component, _disturbed(seen.view, declared)) != seen.own()).any():
+        if (seen.again(its.component, _disturbed(its.component, seen, declared)) != seen.own()).any():
             raise Failed(
                 f"choice is {declared!r}, but noise that says the same changes the outcome; declare how view.uniform "
                 "enters: 'bernoulli' (only through uniform < reveal_probability), 'order' (only through its order "
                 "among masked positions), else 'continuous'"
             )
-        used |= bool((seen.again(its.component, _disturbed(seen.view, "none")) != seen.own()).any())
+        used |= bool((seen.again(its.component, _disturbed(its.component, seen, "none")) != seen.own()).any())
     return f"choice is {declared!r}, but noise changes nothing here" if declared != "none" and not used else None
 
 

@@ -160,7 +160,9 @@ class Witness:
             raise Failed(f"step gives a state of the names {names}; give the same names as initial_state")
         # copies: the next replay of the model's graph writes into the buffers of its answer
         fields = {f.name: getattr(view, f.name) for f in fields_of(view)}
-        kept: dict[str, Any] = {n: None if x is None else Tensor(x.numpy()).realize() for n, x in fields.items()}
+        kept: dict[str, Any] = {
+            name: Tensor(x.numpy()).realize() if isinstance(x, Tensor) else x for name, x in fields.items()
+        }
         remembered = {name: x.clone().realize() for name, x in state.items()}
         seen = Seen(view=View(**kept), state=remembered, after=after.numpy(), new_state=dict(new_state))
         self.seen.append(seen)
