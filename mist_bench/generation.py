@@ -42,7 +42,7 @@ class SamplerGraph:
         masked = tokens == self.mask
         told = dict(zip(STATISTICS, answer[1:5], strict=True))
         view = View(
-            tokens=tokens, masked=masked, free=free, proposal=answer[0],
+            tokens=tokens, mask=self.mask, masked=masked, free=free, proposal=answer[0],
             log_probabilities=answer[5] if self.sampler.needs_log_probabilities else None,
             uniform=noise.uniform(key, noise.CHOICE, sequences, self.length).contiguous(),
             step=counts[0:1], steps=counts[1:2], last=counts[2:3] > 0,
