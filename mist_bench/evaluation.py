@@ -123,7 +123,8 @@ class CausalEvaluator:
         masked = (tokens == self.model.vocab_size) & here
         one = Tensor.ones(1)
         view = View(
-            tokens=tokens, masked=masked, free=masked, proposal=proposal.expand(*tokens.shape), log_probabilities=None,
+            tokens=tokens, mask=self.model.vocab_size, masked=masked, free=masked, log_probabilities=None,
+            proposal=proposal.expand(*tokens.shape),
             uniform=uniform, step=Tensor(place).reshape(1), steps=(one * length).int(), last=one < 0,
             to_fill=masked.sum(axis=1).int(), target_masked=masked.sum(axis=1).int() * 0, reveal_probability=one,
             alpha_t=one, alpha_s=one, **told,

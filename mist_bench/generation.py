@@ -57,7 +57,7 @@ class SamplerGraph:
         masked = tokens == self.mask
         told = dict(zip(STATISTICS, answer[1:5], strict=True))
         view = View(
-            tokens=tokens, masked=masked, free=free, proposal=answer[0],
+            tokens=tokens, mask=self.mask, masked=masked, free=free, proposal=answer[0],
             log_probabilities=answer[5] if self.sampler.needs_log_probabilities else None,
             log_frequency=None if self.log_frequency is None else pick(self.log_frequency, answer[0]),
             uniform=noise.uniform(key, noise.CHOICE, sequences, self.length).contiguous(),

@@ -49,6 +49,7 @@ class Start:
     steps: int
     last: bool
     frequencies: FloatArray | None = None  # (V,) of the train split, for samplers that need them
+    shown_log_probability: FloatArray | None = None  # (N, L), for samplers that need it; None: 0 as under an oracle
 
 
 def transitions(
@@ -62,9 +63,13 @@ def transitions(
     parts = list(_atoms(sampler, start, temperature))
     origin, proposal = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     uniform, weight = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
+    if sampler.choice == "coin":
+        row, uniform, weight, chance = _toss(sampler, start, origin, proposal, weight)
+        origin, proposal = origin[row], proposal[row]
     after = _run(sampler, start, origin, proposal, uniform, state or {})
     if start.step < CHECKED_STEPS:
-        other = _disturb(sampler.choice, start, origin, uniform)
+        r = start.reveal_probability[origin][:, None] if sampler.choice != "coin" else chance
+        other = _disturb(sampler.choice, start, origin, uniform, r)
         again = _run(sampler, start, origin, proposal, other, state or {})
         if (after != again).any():
             raise UserError(
@@ -128,13 +133,40 @@ def _noise(choice: Choice, k: int, reveal_probability: FloatArray) -> tuple[Floa
     return np.full((rows, 1, k), 0.5), np.ones((rows, 1))
 
 
-def _disturb(choice: Choice, start: Start, origin: IntArray, uniform: FloatArray) -> FloatArray:
-    """Other noise that says the same at masked positions and anything elsewhere: the step must not notice."""
+def _toss(
+    sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray, weight: FloatArray
+) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
+    """The sampler's own coins at the free positions of (R,) origins with proposals (R, L) and probabilities (R,).
+
+    For each outcome A: its row, uniforms just beside the thresholds (A, L), probability, and the thresholds (A, L).
+    """
+    parts = []
+    for low in range(0, len(origin), CHUNK):
+        some = np.minimum(np.arange(low, low + CHUNK), len(origin) - 1)
+        view = view_of(sampler, start, origin[some], proposal[some], np.full((CHUNK, proposal.shape[1]), 0.5))
+        parts.append(sampler.coin(view, {}).numpy()[: len(origin) - low].astype(np.float64))
+    chance = np.concatenate(parts).clip(0.0, 1.0)  # rounding may leave a sure thing above 1
+    heads = sequences(proposal.shape[1], 2) == 1
+    law = np.where(heads, chance[:, None], 1 - chance[:, None])
+    law = np.where(start.free[origin][:, None], law, ~heads)  # a fixed position tosses nothing
+    weight = weight[:, None] * law.prod(axis=-1)
+    row, outcome = np.nonzero(weight)
+    r = chance[row]
+    lower = heads[outcome] | ~start.free[origin[row]]  # where nothing may be tossed, what would tempt to
+    return row, np.where(lower, r * (1 - NEAR), r + (1 - r) * NEAR), weight[row, outcome], r
+
+
+def _disturb(choice: Choice, start: Start, origin: IntArray, uniform: FloatArray, r: FloatArray) -> FloatArray:
+    """Other noise that says the same where it is used and anything elsewhere: the step must not notice.
+
+    `r`: thresholds of coins, (R, 1) or (R, L).
+    """
     anything = np.random.default_rng(0).random(uniform.shape)
-    r = start.reveal_probability[origin][:, None]
     spread = ((uniform - 0.5) / NEAR + 0.5) / uniform.shape[1]
-    same = {"order": spread, "bernoulli": np.where(uniform < r, uniform / 2, (1 + uniform) / 2)}
-    return np.where(start.masked[origin], same.get(choice, anything), anything)
+    beside = np.where(uniform < r, uniform / 2, (1 + uniform) / 2)
+    same = {"order": spread, "bernoulli": beside, "coin": beside}
+    used = start.free if choice == "coin" else start.masked
+    return np.where(used[origin], same.get(choice, anything), anything)
 
 
 def _run(
@@ -162,11 +194,13 @@ def view_of(sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray
     answer, x = rows(start.log_probabilities, np.float32).realize(), Tensor(proposal.astype(np.int32)).realize()
     return View(
         tokens=rows(start.tokens, np.int32),
+        mask=start.log_probabilities.shape[-1],
         masked=rows(start.masked, np.bool_),
         free=rows(start.free, np.bool_),
         proposal=x,
         log_probabilities=answer if sampler.needs_log_probabilities else None,
         log_frequency=_log_frequency(sampler, start, proposal),
+        shown_log_probability=_shown(sampler, start, origin),
         uniform=Tensor(uniform.astype(np.float32)),
         step=Tensor(np.array([start.step], dtype=np.int32)),
         steps=Tensor(np.array([start.steps], dtype=np.int32)),
@@ -186,6 +220,15 @@ def _log_frequency(sampler: Sampler, start: Start, proposal: IntArray) -> Tensor
     if not sampler.needs_frequencies or start.frequencies is None:
         return None
     return Tensor(np.log(start.frequencies)[proposal].astype(np.float32))
+
+
+def _shown(sampler: Sampler, start: Start, origin: IntArray) -> Tensor | None:
+    from tinygrad import Tensor
+
+    if not sampler.needs_shown_log_probability:
+        return None
+    shown = np.zeros(start.tokens.shape) if start.shown_log_probability is None else start.shown_log_probability
+    return Tensor(shown[origin].astype(np.float32))
 
 
 @cache
@@ -265,6 +308,7 @@ def _enumerable(sampler: Sampler, length: int, vocab_size: int) -> bool:
         "none": (vocab_size + 1) ** length,
         "bernoulli": (2 * vocab_size + 1) ** length,
         "order": math.factorial(length) * vocab_size**length,
+        "coin": (4 * vocab_size) ** length,
     }
     small = (vocab_size + 1) ** length <= MOST_STATES and rows.get(sampler.choice, math.inf) <= MOST_ROWS
     return small and not sampler.remembers_answer and not sampler.initial_state(1, length)

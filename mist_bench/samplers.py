@@ -16,7 +16,7 @@ from .interfaces import Component, FloatArray, IntArray, Schedule
 if TYPE_CHECKING:
     from tinygrad import Tensor
 
-Choice = Literal["none", "bernoulli", "order", "continuous"]
+Choice = Literal["none", "bernoulli", "order", "coin", "continuous"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class View:
     """
 
     tokens: Tensor  # (B, L) int32; the mask's id where masked
+    mask: int  # V, the mask's id: what a sampler writes to mask a position again
     masked: Tensor  # (B, L) bool; what may be revealed now
     free: Tensor  # (B, L) bool; False where the user fixed the token: never to be changed
     proposal: Tensor  # (B, L) int32; x̂ drawn from the network's p at every position
@@ -36,6 +37,7 @@ class View:
     entropy: Tensor  # (B, L) nats
     log_probabilities: Tensor | None  # (B, L, V), only if the sampler declares that it needs them
     log_frequency: Tensor | None = None  # (B, L) log of how often x̂ occurs in training, only if the sampler needs it
+    shown_log_probability: Tensor | None = None  # (B, L) log p of the token shown, only if declared; 0 where masked
     uniform: Tensor  # (B, L) in (0, 1): independent noise for choices, keyed by (seed, sequence, step, position)
     step: Tensor  # (1,) int32; 0, 1, …
     steps: Tensor  # (1,) int32; denoising steps asked for
@@ -69,12 +71,19 @@ class Sampler(Component, ABC):
 
     needs_frequencies: ClassVar[bool] = False
     """True: the view carries `log_frequency`, of the train split, where each token counts once more than it occurs."""
+    needs_shown_log_probability: ClassVar[bool] = False
+    """True: the view carries what the network itself thinks of the tokens that are shown, before the carry-over."""
 
     @property
     def choice(self) -> Choice:
         """How `view.uniform` enters: not at all; only through uniform < reveal_probability (`bernoulli`); only through
-        its order among masked positions (`order`); or otherwise (`continuous`: its exact law is not computed)."""
+        its order among masked positions (`order`); only through uniform < `coin(view, state)`, at all free
+        positions (`coin`); or otherwise (`continuous`: its exact law is not computed)."""
         return "none"
+
+    def coin(self, view: View, state: State) -> Tensor:
+        """(B, L) the probability of heads at each free position, for `choice` = `coin`; it must not use `uniform`."""
+        raise TypeError(f"sampler {self.spec!r} tosses no coins of its own")
 
     @property
     def exact_one_at_a_time(self) -> bool:
