@@ -38,7 +38,9 @@ def sample(registry: Registry, options: SampleOptions) -> int:
         length=options.length, causal=network.causal,
     )  # fmt: skip
     steps = options.steps or min(STEPS, laid.shown)
-    evaluator = network.evaluator(whole=sampler.needs_log_probabilities)
+    evaluator = network.evaluator(
+        whole=sampler.needs_log_probabilities, shown=sampler.needs_shown_log_probability
+    )
     how = f"{steps} steps" if sampler.uses_steps else "one token a step"
     errors.print(f"{network.title}: {sampler.spec}, {how}, temperature {options.temperature:g}, seed {options.seed}",
                  style="dim", markup=False, highlight=False, soft_wrap=True)  # fmt: skip
