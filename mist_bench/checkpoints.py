@@ -47,14 +47,14 @@ class Network:
         data = f"on {self.bench.plan.corpus.spec} by {self.bench.plan.tokenizer.spec}"
         return " ".join(part for part in (*names, data, f"({self.hash})" if self.hash else "") if part)
 
-    def evaluator(self, *, whole: bool) -> MaskedEvaluator | CausalEvaluator:
+    def evaluator(self, *, whole: bool, shown: bool = False) -> MaskedEvaluator | CausalEvaluator:
         """The network behind its graph. Raises `UserError` if the parameters are not those of such a network."""
         evaluator: MaskedEvaluator | CausalEvaluator
         try:
             if self.causal:
                 evaluator = self.bench.causal(self.family, self.values or {})
             else:
-                evaluator = self.bench.masked(self.family, self.values, whole=whole)
+                evaluator = self.bench.masked(self.family, self.values, whole=whole, shown=shown)
         except (KeyError, ValueError) as error:
             raise _misfit(self.hash) from error
         if self.values is not None and self.values.keys() != evaluator.model.parameters.keys():

@@ -51,10 +51,16 @@ def unpack_step(packed: Tensor, batch: int) -> tuple[Tensor, Tensor, Tensor, Ten
 
 
 class MaskedEvaluator:
-    """One graph: (B, L) tokens with masks -> what samplers and estimators ask."""
+    """One graph: (B, L) tokens with masks -> what samplers and estimators ask.
 
-    def __init__(self, name: str, model: MaskedModel, batch: int, *, nucleus: float = 1.0, whole: bool = False) -> None:
-        self.model, self.batch, self.nucleus, self.whole = model, batch, nucleus, whole
+    `whole`: with the answer (B, L, V); `shown`: with the network's own log p of the tokens that are seen (B, L).
+    """
+
+    def __init__(
+        self, name: str, model: MaskedModel, batch: int, *, nucleus: float = 1.0, whole: bool = False,
+        shown: bool = False,
+    ) -> None:  # fmt: skip
+        self.model, self.batch, self.nucleus, self.whole, self.shown = model, batch, nucleus, whole, shown
         self.graph = Graph(f"answer {name}", self._answer)
 
     def _answer(
@@ -69,6 +75,8 @@ class MaskedEvaluator:
         out = [pick(given, targets), proposal, *(told[name] for name in STATISTICS)]
         if self.whole:
             out.append(given)
+        if self.shown:  # the same expression as within `log_probabilities`, so the network runs once all the same
+            out.append(pick(self.model.free_log_probabilities(tokens, t, previous).contiguous(), tokens))
         if self.model.self_conditioned:
             out.append(self.model.condition(given))
         out = [o.contiguous() for o in out]

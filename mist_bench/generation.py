@@ -60,6 +60,7 @@ class SamplerGraph:
             tokens=tokens, mask=self.mask, masked=masked, free=free, proposal=answer[0],
             log_probabilities=answer[5] if self.sampler.needs_log_probabilities else None,
             log_frequency=None if self.log_frequency is None else pick(self.log_frequency, answer[0]),
+            shown_log_probability=answer[-1] if self.sampler.needs_shown_log_probability else None,
             uniform=noise.uniform(key, noise.CHOICE, sequences, self.length).contiguous(),
             step=counts[0:1], steps=counts[1:2], last=counts[2:3] > 0,
             reveal_probability=numbers[0], alpha_t=numbers[1], alpha_s=numbers[2],
@@ -108,6 +109,8 @@ def generate(
     `sequences` (B,) are the numbers that noise belongs to; `limit` stops after so many evaluations (to capture graphs).
     """
     sampler, mask = graph.sampler, graph.mask
+    if sampler.needs_shown_log_probability and not evaluator.shown:
+        raise TypeError(f"sampler {sampler.spec!r} needs an evaluator with shown=True")
     free = tokens == mask
     to_fill = free.sum(axis=1)
     uniform = noise.uniform_numpy(seed, 0, noise.TIMES, sequences, tokens.shape[1])

@@ -256,6 +256,13 @@ class MaskedModel(Model):
         `previous` (B, L, D) is `self.condition(...)` of the last evaluation, for self-conditioned models.
         """
 
+    def free_log_probabilities(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> Tensor:
+        """As `log_probabilities` before the carry-over: what the network itself says where a token is seen.
+
+        Unless overridden a seen token has log-probability 0: what is carried over is never doubted.
+        """
+        return self.log_probabilities(tokens, t, previous)
+
     def condition(self, log_probabilities: Tensor) -> Tensor:
         """What a self-conditioned model wants to be told of its last answer (B, L, D)."""
         raise TypeError(f"{type(self).__name__} is not self-conditioned")

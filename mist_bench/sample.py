@@ -38,7 +38,9 @@ def sample(registry: Registry, options: SampleOptions) -> int:
         length=options.length, causal=network.causal,
     )  # fmt: skip
     steps = options.steps or min(STEPS, laid.shown)
-    evaluator = network.evaluator(whole=sampler.needs_log_probabilities)
+    evaluator = network.evaluator(
+        whole=sampler.needs_log_probabilities, shown=sampler.needs_shown_log_probability
+    )
     how = "as many steps as it takes" if sampler.adaptive else "one token a step"
     how = f"{steps} steps{' at most' if sampler.adaptive else ''}" if sampler.uses_steps else how
     errors.print(f"{network.title}: {sampler.spec}, {how}, temperature {options.temperature:g}, seed {options.seed}",

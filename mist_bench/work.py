@@ -93,8 +93,9 @@ def evaluator_of(bench: Workbench, cell: Cell, values: Parameters | None) -> Mas
         assert values is not None
         return bench.causal(cell.family, values)
     whole = cell.sampler is not None and cell.sampler.needs_log_probabilities
+    shown = cell.sampler is not None and cell.sampler.needs_shown_log_probability
     batch = None if cell.kind == "generation" else bench.config.likelihood.batch_size
-    return bench.masked(cell.family, values, whole=whole, batch=batch)
+    return bench.masked(cell.family, values, whole=whole, shown=shown, batch=batch)
 
 
 def validation(bench: Workbench, cell: Cell, values: Parameters) -> float:

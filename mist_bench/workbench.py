@@ -75,18 +75,19 @@ class Workbench:
         return loaded[0]
 
     def masked(
-        self, family: Family, values: Parameters | None, *, whole: bool = False, batch: int | None = None
+        self, family: Family, values: Parameters | None, *, whole: bool = False, shown: bool = False,
+        batch: int | None = None,
     ) -> MaskedEvaluator:
         """The evaluator of a masked family with these parameters (None: it has none)."""
         settings = self.config.generation
         size = batch or settings.batch_size
-        key = ("masked", *self._shape(family), size, settings.nucleus, whole)
+        key = ("masked", *self._shape(family), size, settings.nucleus, whole, shown)
 
         def make() -> MaskedEvaluator:
             model = self._create(family, 0)
             if not isinstance(model, MaskedModel):
                 raise TypeError(f"family {family.name!r} says its likelihood is a bound, but makes no MaskedModel")
-            return MaskedEvaluator(family.spec, model, size, nucleus=settings.nucleus, whole=whole)
+            return MaskedEvaluator(family.spec, model, size, nucleus=settings.nucleus, whole=whole, shown=shown)
 
         evaluator = kept(key, make)
         if values:

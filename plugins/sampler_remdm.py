@@ -76,7 +76,7 @@ class RemdmSampler(Sampler):
         eta = ETA[self.kind] if self.eta is None else self.eta
         largest = ((1.0 - view.alpha_s) / view.alpha_t.maximum(1e-30)).minimum(1.0).unsqueeze(-1)
         if self.kind == "conf":
-            shown = view.free & view.masked.logical_not()
+            shown = view.free & (view.tokens != view.mask)
             share = shown.where(-state["drawn"], -1e9).softmax(-1)
             return shown.where(eta * largest * share, 0.0)
         sigma = eta * largest if self.kind == "rescale" else largest.minimum(eta)
@@ -94,7 +94,7 @@ class RemdmSampler(Sampler):
     def step(self, view: View, state: State) -> tuple[Tensor, State]:
         heads = view.uniform < self.coin(view, state)
         reveal = view.masked & heads
-        again = view.free & view.masked.logical_not() & heads
+        again = view.free & (view.tokens != view.mask) & heads
         if self.kind == "conf":
             state = {"drawn": reveal.where(view.log_probability.exp(), state["drawn"])}
         return reveal.where(view.proposal, again.where(view.mask, view.tokens)), state
