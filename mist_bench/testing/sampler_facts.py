@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import numpy as np
 import numpy.typing as npt
 
@@ -55,8 +53,8 @@ def nfe(its: SamplerStudy) -> None:
                     f"{name}: nfe({run.steps}, {many}) says {said}, but texts with {many} positions to fill still hold "
                     f"masks after {said} evaluations; reveal faster, or declare more"
                 )
-            # only where many texts must all have been done too early
-            all_masked = many == place.length and said > 0
+            # only where many texts must all have been done too early; what masks again may do so after that
+            all_masked = many == place.length and said > 0 and not sampler.remasks
             if all_masked and not sampler.adaptive and not left[min(said, len(left) - 1) - 1][rows].any():
                 done = int(np.argmax(~left[:, rows].any(axis=1)))
                 raise Failed(
@@ -123,7 +121,7 @@ def _disturbed(sampler: Sampler, seen: Seen, choice: str) -> FloatArray:
     if choice in ("bernoulli", "coin"):
         # the schedule's coins where something is masked, or the sampler's own wherever it may write
         own = choice == "coin"
-        heads = cast(Any, sampler).coin(view, seen.state).numpy() if own else view.reveal_probability.numpy()[:, None]
+        heads = sampler.coin(view, seen.state).numpy() if own else view.reveal_probability.numpy()[:, None]
         same = np.where(noise < heads, noise / 2, (1 + noise) / 2)
         return np.where((view.free if own else view.masked).numpy(), same, anything)
     return anything

@@ -23,7 +23,7 @@ class SamplerStudy(Study):
     component: Sampler
 
     def world(self, length: int) -> World:
-        return world(self.registry, length, whole=self.component.needs_log_probabilities)
+        return world(self.registry, length, self.component)
 
     def graph(self, length: int) -> SamplerGraph:
         from ..generation import SamplerGraph

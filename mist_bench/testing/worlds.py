@@ -49,7 +49,7 @@ class World:
 
     def told(self, sampler: Sampler) -> dict[str, Any]:
         """What this sampler's graph and law ask of a corpus beside its text: how often each token occurs, (V,)."""
-        if not getattr(sampler, "needs_frequencies", False):
+        if not sampler.needs_frequencies:
             return {}
         tokens = self.oracle.sample(10_000, np.random.default_rng(0))
         counts = 1.0 + np.bincount(tokens.ravel(), minlength=self.mask)
@@ -69,20 +69,22 @@ class World:
         return np.full((self.batch, self.length), self.mask, dtype=np.int32)
 
 
-def world(registry: Registry, length: int, *, whole: bool) -> World:
-    """The world of this length; `whole` if the sampler needs all log-probabilities."""
+def world(registry: Registry, length: int, sampler: Sampler) -> World:
+    """The world of this length, whose evaluator gives what the sampler needs."""
     device.prepare()
     from ..evaluation import MaskedEvaluator
     from ..graphs import kept
 
+    needs = {"whole": sampler.needs_log_probabilities, "shown": sampler.needs_shown_log_probability}
+
     def make() -> World:
         oracle = registry.make("corpus", f"markov[symbols={SYMBOLS},length={length}]").oracle()
         model = registry.make("family", "oracle").create(SIZE, oracle.vocab_size, length, 0, oracle)
-        evaluator = MaskedEvaluator(f"conformance {length}", model, BATCH[length], whole=whole)
+        evaluator = MaskedEvaluator(f"conformance {length}", model, BATCH[length], **needs)
         schedule = registry.make("schedule", "linear")
         return World(length=length, oracle=oracle, evaluator=evaluator, schedule=schedule)
 
-    return kept(("conformance", length, whole), make)
+    return kept(("conformance", length, *needs.values()), make)
 
 
 @dataclass(frozen=True, kw_only=True)
