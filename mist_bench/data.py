@@ -44,6 +44,17 @@ class Split:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def spread(self) -> Split:
+        """The same sequences in an order whose every beginning is spread evenly over the documents.
+
+        A run takes the first sequences of a split: in the printed order they would be of one chapter, and an error
+        over chapters would be of nothing. Golden-ratio order; where no document has two sequences, as it is.
+        """
+        if len(np.unique(self.clusters)) == len(self):
+            return self
+        order = np.argsort(np.argsort(np.arange(len(self)) * ((5**0.5 - 1) / 2) % 1.0))
+        return Split(**{name: np.asarray(getattr(self, name))[order] for name in ARRAYS})
+
     @property
     def bytes_per_token(self) -> float:
         """Bytes of raw UTF-8 per token, end tokens counted as tokens: bits per byte = nats per token / (this ln 2)."""
@@ -251,7 +262,9 @@ def _dataset(corpus: Corpus, tokenizer: Tokenizer, codec: Codec, found: _Found) 
         end=end,
         mask=vocab_size,
         length=found.meta["settings"]["length"],
-        **found.splits,
+        train=found.splits["train"],
+        validation=found.splits["validation"].spread(),
+        test=found.splits["test"].spread(),
         duplicates=found.meta["duplicates"],
         fingerprint=found.meta["fingerprint"],
         scored_end=end is not None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from . import device, parallel, provenance, results, tables
+from . import device, fields, parallel, provenance, results, tables
 from .cells import Cell, Plan, plan
 from .config import RunConfig
 from .interfaces import Metric, UserError
@@ -186,7 +186,7 @@ def _in_short(cell: Cell, record: Record) -> str:
     if cell.kind == "training":
         return f"loss {record['final_loss']:.3f}"
     if cell.kind == "likelihood":
-        return f"{record['nats_per_token']:.4f} ± {record['nats_per_token_se']:.4f} nats/token"
+        return f"{fields.with_error(record['nats_per_token'], record['nats_per_token_se'])} nats/token"
     if cell.kind == "judgement":
         return f"{record['judge_nats_per_token']:.3f} nats/token"
     valid, speed = record.get("oracle_valid_rate"), record.get("tokens_per_second")

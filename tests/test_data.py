@@ -101,7 +101,7 @@ def test_windows(tmp_path):
     assert (found.vocab_size, found.end, found.mask, found.scored_end) == (256, None, 256, False)
     assert [found.decode(row) for row in found.train.tokens] == ["abcd", "efgh", "hél", "lo w"]
     assert found.train.clusters.tolist() == [0, 0, 3, 3]
-    assert found.test.clusters.tolist() == [0, 1, 2, 2, 3]
+    assert sorted(found.test.clusters.tolist()) == [0, 1, 2, 2, 3]
     assert found.train.text_bytes.tolist() == [4] * 4
 
 
@@ -392,3 +392,17 @@ def test_decode_shows_masks_and_ends(tmp_path):
     assert found.decode(ids, mask="░", end="/") == "░h\ufffd░\ufffd//"
     assert found.decode(np.array(ids, dtype=np.uint16)[1:2]) == "h"
     assert found.decode([]) == ""
+
+
+def test_every_beginning_of_a_held_out_split_is_spread_over_its_documents():
+    counts = np.array([40, 10, 30, 20])
+    clusters = np.repeat(np.arange(4), counts)
+    printed = data.Split(tokens=np.arange(100)[:, None], clusters=clusters, text_bytes=np.arange(100))
+    found = printed.spread()
+    assert sorted(found.tokens[:, 0]) == list(range(100)), "each once"
+    assert (found.tokens[:, 0] == found.text_bytes).all() and (clusters[found.text_bytes] == found.clusters).all()
+    for n in (10, 20, 50):
+        seen = np.bincount(found.clusters[:n], minlength=4)
+        assert np.abs(seen - n * counts / 100).max() < 2
+    alone = data.Split(tokens=np.arange(9)[:, None], clusters=np.arange(9), text_bytes=np.arange(9))
+    assert alone.spread() is alone
