@@ -29,10 +29,11 @@ if TYPE_CHECKING:
         TrainingBatch,
         UserError,
         parameter,
+        part,
     )
     from .network import Transformer
     from .oracle import Plot, SlotWorld
-    from .samplers import Choice, Sampler, ScoreSampler, State, View, reveal_best, scheduled_count
+    from .samplers import Choice, Sampler, ScoreSampler, State, View, block_shares, reveal_best, scheduled_count
 
 __version__ = "0.1.0"
 
@@ -77,10 +78,12 @@ __all__ = [
     "Transformer",
     "UserError",
     "View",
+    "block_shares",
     "download",
     "hold_out",
     "hookimpl",
     "parameter",
+    "part",
     "reveal_best",
     "scheduled_count",
     "utf8",
