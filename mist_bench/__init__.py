@@ -29,10 +29,21 @@ if TYPE_CHECKING:
         TrainingBatch,
         UserError,
         parameter,
+        part,
     )
     from .network import Transformer
     from .oracle import Plot, SlotWorld
-    from .samplers import Choice, Sampler, ScoreSampler, State, View, comes_before, reveal_best, scheduled_count
+    from .samplers import (
+        Choice,
+        Sampler,
+        ScoreSampler,
+        State,
+        View,
+        block_shares,
+        comes_before,
+        reveal_best,
+        scheduled_count,
+    )  # fmt: skip
 
 __version__ = "0.1.0"
 
@@ -77,11 +88,13 @@ __all__ = [
     "Transformer",
     "UserError",
     "View",
+    "block_shares",
     "comes_before",
     "download",
     "hold_out",
     "hookimpl",
     "parameter",
+    "part",
     "reveal_best",
     "scheduled_count",
     "utf8",

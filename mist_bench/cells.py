@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import Any, Literal
 
 from .config import RunConfig
-from .interfaces import Component, Corpus, Family, Schedule, Tokenizer, UserError
+from .interfaces import Component, Corpus, Family, Schedule, Tokenizer, UserError, parts
 from .registry import Kind as PluginKind
-from .registry import Registry
+from .registry import Registry, kind_of
 from .samplers import Sampler
 from .store import content_hash
 
@@ -110,7 +110,10 @@ class _Grid:
         return {} if origin.distribution == OWN else {"code": origin.digest()}
 
     def _content(self, kind: PluginKind, component: Component | None) -> dict[str, Any] | None:
-        return None if component is None else {**component.content(), **self._code(kind, component)}
+        if component is None:
+            return None
+        inside = {name: self._content(kind_of(type(part)) or kind, part) for name, part in parts(component).items()}
+        return {**component.content(), **inside, **self._code(kind, component)}
 
     def all(self) -> Iterator[Cell]:
         models = [model for family in self.families for model in self._models(family)]

@@ -23,7 +23,7 @@ from .samplers import Sampler, View
 STATISTICS = ("log_probability", "max_log_probability", "margin", "entropy")
 
 
-def on_device(values: IntArray | FloatArray, dtype: Any) -> Tensor:
+def on_device(values: npt.NDArray[Any], dtype: Any) -> Tensor:
     """A realized copy of host numbers, as captured graphs want their inputs."""
     return Tensor(np.ascontiguousarray(values, dtype=dtype)).realize()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from .answer import pick
 from .evaluation import STATISTICS, MaskedEvaluator, on_device, pack_step, unpack_step
 from .graphs import Graph
 from .interfaces import FloatArray, IntArray, Schedule
-from .samplers import Sampler, View
+from .samplers import Sampler, View, block_shares
 
 BoolArray = npt.NDArray[np.bool_]
 Watch = Callable[[int, IntArray, IntArray], None]
@@ -54,7 +55,7 @@ class SamplerGraph:
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """`packed`: numbers (5, B) are reveal probability, alpha(t), alpha(s), M, round(m(s) M)."""
         _, numbers, counts, key = unpack_step(packed, self.batch)
-        masked = tokens == self.mask
+        masked = (tokens == self.mask) & free
         told = dict(zip(STATISTICS, answer[1:5], strict=True))
         view = View(
             tokens=tokens, mask=self.mask, masked=masked, free=free, proposal=answer[0],
@@ -108,10 +109,49 @@ def generate(
 
     `sequences` (B,) are the numbers that noise belongs to; `limit` stops after so many evaluations (to capture graphs).
     """
+    free = tokens == graph.mask
+    how: dict[str, Any] = {"seed": seed, "sequences": sequences, "temperature": temperature, "limit": limit}
+    if graph.sampler.block_size is None:
+        return _run(evaluator, graph, schedule, steps, tokens, free, watch=watch, **how)
+    return _in_blocks(evaluator, graph, schedule, steps, tokens, free, graph.sampler.block_size, watch=watch, **how)
+
+
+def _in_blocks(
+    evaluator: MaskedEvaluator, graph: SamplerGraph, schedule: Schedule, steps: int, tokens: IntArray, free: BoolArray,
+    size: int, *, seed: int, sequences: IntArray, temperature: float, watch: Watch | None, limit: int | None,
+) -> tuple[IntArray, IntArray]:  # fmt: skip
+    """`generate`, one block of `size` positions to fill after another. Sequences of as many blocks share a clock, and
+    are filled together; random times are others for each block, and the first block's those without blocks."""
+    block = np.where(free, free.cumsum(axis=1) - 1, -1) // size
+    count = block.max(axis=1) + 1
+    used, done = np.zeros(len(tokens), dtype=np.int64), 0
+    for many in np.unique(count[count > 0]):
+        for i, (share, _) in enumerate(block_shares(steps, many * size, size)):
+            opened = (block == i) & (count == many)[:, None]
+            own = noise.seed_of(axis="block", seed=seed, block=i) if i else seed
+            look = None if watch is None else _later(watch, done)
+            tokens, nfe = _run(evaluator, graph, schedule, share, tokens, opened, seed=own, sequences=sequences,
+                               temperature=temperature, watch=look, limit=limit)  # fmt: skip
+            used += np.where(opened.any(axis=1), nfe, 0)
+            done = int(used.max())
+            if limit is not None:
+                return tokens, used
+    return tokens, used
+
+
+def _later(watch: Watch, done: int) -> Watch:
+    """What looks on at a block, told the steps from the beginning of the text."""
+    return lambda step, tokens, guesses: watch(done + step, tokens, guesses)
+
+
+def _run(
+    evaluator: MaskedEvaluator, graph: SamplerGraph, schedule: Schedule, steps: int, tokens: IntArray, free: BoolArray,
+    *, seed: int, sequences: IntArray, temperature: float, watch: Watch | None, limit: int | None,
+) -> tuple[IntArray, IntArray]:  # fmt: skip
+    """`generate` for the positions (B, L) that are `free`; the others stay, masks too."""
     sampler, mask = graph.sampler, graph.mask
     if sampler.needs_shown_log_probability and not evaluator.shown:
         raise TypeError(f"sampler {sampler.spec!r} needs an evaluator with shown=True")
-    free = tokens == mask
     to_fill = free.sum(axis=1)
     uniform = noise.uniform_numpy(seed, 0, noise.TIMES, sequences, tokens.shape[1])
     plan = grid(sampler, schedule, steps, to_fill, uniform)
@@ -142,7 +182,7 @@ def generate(
             watch(step, now.numpy(), answer[0].numpy())
         now, nfe, *state = graph.graph(now, kept, answer, packed, ids, nfe, state)
         if sampler.adaptive:
-            left = (now.numpy() == mask).sum(axis=1)
+            left = ((now.numpy() == mask) & free).sum(axis=1)
     if sampler.adaptive:
         return np.asarray(now.numpy()), nfe.numpy()
     # a sampler that keeps to its plan evaluates every step of it, whatever is masked by then

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .interfaces import FloatArray, IntArray, Oracle, Schedule, UserError
-from .samplers import Choice, Sampler, View
+from .samplers import Choice, Sampler, View, block_shares
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -263,26 +263,23 @@ def sampler_law(
     the world is too large, the sampler remembers what it did, its noise is continuous, or what it needs is not given.
     Raises `UserError` if something stays masked after the last step.
     """
-    from .generation import grid
-
     if not _enumerable(sampler, length, vocab_size) or (sampler.needs_frequencies and frequencies is None):
         return None
     states = sequences(length, vocab_size + 1)
     masked = states == vocab_size
     answers = _answers(log_posterior, states)
-    plan = grid(sampler, schedule, steps, np.array([length]), np.full((1, length), 0.5)).numbers[:, :, 0]
     law = np.zeros(len(states))
     law[-1] = 1.0  # all masked
-    for step in range(sampler.nfe(steps, length)):
-        moving = (law > 0) & (masked.any(axis=1) | sampler.remasks)
+    for step, share, last, opened, told in _timetable(sampler, schedule, steps, length):
+        moving = (law > 0) & ((masked & opened).any(axis=1) | sampler.remasks)
         alive = np.flatnonzero(moving)
         if not len(alive):
-            break
-        numbers = np.tile(plan[min(step, len(plan) - 1)], (len(alive), 1)).T
+            continue
+        numbers = np.tile(told, (len(alive), 1)).T
         start = Start(
             tokens=states[alive],
-            masked=masked[alive],
-            free=np.ones_like(masked[alive]),
+            masked=masked[alive] & opened,
+            free=np.tile(opened, (len(alive), 1)),
             log_probabilities=answers[alive],
             reveal_probability=numbers[0],
             alpha_t=numbers[1],
@@ -290,8 +287,8 @@ def sampler_law(
             to_fill=numbers[3].astype(np.int64),
             target_masked=numbers[4].astype(np.int64),
             step=step,
-            steps=steps,
-            last=not sampler.adaptive and step == len(plan) - 1,
+            steps=share,
+            last=last,
             frequencies=frequencies,
         )
         origin, after, weight = transitions(sampler, start, temperature=temperature)
@@ -301,6 +298,22 @@ def sampler_law(
         raise UserError(f"sampler {sampler.spec!r} leaves positions masked after its last step")
     complete: FloatArray = law[~masked.any(axis=1)]
     return complete
+
+
+def _timetable(
+    sampler: Sampler, schedule: Schedule, steps: int, length: int
+) -> Iterator[tuple[int, int, bool, BoolArray, FloatArray]]:
+    """Each step of each block: its number, the block's steps, whether it is the last, the positions that are open (L,),
+    and what the step is told (5,), as `grid` has it."""
+    from .generation import grid
+
+    size = sampler.block_size or length
+    for block, (share, many) in enumerate(block_shares(steps, length, size)):
+        plan = grid(sampler, schedule, share, np.array([many]), np.full((1, length), 0.5)).numbers[:, :, 0]
+        opened = np.arange(length) // size == block
+        for step in range(sampler.nfe(share, many)):
+            last = not sampler.adaptive and step == len(plan) - 1
+            yield step, share, last, opened, plan[min(step, len(plan) - 1)]
 
 
 def _enumerable(sampler: Sampler, length: int, vocab_size: int) -> bool:

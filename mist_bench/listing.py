@@ -26,8 +26,8 @@ def component_row(registry: Registry, kind: Kind, name: str) -> Row:
         {
             "name": field.name,
             "type": type_name(types[field.name]),
-            "default": None if field.default is dataclasses.MISSING else field.default,
-            "required": field.default is dataclasses.MISSING,
+            "default": field.metadata.get("spec") if field.default is dataclasses.MISSING else field.default,
+            "required": field.default is dataclasses.MISSING and "spec" not in field.metadata,
             "doc": field.metadata.get("doc", ""),
         }
         for field in dataclasses.fields(cls)

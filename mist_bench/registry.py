@@ -106,11 +106,17 @@ class Registry:
         for key, text in texts.items():
             if key not in types:
                 raise UserError(f"{kind} {asked.name!r} has no parameter {key!r}; {suggest(key, types)}{_known(types)}")
+            if inner := kind_of(types[key]):
+                values[key] = self.make(inner, text)
+                continue
             try:
                 values[key] = from_text(text, types[key])
             except (ValueError, UserError):
                 wanted = type_name(types[key])
                 raise UserError(f"{kind} {asked.name!r}: parameter {key!r} is {wanted}, given {text!r}") from None
+        for field in dataclasses.fields(cls):
+            if "spec" in field.metadata and field.name not in values:
+                values[field.name] = self.make(kind_of(types[field.name]) or kind, field.metadata["spec"])
         return _construct(kind, spec, cls, values)
 
     def _collect(self, host: pluggy.PluginManager, kind: Kind) -> None:
@@ -138,6 +144,11 @@ class Registry:
         else:
             self._classes[kind][cls.name] = cls
             self._origins[kind, cls.name] = plugin
+
+
+def kind_of(cls: Any) -> Kind | None:
+    """The kind of plugin that a type is, if it is one."""
+    return next((kind for kind, base in BASES.items() if isinstance(cls, type) and issubclass(cls, base)), None)
 
 
 def _known(types: dict[str, Any]) -> str:

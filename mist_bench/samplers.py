@@ -96,6 +96,15 @@ class Sampler(Component, ABC):
         at which nothing is revealed: it leaves them out, and counts for each sequence only its others."""
         return False
 
+    @property
+    def block_size(self) -> int | None:
+        """The positions to fill are filled so many at a time, from left to right; None: all at once.
+
+        Each block is a run of its own, as if the rest were fixed: it has its share of the steps (`block_shares`), its
+        own times, noise and memory, and `free`, `masked` and all counts of the view are the block's.
+        """
+        return None
+
     @abstractmethod
     def nfe(self, steps: int, to_fill: int) -> int:
         """Network evaluations for one sequence with `to_fill` positions to fill (at most, if adaptive or skipping)."""
@@ -141,6 +150,12 @@ def scheduled_count(view: View) -> Tensor:
     """(B,) how many to reveal: down to round(m(s) M) masked, at least one, all at the last step."""
     left = view.masked.sum(axis=-1).int()
     return view.last.where(left, (left - view.target_masked).maximum(1))
+
+
+def block_shares(steps: int, to_fill: int, size: int) -> list[tuple[int, int]]:
+    """Steps and positions to fill of each block of `size`: steps // blocks, one more for the earliest, at least one."""
+    count = -(-to_fill // size)
+    return [(max(1, steps // count + (i < steps % count)), min(size, to_fill - i * size)) for i in range(count)]
 
 
 def reveal_best(score: Tensor, masked: Tensor, count: Tensor) -> Tensor:
