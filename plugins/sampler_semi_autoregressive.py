@@ -66,6 +66,10 @@ class SemiAutoregressiveSampler(Sampler):
             raise ValueError(f"inner has blocks itself: {self.inner.spec}")
 
     @property
+    def skips_idle_steps(self) -> bool:
+        return self.inner.skips_idle_steps
+
+    @property
     def block_size(self) -> int | None:
         return self.block
 
