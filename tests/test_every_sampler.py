@@ -20,8 +20,8 @@ SPECS = [*REGISTRY.with_defaults("sampler"), *MORE]
 
 
 @cache
-def evaluator(whole):
-    return MaskedEvaluator("oracle", OracleModel(ORACLE), BATCH, whole=whole)
+def evaluator(whole, shown):
+    return MaskedEvaluator("oracle", OracleModel(ORACLE), BATCH, whole=whole, shown=shown)
 
 
 @cache
@@ -31,9 +31,10 @@ def graph(spec):
 
 def run(spec, tokens, *, steps, ids=None):
     numbers = np.arange(BATCH) if ids is None else ids
+    sampler = graph(spec).sampler
+    asked = evaluator(sampler.needs_log_probabilities, sampler.needs_shown_log_probability)
     return generate(
-        evaluator(graph(spec).sampler.needs_log_probabilities), graph(spec), LinearSchedule(), steps, tokens, seed=3,
-        sequences=numbers, temperature=1.0,
+        asked, graph(spec), LinearSchedule(), steps, tokens, seed=3, sequences=numbers, temperature=1.0
     )  # fmt: skip
 
 

@@ -144,7 +144,9 @@ def test_a_target_draws_more_masks_and_says_where_they_do_not_help(finished, tmp
     for row in results.read_csv(tmp_path / "likelihood.csv"):
         if row["estimator"] == "exact-k" and row["family"] == "mdlm":
             assert row["mask_draws"] in range(8, 65, 4) and row["nats_per_token_se_limit"] > 0
-            assert row["nats_per_token_se"] < before[row["schedule"]]["nats_per_token_se"]
+            # what the sequences alone leave stays; an error of 64 sequences is itself known to 1 / sqrt(2 * 63) = 9 %
+            assert row["nats_per_token_se"] < 1.27 * before[row["schedule"]]["nats_per_token_se"]
+            assert row["nats_per_token"] != before[row["schedule"]]["nats_per_token"], "more masks, another estimate"
         else:
             assert row["nats_per_token_se_limit"] is None
 

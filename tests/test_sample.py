@@ -1,6 +1,7 @@
 """`mist-bench sample`: which network is asked, what is given and what is filled, and what is seen on the way."""
 
 import io
+import re
 import shlex
 from pathlib import Path
 
@@ -205,8 +206,8 @@ def sampled(untrained, capsys):
 def test_what_is_given_is_kept(sampled):
     lines = sampled("--prompt", "ab___c", "--sampler", "confidence")
     assert sampled.status == 0 and lines[::2] == ["[1/2]", "[2/2]"]
-    assert all(line.startswith("ab") for line in lines[1::2])
-    assert all(len(line) <= 6 and (len(line) < 4 or line[3] == "c") for line in lines[1::2])
+    # an untrained network may fill the blank with the end token, which is shown as nothing
+    assert all(re.fullmatch("ab[abc]?c[abc]{0,2}", line) for line in lines[1::2])
     assert "mdlm under linear on markov[length=6] by word" in sampled.err and "confidence, 6 steps" in sampled.err
     again = sampled("--checkpoint", sampled.hashes["mdlm"][:6], "--prompt", "ab___c", "--sampler", "confidence")
     assert again == lines  # the same network, found by its hash
