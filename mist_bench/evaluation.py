@@ -32,7 +32,6 @@ def key_tensor(seed: int, step: int) -> Tensor:
     return on_device(np.array(noise.key_words(seed, step)), np.uint32)
 
 
-
 def pack_step(t: FloatArray, numbers: FloatArray, counts: tuple[int, int, int], key: tuple[int, int]) -> Tensor:
     """All that one step is told, as one array of 32-bit words: one transfer a step instead of four.
 

@@ -99,7 +99,6 @@ class Rows:
                 )
         return lines
 
-
     def shortfalls(self) -> list[str]:
         """Where a wanted standard error was not reached, and why."""
         lines = []
