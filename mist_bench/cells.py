@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from .config import RunConfig
+from .hub_models import HubModel, judge_model
 from .interfaces import Component, Corpus, Family, Schedule, Tokenizer, UserError, parts
 from .registry import Kind as PluginKind
 from .registry import Registry, kind_of
@@ -61,6 +62,9 @@ class Plan:
     length: int
     cells: tuple[Cell, ...]
     judge: Cell | None
+    """The training of the network that judges, if it is one of ours."""
+    text_judge: HubModel | None = None
+    """The model of somebody else that judges texts instead."""
 
 
 def plan(config: RunConfig, registry: Registry, device: str, precision: str) -> Plan:
@@ -72,7 +76,10 @@ def plan(config: RunConfig, registry: Registry, device: str, precision: str) -> 
     cells = list({cell.hash: cell for cell in grid.all()}.values())
     order: list[Kind] = ["training", "likelihood", "generation", "judgement"]
     cells.sort(key=lambda cell: order.index(cell.kind))
-    return Plan(config=config, corpus=corpus, tokenizer=tokenizer, length=length, cells=tuple(cells), judge=grid.judge)
+    return Plan(
+        config=config, corpus=corpus, tokenizer=tokenizer, length=length, cells=tuple(cells), judge=grid.judge,
+        text_judge=grid.text_judge,
+    )  # fmt: skip
 
 
 ORACLE_DRAWS = 4
@@ -96,6 +103,7 @@ class _Grid:
             "tokenizer": self._content("tokenizer", tokenizer), "length": length,
         }  # fmt: skip
         self.names = {"corpus": corpus.spec, "tokenizer": tokenizer.spec}
+        self.text_judge = judge_model(config.generation.judge) if config.generation.judged_by_text else None
         self.judge = self._judge()
         self._checked = False
         if any(not family.trained for family in self.families) and not world:
@@ -130,8 +138,8 @@ class _Grid:
         ]
         generations += list(self._generation_controls())
         yield from generations
-        if self.judge is not None:
-            yield from (self._judgement(cell, self.judge) for cell in generations)
+        if self.judge is not None or self.text_judge is not None:
+            yield from (self._judgement(cell) for cell in generations)
 
     def _training(self, family: Family, schedule: Schedule | None, seed: int) -> Cell:
         content = {
@@ -248,7 +256,7 @@ class _Grid:
 
     def _judge(self) -> Cell | None:
         """A baseline of another training seed, so that no network judges itself."""
-        if self.config.generation.judge == "none":
+        if self.config.generation.judge == "none" or self.text_judge is not None:
             return None
         offset = self.config.generation.judge_seed_offset
         seed = min(self.config.training_seeds) + offset
@@ -256,7 +264,14 @@ class _Grid:
             seed += offset
         return self._training(self.registry.make("family", "autoregressive"), None, seed)
 
-    def _judgement(self, generation: Cell, judge: Cell) -> Cell:
-        content = {"generation": generation.hash, "judge": judge.hash}
-        labels = {**generation.labels, "judge": f"autoregressive, seed {judge.labels['training_seed']}"}
-        return Cell(kind="judgement", content=content, labels=labels, needs=(generation.hash, judge.hash))
+    def _judgement(self, generation: Cell) -> Cell:
+        who: str | dict[str, Any]
+        needs: tuple[str, ...]
+        if self.text_judge is not None:
+            who, name, needs = self.text_judge.identity(), f"hf:{self.text_judge.title}", (generation.hash,)
+        else:
+            assert self.judge is not None
+            who, name = self.judge.hash, f"autoregressive, seed {self.judge.labels['training_seed']}"
+            needs = (generation.hash, self.judge.hash)
+        content = {"generation": generation.hash, "judge": who}
+        return Cell(kind="judgement", content=content, labels={**generation.labels, "judge": name}, needs=needs)

@@ -145,14 +145,21 @@ class GenerationConfig:
     """Timed repetitions; the table shows their median and interquartile range."""
     nucleus: float = 1.0
     """Proposals come from the smallest set of tokens of at least this probability; 1 is all of them."""
-    judge: Literal["auto", "autoregressive", "none"] = "auto"
-    """Who scores the samples; `auto` and `autoregressive`: a baseline of another training seed."""
+    judge: str = "auto"
+    """Who scores: `auto`, `autoregressive`: a baseline of another seed; `hf:NAME`: a model of the Hub; `none`."""
     judge_seed_offset: int = 1000
     """What is added to the training seed for the judge."""
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "samples", "batch_size", "rounds", "judge_seed_offset")
         _require(0 < self.nucleus <= 1, f"nucleus must be above 0 and at most 1, given {self.nucleus}")
+        known = self.judge in ("auto", "autoregressive", "none") or self.judged_by_text
+        _require(known, f"judge is auto, autoregressive, none or hf:NAME, given {self.judge!r}")
+
+    @property
+    def judged_by_text(self) -> bool:
+        """Whether a model of somebody else judges, which knows our texts but not our tokens."""
+        return self.judge.startswith(("hf:", "hf["))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,6 +203,11 @@ class RunConfig:
         for name, low in (("steps", 1), ("temperatures", 0), ("training_seeds", 0), ("seeds", 0)):
             bad = [value for value in getattr(self, name) if value < low]
             _require(not bad, f"{name} must be at least {low}, given {bad[0] if bad else ''}")
+
+    def for_training(self) -> RunConfig:
+        """The same trainings without what is asked of others about the texts, which need not be looked up again."""
+        judge = "none" if self.generation.judged_by_text else self.generation.judge
+        return dataclasses.replace(self, generation=dataclasses.replace(self.generation, judge=judge))
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as run.json keeps them."""

@@ -101,7 +101,7 @@ tokens_per_second_iqr   | float | tokens/s | lower  | interquartile range over t
 seconds_per_batch       | float | s        | lower  | median time of one batch
 compile_seconds         | float | s        | lower  | time of the calls that capture the graphs
 peak_memory_bytes       | int   | bytes    | lower  | most memory that the device held
-judge                   | text  |          |        | who judges: a baseline of another training seed, or the oracle
+judge                   | text  |          |        | who judges: a baseline of another training seed, or hf:NAME
 judge_nats_per_token    | float | nats     | data   | negative log-likelihood of the samples under the judge, per token
 judge_nats_per_token_se | float | nats     | lower  | its standard error over samples
 token_entropy           | float | nats     | data   | entropy of the unigram distribution within a sample, averaged

@@ -153,8 +153,9 @@ def _side_by_side(
         return todo
     files = tuple(Path(plugin.file) for plugin in registry.plugins() if plugin.file and not plugin.distribution)
     precision = device.precision_name(bench.config.training.precision)
+    config = bench.config.for_training()
     jobs = [
-        parallel.Job(config=bench.config, plugin_files=files, store=store.path, device=name, precision=precision,
+        parallel.Job(config=config, plugin_files=files, store=store.path, device=name, precision=precision,
                      hashes=tuple(cell.hash for cell in group))
         for group in groups
     ]  # fmt: skip

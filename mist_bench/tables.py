@@ -41,7 +41,7 @@ _GENERATION_KEY = (*_MODEL, "sampler", "steps", "temperature", "batch")
 _GENERATION_VALUES = (
     "nfe", "tokens_per_second", "tokens_per_second_iqr", "judge_nats_per_token", "token_entropy", "distinct_2",
     "longest_overlap", "oracle_valid_rate", "oracle_distinct_ratio", "oracle_divergence", "oracle_divergence_floor",
-    "law_distance",
+    "law_distance", "judge_nats_per_byte", "judge_perplexity",
 )  # fmt: skip
 
 
@@ -97,6 +97,8 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
         Field(header="tokens/s ↑ (IQR)", show=_speed),
         Field(header="judge", show=text("judge"), numeric=False, hoist=True),
         Field(header="judge nats ↓", show=error("judge_nats_per_token"), rank=1 if has_oracle else 0),
+        Field(header="judge nats/byte ↓", show=error("judge_nats_per_byte"), rank=2),
+        Field(header="judge ppl ↓", show=number("judge_perplexity"), rank=4),
         Field(header="entropy", show=number("token_entropy", ".3f"), rank=3),
         Field(header="dist. 2", show=number("distinct_2", ".3f"), rank=5),
         Field(header="copied", show=number("longest_overlap", ".3g"), rank=SPARE),
@@ -117,6 +119,9 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
     if any(row.get("judge_nats_per_token") is not None for row in pooled):
         notes.append("judge nats can be had low by writing little that differs: read them beside entropy and dist. 2 "
                      "(distinct pairs of tokens), against the data")  # fmt: skip
+    if any(row.get("judge_nats_per_byte") is not None for row in pooled):
+        notes.append("judge nats: those of the text under the judge's own tokenizer, over our tokens; judge ppl: per "
+                     "token of the judge, as papers give it")  # fmt: skip
     return [table_of("Throughput and what it buys", *part, fields, notes) for part in by_corpus(pooled)]
 
 

@@ -240,15 +240,21 @@ def _law(cell: Cell, bench: Workbench, sampler: Any) -> float | None:
 
 
 def _judgement(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
-    """Nats per token of a generation under the judge, a causal model of another training seed."""
+    """Nats per token of a generation under the judge: a baseline of another training seed, or a model of the Hub."""
     generation = bench.store.read(cell.content["generation"])
     if generation is None:
         raise UserError(f"generation {cell.content['generation']} is missing; run again with --rerun all")
     tokens = unpack(generation["tokens"])
-    judge = bench.causal(bench.judge_family(), bench.parameters(cell.content["judge"]))
-    values = causal_likelihood(judge, tokens, lambda done, total: report(done, total, "batches"))
+    more: dict[str, float | None] = {}
+    if isinstance(cell.content["judge"], str):
+        judge = bench.causal(bench.judge_family(), bench.parameters(cell.content["judge"]))
+        values = causal_likelihood(judge, tokens, lambda done, total: report(done, total, "batches"))
+    else:
+        texts = [bench.dataset.decode(row) for row in tokens]
+        values, scored = bench.text_judge.score(texts, lambda done, total: report(done, total, "windows"))
+        more = metrics.text_judge_columns(values, scored, texts)
     mean, error = metrics.mean_and_error(values / tokens.shape[1])
-    return {"judge_nats_per_token": mean, "judge_nats_per_token_se": error}
+    return {"judge_nats_per_token": mean, "judge_nats_per_token_se": error, **more}
 
 
 def pack(tokens: IntArray) -> dict[str, Any]:
