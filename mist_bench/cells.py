@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from .config import RunConfig
 from .hub_models import HubModel, judge_model
-from .interfaces import Component, Corpus, Family, Schedule, Tokenizer, UserError, parts
+from .interfaces import Component, Corpus, Family, Metric, Schedule, Tokenizer, UserError, parts
 from .registry import Kind as PluginKind
 from .registry import Registry, kind_of
 from .samplers import Sampler
@@ -22,7 +22,7 @@ from .store import content_hash
 FORMAT = 2
 """Raised whenever the meaning of a number changes, so that older cells are not taken for newer ones."""
 
-Kind = Literal["training", "likelihood", "generation", "judgement"]
+Kind = Literal["training", "likelihood", "generation", "judgement", "metric"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ class Cell:
     family: Family | None = None
     schedule: Schedule | None = None
     sampler: Sampler | None = None
+    metric: Metric | None = None
 
     @cached_property
     def hash(self) -> str:
@@ -44,7 +45,7 @@ class Cell:
     @property
     def title(self) -> str:
         """One line for people: what, of which model, how."""
-        parts = [self.labels.get(k) for k in ("control", "family", "schedule", "sampler", "estimator")]
+        parts = [self.labels.get(k) for k in ("metric", "control", "family", "schedule", "sampler", "estimator")]
         steps, seed = self.labels.get("steps"), self.labels.get("training_seed")
         text = " ".join(str(p) for p in dict.fromkeys(parts) if p)
         text += f" under {self.labels['evaluation_schedule']}" if self.labels.get("evaluation_schedule") else ""
@@ -74,7 +75,7 @@ def plan(config: RunConfig, registry: Registry, device: str, precision: str) -> 
     world = corpus.oracle() is not None and tokenizer.name == "word"
     grid = _Grid(config, registry, corpus, tokenizer, length, f"{device} {precision}", world)
     cells = list({cell.hash: cell for cell in grid.all()}.values())
-    order: list[Kind] = ["training", "likelihood", "generation", "judgement"]
+    order: list[Kind] = ["training", "likelihood", "generation", "judgement", "metric"]
     cells.sort(key=lambda cell: order.index(cell.kind))
     return Plan(
         config=config, corpus=corpus, tokenizer=tokenizer, length=length, cells=tuple(cells), judge=grid.judge,
@@ -98,6 +99,7 @@ class _Grid:
         self.families: list[Family] = [registry.make("family", spec) for spec in config.families]
         self.schedules: list[Schedule] = [registry.make("schedule", spec) for spec in config.schedules]
         self.samplers: list[Sampler] = [registry.make("sampler", spec) for spec in config.samplers]
+        self.metrics: list[Metric] = [registry.make("metric", spec) for spec in config.generation.metrics]
         self.text = {
             "corpus": {**corpus.identity(), **self._code("corpus", corpus)},
             "tokenizer": self._content("tokenizer", tokenizer), "length": length,
@@ -140,6 +142,9 @@ class _Grid:
         yield from generations
         if self.judge is not None or self.text_judge is not None:
             yield from (self._judgement(cell) for cell in generations)
+        for metric in self.metrics:
+            who = {**metric.identity(), **self._code("metric", metric)}
+            yield from (self._metric(cell, metric, who) for cell in generations)
 
     def _training(self, family: Family, schedule: Schedule | None, seed: int) -> Cell:
         content = {
@@ -253,6 +258,11 @@ class _Grid:
         for control in ("data", "unigram", "repeater", *(["oracle"] if self.world else [])):
             content = {**self.text, "control": control, "samples": self.config.generation.samples}
             yield Cell(kind="generation", content=content, labels={**self.names, "control": control})
+
+    def _metric(self, generation: Cell, metric: Metric, who: dict[str, Any]) -> Cell:
+        content = {"generation": generation.hash, "metric": who}
+        labels = {**generation.labels, "metric": metric.spec}
+        return Cell(kind="metric", content=content, labels=labels, needs=(generation.hash,), metric=metric)
 
     def _judge(self) -> Cell | None:
         """A baseline of another training seed, so that no network judges itself."""

@@ -149,10 +149,13 @@ class GenerationConfig:
     """Who scores: `auto`, `autoregressive`: a baseline of another seed; `hf:NAME`: a model of the Hub; `none`."""
     judge_seed_offset: int = 1000
     """What is added to the training seed for the judge."""
+    metrics: tuple[str, ...] = ()
+    """More columns about the texts: `mist-bench ls metrics`; `none`: no more."""
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "samples", "batch_size", "rounds", "judge_seed_offset")
         _require(0 < self.nucleus <= 1, f"nucleus must be above 0 and at most 1, given {self.nucleus}")
+        object.__setattr__(self, "metrics", tuple(spec for spec in dict.fromkeys(self.metrics) if spec != "none"))
         known = self.judge in ("auto", "autoregressive", "none") or self.judged_by_text
         _require(known, f"judge is auto, autoregressive, none or hf:NAME, given {self.judge!r}")
 
@@ -207,7 +210,7 @@ class RunConfig:
     def for_training(self) -> RunConfig:
         """The same trainings without what is asked of others about the texts, which need not be looked up again."""
         judge = "none" if self.generation.judged_by_text else self.generation.judge
-        return dataclasses.replace(self, generation=dataclasses.replace(self.generation, judge=judge))
+        return dataclasses.replace(self, generation=dataclasses.replace(self.generation, judge=judge, metrics=()))
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as run.json keeps them."""
@@ -365,4 +368,6 @@ def resolve(config: RunConfig, registry: Registry) -> RunConfig:
     shortest = {field: tuple(registry.make(k, s).spec for s in getattr(config, field)) for k, field in grid.items()}
     for spec in config.likelihood.evaluation_schedules:
         registry.make("schedule", spec)
-    return dataclasses.replace(config, **shortest)  # type: ignore[arg-type]
+    metrics = tuple(registry.make("metric", spec).spec for spec in config.generation.metrics)
+    generation = dataclasses.replace(config.generation, metrics=metrics)
+    return dataclasses.replace(config, generation=generation, **shortest)  # type: ignore[arg-type]

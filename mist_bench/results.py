@@ -160,6 +160,8 @@ LIKELIHOOD_COLUMNS = tuple(column.name for column in LIKELIHOOD)
 GENERATION_COLUMNS = tuple(column.name for column in GENERATION)
 CURVE_COLUMNS = tuple(column.name for column in CURVES)
 COMPARISON_COLUMNS = tuple(column.name for column in COMPARISONS)
+METRIC_COLUMNS = "metric_columns"
+"""A column more of generation.csv: which columns come from metrics, joined by `; `."""
 
 PLOTS = ("loss-curves.svg", "quality-steps.svg", "quality-throughput.svg", "quality-entropy.svg")
 _ORDER = ("corpus", "tokenizer", "control", "family", "schedule", "training_seed", "sampler", "steps", "temperature",

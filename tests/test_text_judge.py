@@ -224,7 +224,7 @@ def judged(installed, monkeypatch, tmp_path):
         control = cell.labels.get("control") and not cell.labels.get("sampler")
         if cell.kind in ("generation", "judgement") and control:
             assert made.issuperset(cell.needs)
-            store.write(cell.hash, {"labels": dict(cell.labels), **make(cell, bench, [], lambda *_: None)})
+            store.write(cell.hash, {"labels": dict(cell.labels), **make(cell, bench, lambda *_: None)})
             made.add(cell.hash)
     return bench, Rows(laid, store).generation
 
