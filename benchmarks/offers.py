@@ -81,7 +81,8 @@ def generation(size: Size) -> list[Offer]:
     """A batch of texts: confidence beside its peers, other samplers beside confidence, and the cached baseline."""
     group = f"generation, confidence at {size.denoising_steps} steps, {size.name}"
     found = _group("generation", group, _ours("generation", size, "confidence"), ("generation", size, "mdlm"))
-    found.append(Offer(task="generation", group=group, who=MISTS_WAY, make=_mists_way("generation", size)))
+    if size.network.layers < 12:  # seconds a step, which a larger network would not tell better
+        found.append(Offer(task="generation", group=group, who=MISTS_WAY, make=_mists_way("generation", size)))
     for sampler in ("random", "top-k"):
         other = f"generation, {sampler} at {size.denoising_steps} steps, {size.name}"
         found.append(Offer(task="generation", group=other, who=OURS, make=_ours("generation", size, sampler)))

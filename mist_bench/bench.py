@@ -6,8 +6,10 @@ which an installed mist-bench never imports, and a number is only worth publishi
 
 from __future__ import annotations
 
+import dataclasses
+import gc
 import importlib.util
-import shlex
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from . import device, provenance
+from . import baseline, device, provenance
 from .contest import Offer, Timing, race
 from .interfaces import UserError
 
@@ -67,61 +69,91 @@ def chosen_sizes(names: Sequence[str]) -> list[Any]:
     return [known[name] for name in wanted]
 
 
-def bench(options: BenchOptions, command: Sequence[str]) -> int:
+def bench(options: BenchOptions) -> int:
     """Times what was asked for, shows and writes the tables. 1 if something became slower than the baseline allows."""
     from rich.console import Console
 
-    from . import baseline
-    from .bench_report import document, show, write
+    from .bench_report import show, write
 
-    for task in options.only:
-        if task not in TASKS:
-            raise UserError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
-    offers, sizes = load("offers"), chosen_sizes(options.sizes)
-    found = [offer for task in options.only for offer in offers.offers(task, sizes)]
     console = Console(stderr=True)
 
     def say(line: str) -> None:
         console.print(line, style="dim", markup=False, highlight=False)
 
-    for reason in dict.fromkeys(offer.missing for offer in found if offer.missing):
-        say(f"left out: {', '.join(dict.fromkeys(o.who for o in found if o.missing == reason))} ({reason})")
-    say("peak of the device: large matrix products")
-    networks = any(task != "startup" for task in options.only)
-    peaks = load("peak").peaks(torch=offers.has_torch()) if networks else {}
-    timings = _all(found, options, say)
-    origin = provenance.collect()
-    made = document(timings, peaks, sizes, origin, machine(), shlex.join(["mist-bench", *command]))
+    for task in options.only:
+        if task not in TASKS:
+            raise UserError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
+    sizes, old = chosen_sizes(options.sizes), None
+    if options.baseline is not None and not options.save_baseline:
+        old = baseline.load(options.baseline, machine()["key"])  # before minutes are spent
+    made = measured(options, sizes, say)
     show(Console(), made)
     folder = options.out or Path("results") / f"bench-{device.name().lower()}"
     write(folder, made)
     say(f"written: {folder}/bench.md, {folder}/bench.json")
-    if options.baseline is None:
-        return 0
-    if options.save_baseline:
+    if options.baseline is not None and options.save_baseline:
         baseline.save(options.baseline, made)
         say(f"baseline of this machine: {options.baseline}")
-        return 0
-    slower = baseline.slower(baseline.load(options.baseline, made["machine"]["key"]), made, options.factor)
+    slower = [] if old is None else baseline.slower(old, made, options.factor)
     for line in slower:
         say(line)
     return 1 if slower else 0
 
 
-def _all(found: Sequence[Offer], options: BenchOptions, say: Callable[[str], None]) -> list[list[Timing]]:
+def measured(options: BenchOptions, sizes: Sequence[Any], say: Callable[[str], None]) -> dict[str, Any]:
+    """Everything that was asked for, timed, as one document."""
+    from .bench_report import document
+
+    offers, busy = load("offers"), _busy()
+    if busy:
+        say(busy)
+    found = [offer for task in options.only for offer in offers.offers(task, sizes)]
+    reasons = dict.fromkeys(offer.missing for offer in found if offer.missing)
+    left_out = [f"{', '.join(dict.fromkeys(o.who for o in found if o.missing == why))} ({why})" for why in reasons]
+    for line in left_out:
+        say(f"left out: {line}")
+    peaks: dict[str, float] = {}
+    if any(task != "startup" for task in options.only):
+        say("peak of the device: large matrix products")
+        peaks = load("peak").peaks(torch=offers.has_torch())
+    timings = _all(found, options, say, left_out)
+    notes = {"busy": busy, "left_out": left_out, "command": _command(options, sizes)}
+    return document(timings, peaks, sizes, provenance.collect(), machine()) | notes
+
+
+def _command(options: BenchOptions, sizes: Sequence[Any]) -> str:
+    """What makes these numbers again, without anybody's folders."""
+    names, tasks = ",".join(size.name for size in sizes), ",".join(options.only)
+    return f"mist-bench bench --size {names} --only {tasks} --rounds {options.rounds} --budget {options.budget:g}"
+
+
+def _busy() -> str:
+    """What to say where other work runs: a library with several threads suffers far more than one with a single one."""
+    load, cores = os.getloadavg()[0], provenance.collect()["cores"] or 1
+    if load < 0.5 * cores:
+        return ""
+    return f"this machine is busy (load {load:.1f} on {cores} cores): these times are no measure"
+
+
+def _all(
+    found: Sequence[Offer], options: BenchOptions, say: Callable[[str], None], left_out: list[str]
+) -> list[list[Timing]]:
     """One list for each group of offers that can be made; what a group held on the device is let go after it."""
+    from . import graphs
+
     timings = []
     for _, group in groupby(found, key=lambda offer: offer.group):
         here = [offer for offer in group if not offer.missing]
         if here:
-            timings.append([_without_entry(t) for t in race(here, options.rounds, options.budget, say)])
+            made = race(here, options.rounds, options.budget, say, left_out)
+            timings.append([_without_entry(timing) for timing in made])
+            graphs.captured.clear()  # a list for those who want to see them, and it holds their memory
+            gc.collect()
     return timings
 
 
 def _without_entry(timing: Timing) -> Timing:
     """The same numbers, holding neither networks nor graphs."""
-    import dataclasses
-
     bare = dataclasses.replace(timing.entry, run=lambda: None, memory=lambda: timing.memory)
     return dataclasses.replace(timing, entry=bare)
 

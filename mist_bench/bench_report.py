@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 HEADERS = (
-    "who", "tokens/s ↑ (IQR)", "ms/round", "ours ÷ this [interval]", "first call s", "share of peak", "memory", "NFE",
+    "who", "tokens/s ↑ (IQR)", "ms/round", "ours ÷ this [95%CI]", "first call s", "share of peak", "memory", "NFE",
 )  # fmt: skip
 _NUMERIC = (False, True, True, True, True, True, True, True)
 
 
 def document(
     timings: Sequence[Sequence[Timing]], peaks: Mapping[str, float], sizes: Sequence[Any], origin: Mapping[str, Any],
-    machine: Mapping[str, Any], command: str,
+    machine: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Everything measured, as JSON: one row for each entry, its rounds in full."""
     best = max(peaks, key=lambda name: peaks[name]) if peaks else ""
@@ -33,7 +33,7 @@ def document(
     networks = {s.name: {"what": s.what, **vars(s.network), "vocab_size": s.vocab_size, "length": s.length,
                          "batch": s.batch, "generation_batch": s.generation_batch} for s in sizes}  # fmt: skip
     return {
-        "command": command, "provenance": dict(origin), "machine": dict(machine), "peak_flops_per_second": dict(peaks),
+        "provenance": dict(origin), "machine": dict(machine), "peak_flops_per_second": dict(peaks),
         "peak_of": best, "sizes": networks, "rows": rows,
     }  # fmt: skip
 
@@ -96,7 +96,9 @@ def head(made: Mapping[str, Any]) -> list[str]:
     if peaks:
         each = ", ".join(f"{name} {value / 1e9:.4g} GFLOP/s" for name, value in peaks.items())
         lines.append(f"Peak, the best of large matrix products: {each}; shares are of {made['peak_of']}'s.")
-    return lines
+    if made["busy"]:
+        lines.append(f"{made['busy'][0].upper()}{made['busy'][1:]}.")
+    return [*lines, *(f"Left out: {line}." for line in made["left_out"])]
 
 
 def markdown(made: Mapping[str, Any]) -> str:

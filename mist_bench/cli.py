@@ -273,7 +273,7 @@ def bench(
             baseline=baseline or (Path("results/bench-baseline.json") if save_baseline else None),
             save_baseline=save_baseline,
         )  # fmt: skip
-        return start(options, sys.argv[1:])
+        return start(options)
 
     return work
 

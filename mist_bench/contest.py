@@ -17,6 +17,8 @@ import numpy as np
 
 LEVEL = 0.95
 FEWEST_ROUNDS = 3
+LONG = 10.0
+"""Seconds of a call after which one more warm-up would tell nothing new."""
 OURS = "mist-bench"
 
 
@@ -98,19 +100,29 @@ def prepare(offer: Offer) -> tuple[Entry, float]:
     entry.run()
     first = time.perf_counter() - start
     for _ in range(2):  # a captured CUDA graph is replayed from the third call on
+        start = time.perf_counter()
         entry.run()
+        if time.perf_counter() - start > LONG:
+            break
     return entry, first
 
 
 def race(
-    offers: Sequence[Offer], rounds: int, budget: float, report: Callable[[str], None] = lambda line: None
+    offers: Sequence[Offer], rounds: int, budget: float, report: Callable[[str], None], left_out: list[str]
 ) -> list[Timing]:
     """Times the offers of one group, a round each in turn. One that has spent `budget` seconds sits out, but never
-    before its third round."""
+    before its third round. A peer that cannot be made here is added to `left_out` with what it says."""
     entries: list[tuple[Offer, Entry, float, int | None]] = []
     for offer in offers:
         report(f"{offer}: making")
-        entry, first = prepare(offer)
+        try:
+            entry, first = prepare(offer)
+        except Exception as error:
+            if offer.ours:
+                raise
+            left_out.append(f"{offer} ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
+            report(f"left out: {left_out[-1]}")
+            continue
         entries.append((offer, entry, first, entry.memory()))  # before the next one takes its own
     seconds: list[list[float]] = [[] for _ in entries]
     gc.collect()
