@@ -2,7 +2,7 @@
 
     .venv/bin/python -m pytest benchmarks/bench_training.py --benchmark-only            the sizes of the device
     .venv/bin/python -m pytest benchmarks --benchmark-only --sizes small                another size
-    .venv/bin/python -m pytest benchmarks/bench_*.py --benchmark-disable                once each, untimed, the tiny size
+    .venv/bin/python -m pytest benchmarks/bench_*.py --benchmark-disable                once each, untimed, tiny
 
 Compilation and warm-up happen before the clock starts; the first call is listed in `extra_info`.
 """

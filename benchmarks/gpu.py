@@ -3,10 +3,10 @@
     python benchmarks/gpu.py --out DIR --wheels WHEELS                       all steps, 25 minutes at most
     python benchmarks/gpu.py --out DIR --wheels WHEELS --steps small,memory --minutes 9
 
-Python 3.11 or newer with torch and numpy is expected; WHEELS holds what is missing of tinygrad, pluggy, typer, rich and what
-those need. They are unpacked into a folder of their own, with the entry points of this checkout beside them. After each step DIR holds `gpu.json` (what
-was done, how long it took, how it ended) and one archive of all results. A step that fails or runs out of time stops
-nothing.
+Python 3.11 or newer with torch and numpy is expected; WHEELS holds what is missing of tinygrad, pluggy, typer, rich and
+what those need. They are unpacked into a folder of their own, with the entry points of this checkout beside them. After
+each step DIR holds `gpu.json` (what was done, how long it took, how it ended) and one archive of all results. A step
+that fails or runs out of time stops nothing. Done in several calls, each needs a DIR of its own; `--site` is shared.
 """
 
 from __future__ import annotations

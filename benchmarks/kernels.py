@@ -2,8 +2,8 @@
 
     python -m benchmarks.kernels --size gpt2 --out kernels.md
 
-Kernels run one by one (`JIT=2`: captured, but not sent as one graph), which costs launches that a real step saves: shares
-are what this is for, not totals. A kernel uses tensor cores if its source calls the instruction.
+Kernels run one by one (`JIT=2`: captured, but not sent as one graph), which costs launches that a real step saves:
+shares are what this is for, not totals. A kernel uses tensor cores if its source calls the instruction.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def table(kernels: dict[str, Kernel], matrix: set[str], most: int = 40) -> str:
     on_cores = sum(kernel.seconds for name, kernel in kernels.items() if name in matrix)
     launches = sum(kernel.count for kernel in kernels.values())
     lines = [
-        f"{len(kernels)} kernels, {launches} launches, {1e3 * total:.4g} ms; {on_cores / max(total, 1e-12):.1%} of the time "
-        f"in the {sum(name in matrix for name in kernels)} that use tensor cores.",
+        f"{len(kernels)} kernels, {launches} launches, {1e3 * total:.4g} ms; {on_cores / max(total, 1e-12):.1%} of the "
+        f"time in the {sum(name in matrix for name in kernels)} that use tensor cores.",
         "",
         "| kernel | launches | ms | share | GFLOP/s | tensor cores |",
         "| :--- | ---: | ---: | ---: | ---: | :--- |",

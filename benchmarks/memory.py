@@ -2,8 +2,8 @@
 
     python -m benchmarks.memory --size tinystories --who mist-bench
 
-One line of JSON: what the library says it has allocated at most, and by how much the memory in use on the card has grown
-as `nvidia-smi` sees it, with the driver's own share and what an allocator keeps for later: the same measure for all.
+One line of JSON: what the library says it has allocated at most, and by how much the memory in use on the card has
+grown as `nvidia-smi` sees it, with the driver's own share and what an allocator keeps: the same measure for all.
 """
 
 from __future__ import annotations

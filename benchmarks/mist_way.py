@@ -98,9 +98,10 @@ class Training:
         with Context(TRAINING=1):
             self.optimizer.zero_grad()
             loss = self.net.loss(tokens, uniform, probability, weight).backward()
-            norm = Tensor.stack(*[p.grad.square().sum() for p in self.parameters]).sum().sqrt()
-            for p in self.parameters:
-                p.grad = p.grad * (self.config.gradient_clip / (norm + 1e-6)).minimum(1.0)
+            gradients = [p.grad for p in self.parameters if p.grad is not None]
+            norm = Tensor.stack(*[g.square().sum() for g in gradients]).sum().sqrt()
+            for p, g in zip(self.parameters, gradients, strict=True):
+                p.grad = g * (self.config.gradient_clip / (norm + 1e-6)).minimum(1.0)
             self.optimizer.step()
         self.steps += 1
         decay = min(self.config.ema_decay, self.steps / (self.steps + 10))
@@ -137,16 +138,16 @@ def training(size: Size) -> Entry:
 
 
 def generation(size: Size) -> Entry:
-    """Confidence at as many steps: the answer, a draw, and an order made on the host, as one writes it first."""
+    """Confidence at as many steps: the answer, a Gumbel draw, and an order made on the host, as one writes it first."""
     net, model = create(size)
     batch, steps, length = size.generation_batch, size.denoising_steps, size.length
 
     def run() -> None:
         tokens = np.full((batch, length), size.vocab_size, dtype=np.int32)
         for j in range(steps):
-            answer = net.logits(Tensor(tokens)).softmax(-1)
-            drawn = answer.reshape(-1, size.vocab_size).multinomial().reshape(batch, length)
-            sure = answer.gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
+            logits = net.logits(Tensor(tokens)).realize()
+            drawn = (logits - (-Tensor.rand(*logits.shape).log()).log()).argmax(-1).realize()
+            sure = logits.softmax(-1).gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
             proposal, confidence = drawn.numpy(), sure.numpy()
             confidence = np.where(tokens == size.vocab_size, confidence, -1.0)
             stay = int((1 - (j + 1) / steps) * length + 0.5)

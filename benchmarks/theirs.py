@@ -122,7 +122,7 @@ def likelihood(size: Size, family: str, who: str) -> Entry:
 
 
 def threads() -> int:
-    return torch.get_num_threads()
+    return int(torch.get_num_threads())
 
 
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1" if threads() <= 2 else str(min(threads(), 8)))

@@ -38,7 +38,8 @@ def next_step(net: Network, token: Tensor, place: Tensor, cache: Tensor) -> Tens
         q, k, v = block.heads_of(block.attention_norm(x, None), net.cosine[place], net.sine[place])
         layer[0].index_copy_(2, place, k.to(layer.dtype))
         layer[1].index_copy_(2, place, v.to(layer.dtype))
-        x = block.mixed(x, F.scaled_dot_product_attention(q.to(layer.dtype), *layer, attn_mask=visible[None]), None)
+        attended = F.scaled_dot_product_attention(q.to(layer.dtype), layer[0], layer[1], attn_mask=visible[None])
+        x = block.mixed(x, attended, None)
     return draw(net.head(net.norm(x, None))[..., : net.vocab_size])[0]
 
 
