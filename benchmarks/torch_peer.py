@@ -159,7 +159,7 @@ class Training:
 
     def __init__(self, net: Network, config: TrainingConfig, *, half: bool, mode: str | None) -> None:
         self.net, self.config, self.half, self.step_number = net, config, half, 0
-        self.device = net.positions.device
+        self.device, self.graphs = net.positions.device, mode == "reduce-overhead"
         self.parameters = list(net.parameters())
         groups = [
             {"params": [p for p in self.parameters if p.ndim == 2], "weight_decay": config.weight_decay},
@@ -183,6 +183,8 @@ class Training:
         config, n = self.config, self.step_number + 1
         if noise is None:
             noise = () if self.net.causal else self.draw(len(tokens))
+        if self.graphs:
+            torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             loss: Tensor = self.loss(self.net, tokens, *noise)
         loss.backward()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
-from torch import Tensor
+from torch import Tensor, nn
 
 from .torch_peer import Network
 
@@ -55,12 +55,20 @@ def growing_step(net: Network, token: Tensor, place: int, cache: Tensor) -> Tens
     return draw(net.head(net.norm(x, None))[..., : net.vocab_size])[0]
 
 
+def halved(net: Network) -> Network:
+    """Its matrices in bfloat16 from now on, for good: what only reads them need not cast them at every call."""
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            module.to(torch.bfloat16)
+    return net
+
+
 class Generator:
     """Masked or cached generation. `mode`: None runs eagerly."""
 
     def __init__(self, net: Network, *, half: bool, mode: str | None) -> None:
-        self.net, self.half, self.device = net, half, net.positions.device
-        self.compiled = mode is not None
+        self.net, self.half, self.device = halved(net) if half else net, half, net.positions.device
+        self.compiled, self.caches = mode is not None, dict[int, Tensor]()
         step = next_step if net.causal else confidence_step
         self.step = torch.compile(step, mode=mode, dynamic=False) if self.compiled else step
 
@@ -79,10 +87,7 @@ class Generator:
     @torch.no_grad()
     def cached(self, batch: int) -> Tensor:
         """(B, L) from left to right with a cache of keys and values."""
-        net, block = self.net, self.net.blocks[0]
-        shape = (len(net.blocks), 2, batch, block.heads, net.length, net.positions.shape[1] // block.heads)
-        kind = torch.bfloat16 if self.half else torch.float32
-        cache = torch.zeros(shape, dtype=kind, device=self.device)
+        net, cache = self.net, self.cache(batch)
         token = torch.full((batch, 1), net.vocab_size, device=self.device)
         made, places = [], torch.arange(net.length, device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
@@ -93,6 +98,16 @@ class Generator:
                     token = growing_step(net, token, i, cache)
                 made.append(token)
         return torch.cat(made, dim=1).cpu()
+
+    def cache(self, batch: int) -> Tensor:
+        """Keys and values of a batch, always the same buffer: a captured graph may write only where it expects to."""
+        if batch not in self.caches:
+            net, heads = self.net, self.net.blocks[0].heads
+            shape = (len(net.blocks), 2, batch, heads, net.length, net.positions.shape[1] // heads)
+            kind = torch.bfloat16 if self.half else torch.float32
+            self.caches[batch] = torch.zeros(shape, dtype=kind, device=self.device)
+            torch._dynamo.mark_static_address(self.caches[batch])
+        return self.caches[batch]
 
     def _called(self, *inputs: Tensor) -> Tensor:
         if self.device.type == "cuda" and self.compiled:
@@ -107,7 +122,7 @@ class Likelihood:
     """Exact-k of a masked network, the chain rule of a causal one; one batch at a time."""
 
     def __init__(self, net: Network, *, half: bool, mode: str | None) -> None:
-        self.net, self.half, self.device = net, half, net.positions.device
+        self.net, self.half, self.device = halved(net) if half else net, half, net.positions.device
         self.answer = target_log_probability if mode is None else torch.compile(
             target_log_probability, mode=mode, dynamic=False
         )  # fmt: skip
