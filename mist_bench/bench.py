@@ -112,13 +112,20 @@ def measured(options: BenchOptions, sizes: Sequence[Any], say: Callable[[str], N
     left_out = [f"{', '.join(dict.fromkeys(o.who for o in found if o.missing == why))} ({why})" for why in reasons]
     for line in left_out:
         say(f"left out: {line}")
-    peaks: dict[str, float] = {}
-    if any(task != "startup" for task in options.only):
-        say("peak of the device: large matrix products")
-        peaks = load("peak").peaks(torch=offers.has_torch())
+    networks = any(task != "startup" for task in options.only)
+    peaks = _peaks(say, torch=offers.has_torch()) if networks else {}
     timings = _all(found, options, say, left_out)
+    if networks:  # once more, since the machine may have been slower at the beginning: a peak is the best ever seen
+        after = _peaks(say, torch=offers.has_torch())
+        peaks = {name: max(value, after[name]) for name, value in peaks.items()}
     notes = {"busy": busy, "left_out": left_out, "command": _command(options, sizes)}
     return document(timings, peaks, sizes, provenance.collect(), machine()) | notes
+
+
+def _peaks(say: Callable[[str], None], *, torch: bool) -> dict[str, float]:
+    say("peak of the device: large matrix products")
+    found: dict[str, float] = load("peak").peaks(torch=torch)
+    return found
 
 
 def _command(options: BenchOptions, sizes: Sequence[Any]) -> str:
