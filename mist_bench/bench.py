@@ -11,7 +11,8 @@ import gc
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -75,10 +76,10 @@ def bench(options: BenchOptions) -> int:
 
     from .bench_report import show, write
 
-    console = Console(stderr=True)
+    console, start = Console(stderr=True), time.monotonic()
 
     def say(line: str) -> None:
-        console.print(line, style="dim", markup=False, highlight=False)
+        console.print(f"{time.monotonic() - start:5.0f} s  {line}", style="dim", markup=False, highlight=False)
 
     for task in options.only:
         if task not in TASKS:
@@ -86,10 +87,10 @@ def bench(options: BenchOptions) -> int:
     sizes, old = chosen_sizes(options.sizes), None
     if options.baseline is not None and not options.save_baseline:
         old = baseline.load(options.baseline, machine()["key"])  # before minutes are spent
-    made = measured(options, sizes, say)
-    show(Console(), made)
     folder = options.out or Path("results") / f"bench-{device.name().lower()}"
-    write(folder, made)
+    for made in measured(options, sizes, say):
+        write(folder, made)  # after each group, so that what ends early has not been for nothing
+    show(Console(), made)
     say(f"written: {folder}/bench.md, {folder}/bench.json")
     if options.baseline is not None and options.save_baseline:
         baseline.save(options.baseline, made)
@@ -100,8 +101,8 @@ def bench(options: BenchOptions) -> int:
     return 1 if slower else 0
 
 
-def measured(options: BenchOptions, sizes: Sequence[Any], say: Callable[[str], None]) -> dict[str, Any]:
-    """Everything that was asked for, timed, as one document."""
+def measured(options: BenchOptions, sizes: Sequence[Any], say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Everything that was asked for, timed: the document so far after each group, and at last the whole one."""
     from .bench_report import document
 
     offers, busy = load("offers"), _busy()
@@ -114,12 +115,15 @@ def measured(options: BenchOptions, sizes: Sequence[Any], say: Callable[[str], N
         say(f"left out: {line}")
     networks = any(task != "startup" for task in options.only)
     peaks = _peaks(say, torch=offers.has_torch()) if networks else {}
-    timings = _all(found, options, say, left_out)
+    notes = {"busy": busy, "left_out": left_out, "command": _command(options, sizes)}
+    timings = []
+    for group in _all(found, options, say, left_out):
+        timings.append(group)
+        yield document(timings, peaks, sizes, provenance.collect(), machine()) | notes
     if networks:  # once more, since the machine may have been slower at the beginning: a peak is the best ever seen
         after = _peaks(say, torch=offers.has_torch())
         peaks = {name: max(value, after[name]) for name, value in peaks.items()}
-    notes = {"busy": busy, "left_out": left_out, "command": _command(options, sizes)}
-    return document(timings, peaks, sizes, provenance.collect(), machine()) | notes
+    yield document(timings, peaks, sizes, provenance.collect(), machine()) | notes
 
 
 def _peaks(say: Callable[[str], None], *, torch: bool) -> dict[str, float]:
@@ -144,19 +148,19 @@ def _busy() -> str:
 
 def _all(
     found: Sequence[Offer], options: BenchOptions, say: Callable[[str], None], left_out: list[str]
-) -> list[list[Timing]]:
+) -> Iterator[list[Timing]]:
     """One list for each group of offers that can be made; what a group held on the device is let go after it."""
     from . import graphs
 
-    timings = []
     for _, group in groupby(found, key=lambda offer: offer.group):
         here = [offer for offer in group if not offer.missing]
         if here:
             made = race(here, options.rounds, options.budget, say, left_out)
-            timings.append([_without_entry(timing) for timing in made])
+            bare = [_without_entry(timing) for timing in made]
+            del made
             graphs.captured.clear()  # a list for those who want to see them, and it holds their memory
             gc.collect()
-    return timings
+            yield bare
 
 
 def _without_entry(timing: Timing) -> Timing:
