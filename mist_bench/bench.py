@@ -139,11 +139,15 @@ def _command(options: BenchOptions, sizes: Sequence[Any]) -> str:
 
 
 def _busy() -> str:
-    """What to say where other work runs: a library with several threads suffers far more than one with a single one."""
+    """What to say where other work runs. Threads that spin while another one waits for its turn there cost seconds, so
+    PyTorch's are told to sleep, which must be said before it is imported; that is the peer's gain, never ours."""
     load, cores = os.getloadavg()[0], provenance.collect()["cores"] or 1
     if load < 0.5 * cores:
         return ""
-    return f"this machine is busy (load {load:.1f} on {cores} cores): these times are no measure"
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    return (
+        f"this machine is busy (load {load:.1f} on {cores} cores): these times are no measure (OMP_WAIT_POLICY=passive)"
+    )
 
 
 def _all(
