@@ -145,9 +145,8 @@ def _busy() -> str:
     if load < 0.5 * cores:
         return ""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    return (
-        f"this machine is busy (load {load:.1f} on {cores} cores): these times are no measure (OMP_WAIT_POLICY=passive)"
-    )
+    seen = f"load {load:.1f} on {cores} cores, OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}"
+    return f"this machine is busy ({seen}): these times are no measure"
 
 
 def _all(

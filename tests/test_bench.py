@@ -134,6 +134,7 @@ def test_the_command_from_end_to_end(tmp_path, monkeypatch, capsys):
     """With made-up entries: files, baseline, and the status of what became slower."""
     seconds = {"now": 1.0}
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # a busy machine would set it for all tests after this one
     monkeypatch.setattr(bench, "_all", lambda found, options, say, left_out: [[timing(OURS, *[seconds["now"]] * 3)]])
     monkeypatch.setattr(bench.load("peak"), "peaks", lambda torch: {"tinygrad": 1e9})
     command = ["bench", "--size", "tiny", "--only", "training"]
