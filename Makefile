@@ -19,7 +19,9 @@ lint: $(VENV)/.dev
 	@$(BIN)/mypy
 
 bench: $(VENV)/.dev
-	@$(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-only
+	@$(BIN)/python -c 'import torch' 2>/dev/null || \
+	  echo "without PyTorch to compare with; to have it: $(BIN)/python -m pip install --editable '.[cpu,dev,bench]'"
+	@$(BIN)/mist-bench bench
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -240,6 +240,48 @@ def new(
     return work
 
 
+@app.command()
+def bench(
+    size: Annotated[
+        str | None, _option("--size", help="tiny, quick, small, tinystories, gpt2.", metavar="A,B,…")
+    ] = None,
+    only: Annotated[
+        str | None, _option("--only", help="training, generation, likelihood, startup; all.", metavar="A,B,…")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Timed rounds.", metavar="N", min=3)] = 7,
+    budget: Annotated[
+        float, typer.Option(help="Seconds for the rounds of one contestant; three rounds are made.", metavar="X")
+    ] = 30.0,
+    out: Annotated[Path | None, _option("--out", help="Tables; results/bench-DEVICE.", metavar="DIR")] = None,
+    baseline: Annotated[
+        Path | None, _option("--baseline", help="Fail if slower than in this file.", metavar="FILE")
+    ] = None,
+    save_baseline: Annotated[
+        bool, _option("--save-baseline", help="Write this run into the baseline; results/bench-baseline.json.")
+    ] = False,
+    factor: Annotated[float, typer.Option(help="How many times as slow is a failure.", metavar="X", min=1.0)] = 1.5,
+    debug: Debug = False,
+) -> Work:
+    """Time training, generation, likelihood and start-up beside PyTorch, in a checkout."""
+
+    def work() -> int:
+        from .bench import TASKS, BenchOptions
+        from .bench import bench as start
+
+        options = BenchOptions(
+            sizes=_names(size), only=_names(only) or TASKS, rounds=rounds, budget=budget, out=out, factor=factor,
+            baseline=baseline or (Path("results/bench-baseline.json") if save_baseline else None),
+            save_baseline=save_baseline,
+        )  # fmt: skip
+        return start(options)
+
+    return work
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
 def _discover(files: list[Path] | None) -> Registry:
     """All plugins; one line on standard error for each that failed."""
     from .registry import Registry
@@ -291,7 +333,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _say(f"error: {error}", 2)
         if hasattr(error, "format_message"):  # typer's usage errors, whose class is not public
             return _say(f"error: {error.format_message()}", 2)
-        hint = " (--debug shows the traceback)" if given[0] in ("run", "sample") and "--debug" not in given else ""
+        hides = given[0] in ("run", "sample", "bench") and "--debug" not in given
+        hint = " (--debug shows the traceback)" if hides else ""
         return _say(f"error: {type(error).__name__}: {error}{hint}", 1)
 
 

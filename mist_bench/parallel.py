@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import device
 from .cells import Cell, plan
 from .config import RunConfig
 from .registry import Registry
@@ -111,6 +112,7 @@ def _make(job: Job, events: Any, parent: int) -> None:
     from .work import make
     from .workbench import Workbench
 
+    device.prepare()  # the same kernels as anywhere else
     registry = Registry.discover(job.plugin_files)
     laid = plan(job.config, registry, job.device, job.precision)
     store = Store(job.store)

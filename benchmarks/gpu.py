@@ -1,0 +1,185 @@
+"""Everything that a GPU is needed for, as steps that can be done one by one: needs no network and no installation.
+
+    python benchmarks/gpu.py --out DIR --wheels WHEELS                       all steps, 25 minutes at most
+    python benchmarks/gpu.py --out DIR --wheels WHEELS --steps small,memory --minutes 9
+
+Python 3.11 or newer with torch and numpy is expected; WHEELS holds what is missing of tinygrad, pluggy, typer, rich and
+what those need. They are unpacked into a folder of their own, with the entry points of this checkout beside them. After
+each step DIR holds `gpu.json` (what was done, how long it took, how it ended) and one archive of all results. A step
+that fails or runs out of time stops nothing. Done in several calls, each needs a DIR of its own; `--site` is shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = sys.executable
+PEERS = ("mist-bench", "torch eager", "torch compiled")
+PROBE = """
+import numpy as np
+from mist_bench import device
+device.prepare()
+from tinygrad import Device, Tensor, dtypes
+a = Tensor.randn(512, 512).cast(dtypes.bfloat16).contiguous()
+b = Tensor.randn(512, 512).cast(dtypes.bfloat16).contiguous()
+expected = a.float().numpy() @ b.float().numpy()
+assert np.abs(a.matmul(b, dtype=dtypes.float).numpy() - expected).max() < 1.0  # of sums that are 23 wide
+print(Device.DEFAULT, Device[Device.DEFAULT].arch if hasattr(Device[Device.DEFAULT], "arch") else "")
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A few commands (arguments of Python) and the seconds each may take."""
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    seconds: int
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def bench(name: str, size: str, only: str, seconds: int, *more: str, **environment: str) -> Step:
+    how = ("-m", "mist_bench", "bench", "--size", size, "--only", only, "--out", f"{{out}}/{name}", *more)
+    return Step(name=name, commands=(how,), seconds=seconds, environment=environment)
+
+
+def steps() -> list[Step]:
+    """The most wanted first."""
+    memory = [("-m", "benchmarks.memory", "--size", "tinystories", "--who", who) for who in PEERS]
+    kernels = [("-m", "benchmarks.kernels", "--size", size, "--out", f"{{out}}/kernels-{size}.md")
+               for size in ("tinystories", "gpt2")]  # fmt: skip
+    quickly = ("--budget", "10")
+    return [
+        bench("small", "small", "training,generation", 300, *quickly),
+        bench("tinystories", "tinystories", "training,generation", 420, *quickly),
+        Step(name="memory", commands=tuple(memory), seconds=120),
+        bench("gpt2", "gpt2", "training,generation", 540, "--rounds", "5", *quickly),
+        Step(name="kernels", commands=tuple(kernels), seconds=240),
+        bench("likelihood", "tinystories,gpt2", "likelihood", 300, *quickly),
+        bench("nv", "small", "training", 180, *quickly, DEV="NV"),
+        bench("quick", "quick", "training,generation", 240, *quickly),
+    ]
+
+
+def install(wheels: Path | None, folder: Path) -> dict[str, str]:
+    """The environment in which this checkout runs: wheels unpacked, its entry points written, CUDA's compiler found."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if wheels is not None and not (folder / ".done").exists():
+        how = ["install", "--quiet", "--no-index", "--no-deps", "--no-compile", "--target", str(folder)]
+        subprocess.run([PYTHON, "-m", "pip", *how, *map(str, sorted(wheels.glob("*.whl")))], check=True)
+        (folder / ".done").touch()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    info = folder / f"mist_bench-{project['version']}.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mist-bench\nVersion: {project['version']}\n")
+    entries = "".join(f"{name} = {module}\n" for name, module in project["entry-points"]["mist_bench"].items())
+    (info / "entry_points.txt").write_text(f"[mist_bench]\n{entries}")
+    link = folder / "mist_bench_plugins"
+    if not link.is_symlink():
+        link.symlink_to(ROOT / "plugins")
+    path = os.pathsep.join([str(ROOT), str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, **compilers(), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "140"}
+
+
+def compilers() -> dict[str, str]:
+    """tinygrad looks for CUDA's compiler in system folders; torch's wheels carry it in theirs."""
+    found: dict[str, str] = {}
+    roots = [Path(p) for p in sys.path if p.endswith("-packages")] + [Path("/usr/local/cuda")]
+    for variable, name in (("NVRTC_PATH", "libnvrtc.so*"), ("NVJITLINK_PATH", "libnvJitLink.so*")):
+        files = [file for root in roots for below in ("nvidia", "lib64") for file in (root / below).rglob(name)
+                 if "builtins" not in file.name and "alt" not in file.name]  # fmt: skip
+        if files and variable not in os.environ:
+            found[variable] = str(files[0])
+    for root in roots:
+        for header in (root / "nvidia").rglob("cuda_fp16.h"):
+            found.setdefault("CUDA_PATH", str(header.parent.parent))
+    return found
+
+
+def working_device(wanted: str, environment: dict[str, str]) -> tuple[str, list[str]]:
+    """The first device that multiplies two matrices right, and what each said."""
+    said = []
+    for name in wanted.split(","):
+        done = subprocess.run(
+            [PYTHON, "-c", PROBE], env={**environment, "DEV": name}, capture_output=True, text=True, timeout=180
+        )
+        said.append(f"{name}: {(done.stdout if done.returncode == 0 else done.stderr).strip()[-2000:]}")
+        if done.returncode == 0:
+            return name, said
+    return "", said
+
+
+def do(step: Step, work: Path, environment: dict[str, str], deadline: float) -> dict[str, Any]:
+    """Runs its commands, their output into a file."""
+    start, ends = time.monotonic(), []
+    with (work / f"{step.name}.log").open("w") as log:
+        for command in step.commands:
+            room = min(step.seconds, deadline - time.monotonic())
+            if room < 20:
+                ends.append("no time left")
+                continue
+            arguments = [part.replace("{out}", str(work)) for part in command]
+            try:
+                done = subprocess.run(
+                    [PYTHON, *arguments], cwd=ROOT, env={**environment, **step.environment}, stdout=log,
+                    stderr=subprocess.STDOUT, timeout=room,
+                )  # fmt: skip
+                ends.append(str(done.returncode))
+            except subprocess.TimeoutExpired:
+                ends.append(f"stopped after {room:.0f} s")
+    return {"step": step.name, "ends": ends, "seconds": round(time.monotonic() - start, 1)}
+
+
+def pack(work: Path, out: Path, done: dict[str, Any]) -> None:
+    """All results as two files, complete after every step."""
+    (out / "gpu.json").write_text(json.dumps(done, indent=1) + "\n")
+    with tarfile.open(out / "gpu.tar.gz.part", "w:gz") as archive:
+        archive.add(work, arcname="gpu")
+    os.replace(out / "gpu.tar.gz.part", out / "gpu.tar.gz")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="where results go")
+    parser.add_argument("--wheels", type=Path, help="folder of wheels: tinygrad and what else is missing")
+    parser.add_argument("--site", type=Path, help="where they are unpacked; kept for a second call")
+    parser.add_argument("--steps", default=",".join(step.name for step in steps()), help="which, with commas")
+    parser.add_argument("--minutes", type=float, default=25.0, help="all in all")
+    parser.add_argument("--devices", default="CUDA,NV", help="the first that works is used")
+    given = parser.parse_args()
+    deadline = time.monotonic() + 60 * given.minutes - 10
+    given.out.mkdir(parents=True, exist_ok=True)
+    site = given.site or Path(tempfile.gettempdir()) / "mist-bench-site"
+    work = Path(tempfile.mkdtemp(prefix="mist-bench-gpu-"))
+    environment = install(given.wheels, site)
+    device, said = working_device(given.devices, environment)
+    wanted = given.steps.split(",")
+    paths = {name: environment.get(name) for name in ("NVRTC_PATH", "NVJITLINK_PATH", "CUDA_PATH")}
+    done: dict[str, Any] = {"python": sys.version, "device": device, "probes": said, "compilers": paths, "steps": []}
+    pack(work, given.out, done)
+    print("\n".join(said), flush=True)
+    if not device:
+        return 1
+    for step in steps():
+        if step.name in wanted:
+            ended = do(step, work, {**environment, "DEV": device}, deadline)
+            done["steps"].append(ended)
+            print(json.dumps(ended), flush=True)
+            pack(work, given.out, done)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""The same network in tinygrad as mist itself has it: written naturally, nothing captured.
+
+No TinyJit, no joints that cut the graph, tinygrad's own layer norm, attention, cross-entropy and AdamW, and the loss
+fetched at every step. Kernels are compiled once (tinygrad keeps them); what is paid at each step is what such code
+pays: scheduling in Python, and whatever kernels tinygrad makes of the whole step.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from tinygrad import Tensor, dtypes
+from tinygrad.helpers import Context
+from tinygrad.nn.optim import AdamW, OptimizerGroup
+
+from mist_bench import NetworkSize, device
+from mist_bench.config import TrainingConfig
+from mist_bench.contest import Entry
+
+from . import ours
+from .sizes import Size
+
+FREQUENCIES, ROTATION_BASE = 32, 1e4
+
+
+class Network:
+    """Masked, bidirectional. `parameters` are those of mist-bench's model, by the same names."""
+
+    def __init__(
+        self, size: NetworkSize, vocab_size: int, length: int, parameters: dict[str, Tensor], kind: Any
+    ) -> None:
+        self.size, self.vocab_size, self.length, self.parameters, self.kind = size, vocab_size, length, parameters, kind
+        width = size.dim // size.heads
+        angle = np.arange(length)[:, None] * ROTATION_BASE ** (-np.arange(width // 2) / (width // 2))
+        self.cosine = Tensor(np.tile(np.cos(angle), 2).astype(np.float32))
+        self.sine = Tensor(np.concatenate([-np.sin(angle), np.sin(angle)], axis=1).astype(np.float32))
+
+    def _linear(self, x: Tensor, name: str) -> Tensor:
+        return x.cast(self.kind).matmul(self.parameters[name].cast(self.kind), dtype=dtypes.float)
+
+    def _norm(self, x: Tensor, name: str, told: Tensor) -> Tensor:
+        scale, shift = self._linear(told, name).unsqueeze(1).chunk(2, dim=-1)
+        return x.layernorm() * (1 + scale) + shift
+
+    def _attention(self, h: Tensor, i: int) -> Tensor:
+        batch, heads = h.shape[0], self.size.heads
+        qkv = self._linear(h, f"{i}.attention.in").reshape(batch, self.length, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        bias = self.parameters[f"{i}.attention.bias"].reshape(2, heads, 1, -1)
+        q, k = (self._turned(qkv[j] + bias[j]).cast(self.kind) for j in range(2))
+        mixed = q.scaled_dot_product_attention(k, qkv[2].cast(self.kind))
+        return self._linear(mixed.transpose(1, 2).reshape(batch, self.length, -1), f"{i}.attention.out")
+
+    def _turned(self, x: Tensor) -> Tensor:
+        half = x.shape[-1] // 2
+        return x * self.cosine + x[..., half:].cat(x[..., :half], dim=-1) * self.sine
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """(B, L) what is seen -> (B, L, V)."""
+        fraction = (tokens == self.vocab_size).float().mean(axis=-1, keepdim=True)
+        frequency = (Tensor.arange(FREQUENCIES).float() * (-math.log(1e4) / FREQUENCIES)).exp()
+        angle = fraction * 1000.0 * frequency
+        told = self._linear(angle.sin().cat(angle.cos(), dim=-1), "time.in").silu()
+        told = self._linear(told, "time.out").silu()
+        x = self.parameters["tokens"][tokens] + self.parameters["positions"]
+        for i in range(self.size.layers):
+            x = x + self._attention(self._norm(x, f"{i}.attention.norm", told), i)
+            inner = self._linear(self._norm(x, f"{i}.feed_forward.norm", told), f"{i}.feed_forward.in").relu().square()
+            x = x + self._linear(inner, f"{i}.feed_forward.out")
+        return self._linear(self._norm(x, "norm", told), "head")[..., : self.vocab_size]
+
+    def loss(self, tokens: Tensor, uniform: Tensor, probability: Tensor, weight: Tensor) -> Tensor:
+        """The bound in nats per token."""
+        masked = uniform < probability.reshape(-1, 1)
+        logits = self.logits(masked.where(self.vocab_size, tokens))
+        cross_entropy = logits.sparse_categorical_crossentropy(tokens, reduction="none")
+        return ((cross_entropy * masked).sum(axis=-1) * weight).mean() / self.length
+
+
+class Training:
+    """tinygrad's AdamW, one step after another in Python."""
+
+    def __init__(self, net: Network, config: TrainingConfig) -> None:
+        self.net, self.config, self.steps = net, config, 0
+        self.parameters = list(net.parameters.values())
+        how = {"lr": config.learning_rate, "b1": config.beta1, "b2": config.beta2}
+        matrices = [p for p in self.parameters if p.ndim == 2]
+        vectors = [p for p in self.parameters if p.ndim == 1]
+        decayed, plain = (
+            AdamW(matrices, weight_decay=config.weight_decay, **how),
+            AdamW(vectors, weight_decay=0.0, **how),
+        )
+        self.optimizer = OptimizerGroup(decayed, plain)
+        self.average = [p.detach().clone().realize() for p in self.parameters]
+
+    def step(self, tokens: Tensor, uniform: Tensor, probability: Tensor, weight: Tensor) -> float:
+        with Context(TRAINING=1):
+            self.optimizer.zero_grad()
+            loss = self.net.loss(tokens, uniform, probability, weight).backward()
+            gradients = [p.grad for p in self.parameters if p.grad is not None]
+            norm = Tensor.stack(*[g.square().sum() for g in gradients]).sum().sqrt()
+            for p, g in zip(self.parameters, gradients, strict=True):
+                p.grad = g * (self.config.gradient_clip / (norm + 1e-6)).minimum(1.0)
+            self.optimizer.step()
+        self.steps += 1
+        decay = min(self.config.ema_decay, self.steps / (self.steps + 10))
+        for average, p in zip(self.average, self.parameters, strict=True):
+            average.assign(decay * average + (1 - decay) * p.detach())
+        Tensor.realize(*self.average)
+        return float(loss.item())
+
+
+def create(size: Size) -> tuple[Network, Any]:
+    _, model = ours.create(size, "mdlm")
+    kind = device.compute_type("auto")
+    return Network(size.network, size.vocab_size, size.length, model.parameters, kind), model
+
+
+def training(size: Size) -> Entry:
+    net, model = create(size)
+    trainer, data, rng = Training(net, size.training()), size.tokens(ours.DATA), np.random.default_rng(0)
+
+    def run() -> None:
+        for _ in range(size.slow_train_steps):
+            t = (rng.random() + np.arange(size.batch) / size.batch) % 1.0
+            probability = Tensor(np.maximum(t, 2.0**-24).astype(np.float32))
+            rows = Tensor(data[rng.integers(len(data), size=size.batch)])
+            loss = trainer.step(rows, Tensor.rand(size.batch, size.length), probability, 1 / probability)
+            assert math.isfinite(loss)
+        device.synchronize()
+
+    sequences = size.slow_train_steps * size.batch
+    return Entry(
+        run=run, tokens=sequences * size.length, flops=3 * sequences * ours.flops(size, model),
+        note=f"{size.slow_train_steps} step{'s' * (size.slow_train_steps > 1)} a round",
+    )  # fmt: skip
+
+
+def generation(size: Size) -> Entry:
+    """Confidence at as many steps: the answer, a Gumbel draw, and an order made on the host, as one writes it first."""
+    net, model = create(size)
+    batch, steps, length = size.generation_batch, size.denoising_steps, size.length
+
+    def run() -> None:
+        tokens = np.full((batch, length), size.vocab_size, dtype=np.int32)
+        for j in range(steps):
+            logits = net.logits(Tensor(tokens)).realize()
+            drawn = (logits - (-Tensor.rand(*logits.shape).log()).log()).argmax(-1).realize()
+            sure = logits.softmax(-1).gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
+            proposal, confidence = drawn.numpy(), sure.numpy()
+            confidence = np.where(tokens == size.vocab_size, confidence, -1.0)
+            stay = int((1 - (j + 1) / steps) * length + 0.5)
+            count = (tokens == size.vocab_size).sum(axis=1, keepdims=True) - stay
+            rank = (-confidence).argsort(axis=1).argsort(axis=1)
+            tokens = np.where(rank < count, proposal, tokens).astype(np.int32)
+        assert (tokens < size.vocab_size).all()
+
+    work = steps * batch * ours.flops(size, model)
+    return Entry(run=run, tokens=batch * length, flops=work, nfe=steps)

@@ -1,0 +1,128 @@
+"""mist-bench's own entries, by the functions that a run calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mist_bench import IntArray, device
+from mist_bench.contest import Entry
+from mist_bench.evaluation import CausalEvaluator, MaskedEvaluator
+from mist_bench.generation import SamplerGraph, generate
+from mist_bench.likelihood import causal_likelihood, masked_likelihood
+from mist_bench.registry import Registry
+from mist_bench.training import Progress, TrainingGraph, train
+
+from .sizes import Size, forward_flops
+
+DATA = 64
+"""Sequences that a training of a benchmark draws from, in batches."""
+
+
+class _Enough(Exception):
+    """Ends a training after one round."""
+
+
+def create(size: Size, family: str) -> tuple[Any, Any]:
+    """The family and an untrained model of it, in the device's precision."""
+    made = Registry.discover().make("family", family)
+    model = made.create(size.network, size.vocab_size, size.length, 0, None)
+    model.set_compute(device.compute_type("auto"))
+    return made, model
+
+
+def feed_forward(model: Any) -> int:
+    """The inner width of the feed-forward: the baseline's is wider."""
+    return int(model.parameters["0.feed_forward.in"].shape[1])
+
+
+def flops(size: Size, model: Any) -> float:
+    """Of one sequence read once."""
+    return forward_flops(size, feed_forward(model), conditioned="time.in" in model.parameters)
+
+
+def _memory_since(before: int) -> Callable[[], int]:
+    return lambda: device.memory_used() - before
+
+
+def training(size: Size, family: str) -> Entry:
+    """`train` for as many steps as losses are fetched after."""
+    before = device.memory_used()
+    made, model = create(size, family)
+    graph = TrainingGraph(made, model, size.training())
+    graph.start({name: tensor.numpy() for name, tensor in model.parameters.items()})
+    schedule = Registry.discover().make("schedule", "linear") if made.uses_schedule else None
+    data, progress = size.tokens(max(DATA, 4 * size.batch)), Progress()
+
+    def enough(step: int, loss: float) -> None:
+        if step % size.train_steps == 0:
+            raise _Enough
+
+    def run() -> None:
+        try:
+            train(graph, schedule, data, 0, progress, validate=lambda values: 0.0, save=lambda at: None, report=enough)
+        except _Enough:
+            device.synchronize()
+
+    sequences = size.train_steps * size.batch
+    return Entry(
+        run=run, tokens=sequences * size.length, flops=3 * sequences * flops(size, model), memory=_memory_since(before),
+        note=f"{size.train_steps} steps a round",
+    )  # fmt: skip
+
+
+def _empty(size: Size) -> IntArray:
+    return np.full((size.generation_batch, size.length), size.vocab_size, dtype=np.int32)
+
+
+def generation(size: Size, sampler: str) -> Entry:
+    """A batch of texts by a sampler of masked models."""
+    before, registry = device.memory_used(), Registry.discover()
+    made, model = create(size, "mdlm")
+    evaluator = MaskedEvaluator(made.spec, model, size.generation_batch)
+    schedule, rule = registry.make("schedule", "linear"), registry.make("sampler", sampler)
+    graph = SamplerGraph(rule, size.generation_batch, size.length, size.vocab_size)
+    empty, ids, steps = _empty(size), np.arange(size.generation_batch), size.denoising_steps
+
+    def run() -> None:
+        filled, _ = generate(evaluator, graph, schedule, steps, empty, seed=0, sequences=ids, temperature=1.0)
+        assert (filled < size.vocab_size).all()
+
+    nfe = rule.nfe(steps, size.length)
+    return Entry(
+        run=run, tokens=empty.size, flops=nfe * len(empty) * flops(size, model), nfe=nfe, memory=_memory_since(before)
+    )
+
+
+def autoregressive(size: Size) -> Entry:
+    """A batch of texts by the baseline, with its key-value cache."""
+    before = device.memory_used()
+    made, model = create(size, "autoregressive")
+    rule = Registry.discover().make("sampler", "autoregressive")
+    evaluator = CausalEvaluator(made.spec, model, size.generation_batch, rule)
+    empty, ids = _empty(size), np.arange(size.generation_batch)
+
+    def run() -> None:
+        assert (evaluator.generate(empty, 0, ids, 1.0) < size.vocab_size).all()
+
+    work = len(empty) * flops(size, model)
+    return Entry(run=run, tokens=empty.size, flops=work, nfe=size.length, memory=_memory_since(before))
+
+
+def likelihood(size: Size, family: str) -> Entry:
+    """Exact-k of one batch of sequences, or the baseline's chain rule of as many batches as exact-k has draws."""
+    before = device.memory_used()
+    made, model = create(size, family)
+    draws, batch = size.likelihood_draws, size.generation_batch
+    if made.likelihood_kind == "exact":
+        rule = Registry.discover().make("sampler", "autoregressive")
+        causal, texts = CausalEvaluator(made.spec, model, batch, rule), size.tokens(draws * batch)
+        run = lambda: causal_likelihood(causal, texts)  # noqa: E731
+    else:
+        masked, texts = MaskedEvaluator(made.spec, model, batch), size.tokens(batch)
+        run = lambda: masked_likelihood(masked, texts, draws, None)  # noqa: E731
+    tokens = draws * batch * size.length
+    work = draws * batch * flops(size, model)
+    return Entry(run=run, tokens=tokens, flops=work, nfe=draws, memory=_memory_since(before))

@@ -1,0 +1,199 @@
+"""The very same networks in plain PyTorch, as one would write them there: what mist-bench is timed beside.
+
+Fused attention, fused AdamW, in-place updates of the average, and `torch.compile` where it is asked for. A test holds
+losses, log-probabilities and whole training steps equal to those of mist-bench with the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - as everybody calls it
+from torch import Tensor, nn
+
+from mist_bench import NetworkSize
+from mist_bench.config import TrainingConfig
+from mist_bench.training import learning_rate
+
+FREQUENCIES, ROTATION_BASE = 32, 1e4
+
+
+class Norm(nn.Module):
+    """Layer norm with a learned gain, or with scale and shift from what the network is told."""
+
+    def __init__(self, dim: int, conditioning_dim: int | None) -> None:
+        super().__init__()
+        self.dim = dim
+        self.gain = nn.Parameter(torch.ones(dim)) if conditioning_dim is None else None
+        self.told = None if conditioning_dim is None else nn.Linear(conditioning_dim, 2 * dim, bias=False)
+
+    def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
+        if self.told is None:
+            return F.layer_norm(x, (self.dim,), self.gain)
+        scale, shift = self.told(told).unsqueeze(1).chunk(2, dim=-1)
+        return F.layer_norm(x, (self.dim,)) * (1 + scale) + shift
+
+
+class Block(nn.Module):
+    """Attention with rotated, biased queries and keys; a feed-forward with the squared ReLU."""
+
+    def __init__(self, size: NetworkSize, conditioning_dim: int | None) -> None:
+        super().__init__()
+        d, f, self.heads = size.dim, size.feed_forward, size.heads
+        self.attention_norm, self.feed_forward_norm = Norm(d, conditioning_dim), Norm(d, conditioning_dim)
+        self.qkv, self.out = nn.Linear(d, 3 * d, bias=False), nn.Linear(d, d, bias=False)
+        self.bias = nn.Parameter(torch.zeros(2 * d))
+        self.up, self.down = nn.Linear(d, f, bias=False), nn.Linear(f, d, bias=False)
+
+    def heads_of(self, h: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, L, D) -> queries, keys, values (B, H, L, E)."""
+        batch, length, _ = h.shape
+        q, k, v = self.qkv(h).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        bias = self.bias.to(q.dtype).view(2, self.heads, 1, -1)
+        return turned(q + bias[0], cosine, sine), turned(k + bias[1], cosine, sine), v
+
+    def mixed(self, x: Tensor, attended: Tensor, told: Tensor | None) -> Tensor:
+        """The rest of the block after attention (B, H, L, E)."""
+        x = x + self.out(attended.transpose(1, 2).flatten(2))
+        return x + self.down(F.relu(self.up(self.feed_forward_norm(x, told))).square())
+
+
+def turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    half = x.shape[-1] // 2
+    return x * cosine + torch.cat([x[..., half:], x[..., :half]], dim=-1) * sine
+
+
+class Network(nn.Module):
+    """The transformer, masked or causal. Tables have the padded rows that mist-bench's have: those divide well."""
+
+    def __init__(self, size: NetworkSize, vocab_size: int, length: int, rows: tuple[int, int], *, causal: bool) -> None:
+        super().__init__()
+        self.vocab_size, self.length, self.causal = vocab_size, length, causal
+        told = None if causal else size.conditioning_dim
+        self.tokens, self.positions = nn.Embedding(rows[0], size.dim), nn.Parameter(torch.zeros(length, size.dim))
+        if told is not None:
+            self.time_in, self.time_out = (
+                nn.Linear(2 * FREQUENCIES, told, bias=False),
+                nn.Linear(told, told, bias=False),
+            )
+        self.blocks = nn.ModuleList([Block(size, told) for _ in range(size.layers)])
+        self.norm, self.head = Norm(size.dim, told), nn.Linear(size.dim, rows[1], bias=False)
+        width = size.dim // size.heads
+        angle = torch.arange(length)[:, None] * ROTATION_BASE ** (-torch.arange(width // 2) / (width // 2))
+        self.register_buffer("cosine", angle.cos().repeat(1, 2))
+        self.register_buffer("sine", torch.cat([-angle.sin(), angle.sin()], dim=1))
+        self.register_buffer("frequency", torch.exp(torch.arange(FREQUENCIES) * (-math.log(1e4) / FREQUENCIES)))
+
+    def tell(self, tokens: Tensor) -> Tensor | None:
+        """(B, L) -> (B, C): the masked fraction, embedded."""
+        if self.causal:
+            return None
+        angle = (tokens == self.vocab_size).float().mean(dim=-1, keepdim=True) * 1000.0 * self.frequency
+        features = torch.cat([angle.sin(), angle.cos()], dim=-1)
+        return F.silu(self.time_out(F.silu(self.time_in(features))))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, L) what is seen -> (B, L, V) logits."""
+        told, x = self.tell(tokens), self.tokens(tokens) + self.positions
+        for block in self.blocks:
+            q, k, v = block.heads_of(block.attention_norm(x, told), self.cosine, self.sine)
+            x = block.mixed(x, F.scaled_dot_product_attention(q, k, v, is_causal=self.causal), told)
+        return self.head(self.norm(x, told))[..., : self.vocab_size]
+
+    def seen(self, tokens: Tensor) -> Tensor:
+        """What a causal network reads to predict these tokens: the beginning, then all but the last."""
+        return F.pad(tokens[:, :-1], (1, 0), value=self.vocab_size)
+
+    def log_probabilities(self, tokens: Tensor) -> Tensor:
+        """(B, L) -> (B, L, V) float32. SUBS: seen positions of a masked network carry themselves over."""
+        if self.causal:
+            return self(self.seen(tokens)).float().log_softmax(-1)
+        answer, masked = self(tokens).float().log_softmax(-1), (tokens == self.vocab_size).unsqueeze(-1)
+        itself = tokens.unsqueeze(-1) == torch.arange(self.vocab_size, device=tokens.device)
+        return torch.where(masked, answer, torch.where(itself, 0.0, -1e9))
+
+    def load(self, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """mist-bench's parameters by their names; a matrix is stored the other way round."""
+        with torch.no_grad():
+            for name, parameter in self.by_name().items():
+                value = torch.from_numpy(np.ascontiguousarray(values[name]))
+                table = name in ("tokens", "positions")
+                parameter.copy_(value if table or value.ndim == 1 else value.T)
+        assert set(values) == set(self.by_name())
+
+    def by_name(self) -> dict[str, Tensor]:
+        """The parameters under mist-bench's names."""
+        norm = lambda n: n.gain if n.told is None else n.told.weight  # noqa: E731
+        found = {"tokens": self.tokens.weight, "positions": self.positions, "norm": norm(self.norm),
+                 "head": self.head.weight}  # fmt: skip
+        if not self.causal:
+            found |= {"time.in": self.time_in.weight, "time.out": self.time_out.weight}
+        for i, b in enumerate(self.blocks):
+            found |= {
+                f"{i}.attention.norm": norm(b.attention_norm), f"{i}.attention.in": b.qkv.weight,
+                f"{i}.attention.bias": b.bias, f"{i}.attention.out": b.out.weight,
+                f"{i}.feed_forward.norm": norm(b.feed_forward_norm), f"{i}.feed_forward.in": b.up.weight,
+                f"{i}.feed_forward.out": b.down.weight,
+            }  # fmt: skip
+        return found
+
+
+def masked_loss(net: Network, tokens: Tensor, uniform: Tensor, probability: Tensor, weight: Tensor) -> Tensor:
+    """(B, L), (B, L), (B,), (B,) -> the bound in nats per token: w(t) times the masked cross-entropy, over L."""
+    masked = uniform < probability[:, None]
+    logits = net(torch.where(masked, net.vocab_size, tokens)).float()
+    cross_entropy = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view(tokens.shape)
+    return ((cross_entropy * masked).sum(dim=-1) * weight).mean() / net.length
+
+
+def causal_loss(net: Network, tokens: Tensor) -> Tensor:
+    return F.cross_entropy(net(net.seen(tokens)).float().flatten(0, 1), tokens.flatten())
+
+
+class Training:
+    """AdamW without decay of vectors, clipped gradients, an average of the weights. `mode`: None runs eagerly."""
+
+    def __init__(self, net: Network, config: TrainingConfig, *, half: bool, mode: str | None) -> None:
+        self.net, self.config, self.half, self.step_number = net, config, half, 0
+        self.device, self.graphs = net.positions.device, mode == "reduce-overhead"
+        self.parameters = list(net.parameters())
+        groups = [
+            {"params": [p for p in self.parameters if p.ndim == 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in self.parameters if p.ndim == 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True
+        )
+        self.average = [p.detach().clone() for p in self.parameters]
+        loss = causal_loss if net.causal else masked_loss
+        self.loss = loss if mode is None else torch.compile(loss, mode=mode, dynamic=False)
+
+    def draw(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Masks and times of the linear schedule: (B, L) uniform, (B,) mask probability and weight."""
+        t = (torch.rand((), device=self.device) + torch.arange(batch, device=self.device) / batch) % 1.0
+        t = t.clamp(min=2.0**-24)
+        return torch.rand(batch, self.net.length, device=self.device), t, 1 / t
+
+    def step(self, tokens: Tensor, noise: tuple[Tensor, ...] | None = None) -> Tensor:
+        """One optimiser step; the loss stays on the device."""
+        config, n = self.config, self.step_number + 1
+        if noise is None:
+            noise = () if self.net.causal else self.draw(len(tokens))
+        if self.graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            loss: Tensor = self.loss(self.net, tokens, *noise)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, config.gradient_clip, foreach=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, self.step_number)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.parameters, 1 - min(config.ema_decay, n / (n + 10)))
+        self.step_number = n
+        return loss.detach()

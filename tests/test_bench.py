@@ -1,0 +1,196 @@
+"""The contest without clocks: made-up entries, their ratios and intervals, the report, baselines, and the command."""
+
+import itertools
+import json
+import subprocess
+import sys
+from math import comb
+
+import numpy as np
+import pytest
+
+from mist_bench import UserError, baseline, bench, bench_report, cli, contest
+from mist_bench.contest import OURS, Entry, Offer, Timing, median_interval, race, ratio
+
+
+def timing(who, *seconds, tokens=10, group="work", memory=None, flops=0.0):
+    offer = Offer(task="training", group=group, who=who, make=lambda: Entry(run=lambda: None))
+    entry = Entry(run=lambda: None, tokens=tokens, flops=flops, nfe=3)
+    return Timing(offer=offer, entry=entry, first_call_seconds=1.0, seconds=seconds, memory=memory)
+
+
+@pytest.mark.parametrize("n", range(2, 16))
+def test_the_interval_holds_the_median_as_often_as_it_says(n):
+    low, high = median_interval(list(range(n, 0, -1)))
+    below = int(low) - 1  # how many values lie below the interval
+    missed = 2 * sum(comb(n, k) for k in range(below + 1)) / 2**n
+    assert high == n + 1 - low
+    assert missed <= 0.05 or below == 0
+    if below + 1 < n / 2:  # one rank narrower would miss too often
+        assert 2 * sum(comb(n, k) for k in range(below + 2)) / 2**n > 0.05
+
+
+def test_a_ratio_is_taken_within_a_round():
+    """Rounds that are slow for all say nothing about the ratio; a round that only one has is not compared."""
+    ours, other = timing(OURS, 1.0, 10.0, 3.0), timing("other", 2.0, 20.0, 6.0, 99.0)
+    assert ratio(ours, other) == (2.0, 2.0, 2.0)
+
+
+def test_a_ratio_is_of_tokens_not_of_rounds():
+    ours, other = timing(OURS, 1.0, 1.0, tokens=100), timing("other", 1.0, 1.0, tokens=10)
+    assert ratio(ours, other)[0] == 10.0
+
+
+def offers(calls, *whos, group="work", **makes):
+    def maker(who):
+        return makes.get(who.replace(" ", "_"), lambda: Entry(run=lambda: calls.append(who), tokens=1))
+
+    return [Offer(task="training", group=group, who=who, make=maker(who)) for who in whos]
+
+
+def test_contestants_take_turns():
+    calls = []
+    timings = race(offers(calls, OURS, "other"), 4, 1e9, lambda line: None, [])
+    assert calls[-8:] == [OURS, "other"] * 4
+    assert [len(t.seconds) for t in timings] == [4, 4]
+    assert calls[:-8] == [OURS] * 3 + ["other"] * 3  # the first call, then two more before the clock starts
+
+
+def test_who_has_spent_its_time_sits_out(monkeypatch):
+    clock = itertools.count(step=5.0)
+    monkeypatch.setattr(contest.time, "perf_counter", lambda: next(clock))
+    timings = race(offers([], OURS), 9, 12.0, lambda line: None, [])
+    assert len(timings[0].seconds) == 3
+
+
+def test_a_peer_that_fails_is_left_out_and_ours_is_not():
+    def fail():
+        raise RuntimeError("no\ncompiler")
+
+    left_out = []
+    timings = race(offers([], OURS, "other", other=fail), 3, 1.0, lambda line: None, left_out)
+    assert [t.offer.who for t in timings] == [OURS]
+    assert left_out == ["work, other (RuntimeError: no compiler)"]
+    with pytest.raises(RuntimeError):
+        race([Offer(task="training", group="work", who=OURS, make=fail)], 3, 1.0, lambda line: None, [])
+
+
+MACHINE = {"device": "CPU", "precision": "float32", "torch": "2.9", "torch_threads": 2, "key": "this machine"}
+ORIGIN = {"date": "2026-01-02", "git": {"commit": "abcdef0123456789", "dirty": False}, "mist_bench": "1", "cpu": "a chip"}
+
+
+def made(*groups):
+    notes = {"busy": "", "left_out": ["x (no x here)"], "command": "mist-bench bench --size tiny"}
+    return bench_report.document(groups, {"tinygrad": 50.0, "torch": 200.0}, [], ORIGIN, MACHINE) | notes
+
+
+def test_the_report_says_what_was_measured(tmp_path):
+    ours = timing(OURS, 1.0, 2.0, 4.0, flops=100.0, memory=3 * 2**20)
+    document = made([ours, timing("other", 0.5, 1.0, 2.0)], [timing(OURS, 0.1, 0.1, tokens=0, group="start")])
+    bench_report.write(tmp_path, document)
+    text, stored = (tmp_path / "bench.md").read_text(), json.loads((tmp_path / "bench.json").read_text())
+    assert stored == document
+    first, second, _ = stored["rows"]
+    assert (first["rate"], first["flops_per_second"], first["share_of_peak"]) == (5.0, 50.0, 0.25)
+    assert second["ours_over_this"] == {"median": 0.5, "low": 0.5, "high": 0.5} and "ours_over_this" not in first
+    assert first["seconds"] == [1.0, 2.0, 4.0] and second["share_of_peak"] is None
+    assert "| mist-bench | 5 (" in text and "0.5 [0.5,0.5]" in text and "25.0%" in text and "3 MiB" in text
+    for said in ("commit abcdef012345", "2026-01-02", "a chip", "PyTorch 2.9", "`mist-bench bench --size tiny`", "torch's"):
+        assert said in text
+    assert "Left out: x (no x here)." in text
+    start = text.split("## start")[1]
+    assert "100" in start and "tokens/s" not in start and "NFE" in start
+
+
+def test_a_baseline_fails_what_is_clearly_slower(tmp_path):
+    path = tmp_path / "new" / "baseline.json"
+    baseline.save(path, made([timing(OURS, 1.0, 1.1, 0.9), timing("other", 1.0, 1.0)]))
+    before = baseline.load(path, "this machine")
+    assert list(before) == ["work"]  # what others do is not ours to keep
+    assert baseline.slower(before, made([timing(OURS, 1.4, 1.4, 1.4)]), 1.5) == []  # within the factor
+    assert baseline.slower(before, made([timing(OURS, 2.0, 2.0, 1.0)]), 1.5) == []  # its interval reaches the old one
+    [line] = baseline.slower(before, made([timing(OURS, 2.0, 2.0, 1.9)]), 1.5)
+    assert line == "slower: work: 2.00 times as long as the baseline (allowed: 1.5)"
+    assert baseline.slower(before, made([timing(OURS, 9.0, 9.0, group="new")]), 1.5) == []
+
+
+def test_a_baseline_is_of_one_machine(tmp_path):
+    path = tmp_path / "baseline.json"
+    baseline.save(path, made([timing(OURS, 1.0)]))
+    other = made([timing(OURS, 2.0)]) | {"machine": MACHINE | {"key": "another"}}
+    with pytest.raises(UserError, match="no baseline of this machine .another., only of this machine"):
+        baseline.load(path, "another")
+    baseline.save(path, other)
+    assert baseline.load(path, "another")["work"]["rate"] == 5.0
+    assert baseline.load(path, "this machine")["work"]["rate"] == 10.0
+    path.write_text("[")
+    with pytest.raises(UserError, match="is no baseline"):
+        baseline.load(path, "another")
+    with pytest.raises(UserError, match="--save-baseline writes one"):
+        baseline.load(tmp_path / "none.json", "another")
+
+
+def test_the_command_from_end_to_end(tmp_path, monkeypatch, capsys):
+    """With made-up entries: files, baseline, and the status of what became slower."""
+    seconds = {"now": 1.0}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # a busy machine would set it for all tests after this one
+    monkeypatch.setattr(bench, "_all", lambda found, options, say, left_out: [[timing(OURS, *[seconds["now"]] * 3)]])
+    monkeypatch.setattr(bench.load("peak"), "peaks", lambda torch: {"tinygrad": 1e9})
+    command = ["bench", "--size", "tiny", "--only", "training"]
+    assert cli.main([*command, "--save-baseline"]) == 0
+    assert {p.name for p in (tmp_path / "results" / "bench-cpu").iterdir()} == {"bench.json", "bench.md"}
+    kept = str(tmp_path / "results" / "bench-baseline.json")
+    assert cli.main([*command, "--out", "here", "--baseline", kept]) == 0
+    seconds["now"] = 3.0
+    assert cli.main([*command, "--out", "here", "--baseline", kept]) == 1
+    assert cli.main([*command, "--out", "here", "--baseline", kept, "--factor", "4"]) == 0
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--size", "huge"], "unknown size 'huge'; there are tiny, quick, small, tinystories, gpt2"),
+        (["--only", "cooking"], "unknown task 'cooking'; there are training, generation, likelihood, startup"),
+        (["--size", "tiny", "--baseline", "none.json"], "no baseline none.json; --save-baseline writes one"),
+    ],
+)
+def test_wrong_calls(arguments, said, capsys):
+    assert cli.main(["bench", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_without_a_checkout_one_line_says_so(tmp_path):
+    """An installed wheel has no benchmarks folder beside the package."""
+    (tmp_path / "mist_bench").symlink_to(bench.__file__.removesuffix("/bench.py"))
+    program = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import mist_bench.bench as b; from pathlib import Path; "
+        "b.__file__ = sys.path[0] + '/mist_bench/bench.py'; from mist_bench.cli import main; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path), "bench", "--size", "tiny"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("mist-bench: error: mist-bench bench runs in a checkout of the repository")
+
+
+def test_every_size_names_what_it_is():
+    for name, size in bench.load("sizes").sizes().items():
+        assert size.name == name and size.what
+        assert size.tokens(3).shape == (3, size.length) and size.tokens(3).max() < size.vocab_size
+        assert size.training().checkpoint_every == size.train_steps <= 20  # so that one report ends a round
+
+
+def test_kernels_are_read_from_what_tinygrad_prints():
+    kernels = bench.load("kernels")
+    lines = [
+        "*** CUDA       1 r_2_3                    arg  3 mem   0.00 GB tm     10.00us/     0.01ms (    100 GFLOPS    3|9      GB/s)",
+        "\x1b[35m*** CUDA       2\x1b[0m \x1b[31mr_2_3\x1b[0m          arg  3 mem   0.00 GB tm \x1b[33m    30.00ms\x1b[0m/    30.01ms (\x1b[32m    200 TFLOPS\x1b[0m    3|9      GB/s)",
+        "JIT GRAPHing batch with 3 kernels",
+    ]
+    [(name, kernel)] = kernels.parsed(lines).items()
+    assert (name, kernel.count) == ("r_2_3", 2)
+    np.testing.assert_allclose([kernel.seconds, kernel.operations], [0.03001, 1e6 + 6e12])
+    assert "| r_2_3 | 2 | 30.01 | 100.0% | 1.999e+05 | yes |" in kernels.table({"r_2_3": kernel}, {"r_2_3"})
