@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     )
     from .network import Transformer
     from .oracle import Plot, SlotWorld
+    from .outer import OuterSampler
     from .samplers import (
         Choice,
+        Network,
         Sampler,
         ScoreSampler,
         State,
@@ -51,7 +53,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # numpy takes a fifth of a second to import, tinygrad longer: neither must be waited for by `mist-bench --help`
     if name in __all__:
-        homes = ("hookspecs", "interfaces", "samplers", "codec", "hub", "oracle", "network")
+        homes = ("hookspecs", "interfaces", "samplers", "outer", "codec", "hub", "oracle", "network")
         for module in (import_module(f".{home}", __name__) for home in homes):
             if name in vars(module):
                 return vars(module)[name]
@@ -73,8 +75,10 @@ __all__ = [
     "MaskedModel",
     "Metric",
     "Model",
+    "Network",
     "NetworkSize",
     "Oracle",
+    "OuterSampler",
     "Plot",
     "Sampler",
     "Schedule",

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import cells, device
 from .config import ModelConfig, RunConfig, SampleOptions, TrainingConfig
-from .evaluation import CausalEvaluator, MaskedEvaluator
+from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .interfaces import Family, Schedule, UserError
 from .registry import Registry
 from .retrain import training_command
@@ -47,14 +47,14 @@ class Network:
         data = f"on {self.bench.plan.corpus.spec} by {self.bench.plan.tokenizer.spec}"
         return " ".join(part for part in (*names, data, f"({self.hash})" if self.hash else "") if part)
 
-    def evaluator(self, *, whole: bool, shown: bool = False) -> MaskedEvaluator | CausalEvaluator:
+    def evaluator(self, needs: Needs) -> MaskedEvaluator | CausalEvaluator:
         """The network behind its graph. Raises `UserError` if the parameters are not those of such a network."""
         evaluator: MaskedEvaluator | CausalEvaluator
         try:
             if self.causal:
                 evaluator = self.bench.causal(self.family, self.values or {})
             else:
-                evaluator = self.bench.masked(self.family, self.values, whole=whole, shown=shown)
+                evaluator = self.bench.masked(self.family, self.values, needs=needs)
         except (KeyError, ValueError) as error:
             raise _misfit(self.hash) from error
         if self.values is not None and self.values.keys() != evaluator.model.parameters.keys():

@@ -7,8 +7,9 @@ A causal model scores whole texts at once, and generates one position a call wit
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,55 +33,127 @@ def key_tensor(seed: int, step: int) -> Tensor:
     return on_device(np.array(noise.key_words(seed, step)), np.uint32)
 
 
-def pack_step(t: FloatArray, numbers: FloatArray, counts: tuple[int, int, int], key: tuple[int, int]) -> Tensor:
-    """All that one step is told, as one array of 32-bit words: one transfer a step instead of four.
+class Told(NamedTuple):
+    """What one step is told, within a graph."""
 
-    (B,) t and (5, B) numbers as float32, then `counts` (step, steps, last) and the key.
+    t: Tensor  # (B,)
+    numbers: Tensor  # (5, B)
+    temperature: Tensor  # (1,)
+    counts: Tensor  # (3,) step, steps, last
+    key: Tensor  # (2,)
+
+
+def pack_step(
+    t: FloatArray, numbers: FloatArray, counts: tuple[int, int, int], key: tuple[int, int], temperature: float = 1.0
+) -> Tensor:
+    """All that one step is told, as one array of 32-bit words: one transfer a step instead of five.
+
+    (B,) t, (5, B) numbers and the temperature as float32, then `counts` (step, steps, last) and the key.
     """
-    floats = np.concatenate([t[None], numbers]).astype(np.float32).view(np.int32).ravel()
+    floats = np.append(np.concatenate([t[None], numbers]).ravel(), temperature).astype(np.float32).view(np.int32)
     words = np.array(key, dtype=np.uint32).view(np.int32)
     return Tensor(np.concatenate([floats, np.array(counts, dtype=np.int32), words])).realize()
 
 
-def unpack_step(packed: Tensor, batch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What `pack_step` was given, within a graph: (B,) t, (5, B) numbers, (3,) counts, (2,) key."""
-    floats = packed[: 6 * batch].contiguous().bitcast("float32").reshape(6, batch)
-    counts, key = packed[6 * batch : 6 * batch + 3], packed[6 * batch + 3 :].contiguous().bitcast("uint32")
-    return floats[0], floats[1:], counts, key
+def unpack_step(packed: Tensor, batch: int) -> Told:
+    """What `pack_step` was given."""
+    many = 6 * batch + 1
+    floats = packed[:many].contiguous().bitcast("float32")
+    numbers = floats[: many - 1].reshape(6, batch)
+    counts, key = packed[many : many + 3], packed[many + 3 :].contiguous().bitcast("uint32")
+    return Told(numbers[0], numbers[1:], floats[many - 1 :], counts, key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What is asked of a masked model beyond proposals and their statistics. Each adds to the cost of an evaluation."""
+
+    whole: bool = False
+    """The answer (B, L, V)."""
+    shown: bool = False
+    """The network's own log p of the tokens that are seen (B, L)."""
+    left_out: bool = False
+    """log p of each token that is seen given the others (B, L)."""
+    asker: Sampler | None = None
+    """Who asks the network its own way."""
+
+    @classmethod
+    def of(cls, sampler: Sampler) -> Needs:
+        return cls(
+            whole=sampler.needs_log_probabilities,
+            shown=sampler.needs_shown_log_probability,
+            left_out=sampler.needs_left_out_log_probability,
+            asker=sampler if sampler.asks_itself else None,
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What of an evaluator's answer is passed on to a sampler, by the names of `View`."""
+        more = {"log_probabilities": self.whole, "shown_log_probability": self.shown,
+                "left_out_log_probability": self.left_out}  # fmt: skip
+        return ("proposal", *STATISTICS, *(name for name, wanted in more.items() if wanted))
 
 
 class MaskedEvaluator:
-    """One graph: (B, L) tokens with masks -> what samplers and estimators ask.
-
-    `whole`: with the answer (B, L, V); `shown`: with the network's own log p of the tokens that are seen (B, L).
-    """
+    """One graph: (B, L) tokens with masks -> what samplers and estimators ask, by name."""
 
     def __init__(
-        self, name: str, model: MaskedModel, batch: int, *, nucleus: float = 1.0, whole: bool = False,
-        shown: bool = False,
-    ) -> None:  # fmt: skip
-        self.model, self.batch, self.nucleus, self.whole, self.shown = model, batch, nucleus, whole, shown
+        self, name: str, model: MaskedModel, batch: int, *, nucleus: float = 1.0, needs: Needs | None = None
+    ) -> None:
+        self.model, self.batch, self.nucleus, self.needs = model, batch, nucleus, needs or Needs()
+        if self.needs.left_out and self.needs.asker:
+            raise TypeError("a sampler that asks itself is not told what the others say of a shown token")
         self.graph = Graph(f"answer {name}", self._answer)
 
     def _answer(
-        self, tokens: Tensor, targets: Tensor, packed: Tensor, sequences: Tensor, temperature: Tensor,
+        self, tokens: Tensor, targets: Tensor, packed: Tensor, sequences: Tensor, free: Tensor,
         previous: Tensor | None = None,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
-        t, _, _, key = unpack_step(packed, self.batch)
-        given = self.model.log_probabilities(tokens, t, previous).contiguous()
-        uniform = noise.uniform(key, noise.PROPOSAL, sequences, self.model.length).contiguous()
-        proposal = draw(given, uniform, temperature, self.nucleus).contiguous()
-        told = statistics(given, proposal)
-        out = [pick(given, targets), proposal, *(told[name] for name in STATISTICS)]
-        if self.whole:
-            out.append(given)
-        if self.shown:  # the same expression as within `log_probabilities`, so the network runs once all the same
-            out.append(pick(self.model.free_log_probabilities(tokens, t, previous).contiguous(), tokens))
+    ) -> dict[str, Tensor]:  # fmt: skip
+        told = unpack_step(packed, self.batch)
+        given, out = self._asked(tokens, told.t, free, previous)
+        given = given.contiguous()
+        uniform = noise.uniform(told.key, noise.PROPOSAL, sequences, self.model.length).contiguous()
+        proposal = draw(given, uniform, told.temperature, self.nucleus).contiguous()
+        out |= {"target": pick(given, targets), "proposal": proposal, **statistics(given, proposal)}
+        if self.needs.whole:
+            out["log_probabilities"] = given
         if self.model.self_conditioned:
-            out.append(self.model.condition(given))
-        out = [o.contiguous() for o in out]
-        Tensor.realize(*out)
-        return tuple(out)
+            out["condition"] = self.model.condition(given)
+        out = {name: value.contiguous() for name, value in out.items()}
+        Tensor.realize(*out.values())
+        return out
+
+    def _asked(
+        self, tokens: Tensor, t: Tensor, free: Tensor, previous: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The answer (B, L, V), and what of the tokens seen is asked."""
+        out: dict[str, Tensor] = {}
+        if self.needs.shown:  # the same expression as within `log_probabilities`, so the network runs once all the same
+            own = self.model.free_log_probabilities(tokens, t, previous).contiguous()
+            out["shown_log_probability"] = pick(own, tokens)
+        if self.needs.left_out:
+            given, out["left_out_log_probability"] = self.model.left_out(tokens, t, previous)
+            return given, out
+        if self.needs.asker is None:
+            return self.model.log_probabilities(tokens, t, previous), out
+        return self._guided(self.needs.asker, tokens, t, free, previous), out
+
+    def _guided(self, asker: Sampler, tokens: Tensor, t: Tensor, free: Tensor, previous: Tensor | None) -> Tensor:
+        """What the sampler makes of its own questions. Raises TypeError if it asks more or less often than it says."""
+        asked: list[Tensor] = []
+
+        def network(now: Tensor) -> Tensor:
+            asked.append(self.model.log_probabilities(now, t, previous).contiguous())
+            return asked[-1]
+
+        answer = asker.evaluate(network, tokens, free)
+        if len(asked) != asker.evaluations:
+            raise TypeError(f"sampler {asker.spec!r} asks {len(asked)} times a step and says {asker.evaluations}")
+        return answer
+
+    def answers(self, needs: Needs) -> bool:
+        """Whether all that is needed is in the answer."""
+        return set(needs.names) <= set(self.needs.names) and needs.asker == self.needs.asker
 
     def no_condition(self) -> list[Tensor]:
         """The empty condition of a self-conditioned model, as the graph's last input."""
@@ -93,14 +166,14 @@ class MaskedEvaluator:
         """(B, L) clean, (B, L) bool, (B,) -> (B, L) float64 log p(x_i | what is seen); 0 where not masked."""
         seen = np.where(masked, self.model.vocab_size, tokens)
         packed = pack_step(t, np.zeros((5, self.batch)), (0, 1, 0), (0, 0))
-        result = self.graph(on_device(seen, np.int32), on_device(tokens, np.int32), packed, *self._still)[0]
+        result = self.graph(on_device(seen, np.int32), on_device(tokens, np.int32), packed, *self._still)["target"]
         return np.where(masked, result.numpy().astype(np.float64), 0.0)
 
     @cached_property
     def _still(self) -> list[Tensor]:
-        """Inputs that likelihoods do not use: sequence numbers, temperature, and the empty condition."""
-        still = [on_device(np.zeros(self.batch), np.uint32), on_device(np.ones(1), np.float32)]
-        return still + self.no_condition()
+        """Inputs that likelihoods do not use: sequence numbers, what is free, and the empty condition."""
+        free = on_device(np.ones((self.batch, self.model.length)), np.bool_)
+        return [on_device(np.zeros(self.batch), np.uint32), free, *self.no_condition()]
 
 
 class CausalEvaluator:

@@ -16,10 +16,10 @@ from tinygrad import Tensor
 
 from . import noise
 from .answer import pick
-from .evaluation import STATISTICS, MaskedEvaluator, on_device, pack_step, unpack_step
+from .evaluation import MaskedEvaluator, Needs, on_device, pack_step, unpack_step
 from .graphs import Graph
 from .interfaces import FloatArray, IntArray, Schedule
-from .samplers import Sampler, View, block_shares
+from .samplers import Sampler, View, block_shares, most_steps
 
 BoolArray = npt.NDArray[np.bool_]
 Watch = Callable[[int, IntArray, IntArray], None]
@@ -38,6 +38,7 @@ class SamplerGraph:
         if sampler.needs_frequencies and frequencies is None:
             raise TypeError(f"sampler {sampler.spec!r} needs the frequencies of tokens")
         self.sampler, self.mask, self.batch, self.length = sampler, mask, batch, length
+        self.asks = Needs.of(sampler).names
         self.initial = sampler.initial_state(batch, length)
         if sampler.remembers_answer:
             self.initial["answer"] = Tensor.zeros(batch, length, mask).contiguous()
@@ -54,24 +55,25 @@ class SamplerGraph:
         state: list[Tensor],
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """`packed`: numbers (5, B) are reveal probability, alpha(t), alpha(s), M, round(m(s) M)."""
-        _, numbers, counts, key = unpack_step(packed, self.batch)
+        _, numbers, _, counts, key = unpack_step(packed, self.batch)
         masked = (tokens == self.mask) & free
-        told = dict(zip(STATISTICS, answer[1:5], strict=True))
+        going = masked.max(axis=1)
         view = View(
-            tokens=tokens, mask=self.mask, masked=masked, free=free, proposal=answer[0],
-            log_probabilities=answer[5] if self.sampler.needs_log_probabilities else None,
+            tokens=tokens, mask=self.mask, masked=masked, free=free,
             log_frequency=None if self.log_frequency is None else pick(self.log_frequency, answer[0]),
-            shown_log_probability=answer[-1] if self.sampler.needs_shown_log_probability else None,
             uniform=noise.uniform(key, noise.CHOICE, sequences, self.length).contiguous(),
             step=counts[0:1], steps=counts[1:2], last=counts[2:3] > 0,
             reveal_probability=numbers[0], alpha_t=numbers[1], alpha_s=numbers[2],
-            to_fill=numbers[3].int(), target_masked=numbers[4].int(), **told,
+            to_fill=numbers[3].int(), target_masked=numbers[4].int(),
+            **dict(zip(self.asks, answer, strict=True)),
         )  # fmt: skip
         after, new_state = self.sampler.step(view, dict(zip(self.names, state, strict=True)))
         if view.log_probabilities is not None and self.sampler.remembers_answer:
             new_state = {**new_state, "answer": view.log_probabilities}
-        kept = free.where(after, tokens).int().contiguous()
-        used = (nfe + masked.max(axis=1).int()).contiguous()
+        # the steps of an adaptive sampler end for each sequence by itself, also if it would mask something again
+        moves = free & going.unsqueeze(-1) if self.sampler.adaptive else free
+        kept = moves.where(after, tokens).int().contiguous()
+        used = (nfe + going.int() * self.sampler.evaluations).contiguous()
         # a copy: a sampler may remember an input itself, whose buffer the next step writes
         rest = [new_state[name].clone() for name in self.names]
         Tensor.realize(kept, used, *rest)
@@ -112,7 +114,7 @@ def generate(
     free = tokens == graph.mask
     how: dict[str, Any] = {"seed": seed, "sequences": sequences, "temperature": temperature, "limit": limit}
     if graph.sampler.block_size is None:
-        return _run(evaluator, graph, schedule, steps, tokens, free, watch=watch, **how)
+        return _run(evaluator, graph, schedule, steps, tokens, free, free, watch=watch, **how)
     return _in_blocks(evaluator, graph, schedule, steps, tokens, free, graph.sampler.block_size, watch=watch, **how)
 
 
@@ -124,16 +126,17 @@ def _in_blocks(
     are filled together; random times are others for each block, and the first block's those without blocks."""
     block = np.where(free, free.cumsum(axis=1) - 1, -1) // size
     count = block.max(axis=1) + 1
-    used, done = np.zeros(len(tokens), dtype=np.int64), 0
+    used = np.zeros(len(tokens), dtype=np.int64)
     for many in np.unique(count[count > 0]):
+        done = 0
         for i, (share, _) in enumerate(block_shares(steps, many * size, size)):
             opened = (block == i) & (count == many)[:, None]
             own = noise.seed_of(axis="block", seed=seed, block=i) if i else seed
             look = None if watch is None else _later(watch, done)
-            tokens, nfe = _run(evaluator, graph, schedule, share, tokens, opened, seed=own, sequences=sequences,
+            tokens, nfe = _run(evaluator, graph, schedule, share, tokens, opened, free, seed=own, sequences=sequences,
                                temperature=temperature, watch=look, limit=limit)  # fmt: skip
             used += np.where(opened.any(axis=1), nfe, 0)
-            done = int(used.max())
+            done = int(used[count == many].max()) // graph.sampler.evaluations
             if limit is not None:
                 return tokens, used
     return tokens, used
@@ -146,23 +149,23 @@ def _later(watch: Watch, done: int) -> Watch:
 
 def _run(
     evaluator: MaskedEvaluator, graph: SamplerGraph, schedule: Schedule, steps: int, tokens: IntArray, free: BoolArray,
-    *, seed: int, sequences: IntArray, temperature: float, watch: Watch | None, limit: int | None,
+    unfixed: BoolArray, *, seed: int, sequences: IntArray, temperature: float, watch: Watch | None, limit: int | None,
 ) -> tuple[IntArray, IntArray]:  # fmt: skip
-    """`generate` for the positions (B, L) that are `free`; the others stay, masks too."""
+    """`generate` for the positions (B, L) that are `free`; the rest stays, masks too. `unfixed`: all but the prompt."""
     sampler, mask = graph.sampler, graph.mask
-    if sampler.needs_shown_log_probability and not evaluator.shown:
-        raise TypeError(f"sampler {sampler.spec!r} needs an evaluator with shown=True")
+    if not evaluator.answers(Needs.of(sampler)):
+        raise TypeError(f"sampler {sampler.spec!r} needs an evaluator with {Needs.of(sampler)}")
     to_fill = free.sum(axis=1)
     uniform = noise.uniform_numpy(seed, 0, noise.TIMES, sequences, tokens.shape[1])
     plan = grid(sampler, schedule, steps, to_fill, uniform)
     now, state = on_device(tokens, np.int32), [graph.initial[name].clone().realize() for name in graph.names]
-    targets, kept = on_device(tokens * 0, np.int32), on_device(free, np.bool_)
-    ids, heat = on_device(sequences, np.uint32), on_device(np.array([temperature]), np.float32)
+    targets, kept, own = on_device(tokens * 0, np.int32), on_device(free, np.bool_), on_device(unfixed, np.bool_)
+    ids = on_device(sequences, np.uint32)
     nfe, previous = on_device(to_fill * 0, np.int32), evaluator.no_condition()
     left, asked = to_fill, 0
     # a network that is told its last answer must be asked at every step
     idle = _IdleSteps(plan, free, seed, sequences) if sampler.skips_idle_steps and not previous else None
-    planned = max((sampler.nfe(steps, int(m)) for m in to_fill), default=0)
+    planned = max((most_steps(sampler, steps, int(m)) for m in to_fill), default=0)
     for step in range(max(planned, limit or 0)):
         if asked == limit or (sampler.adaptive and not left.any()):
             break
@@ -174,20 +177,22 @@ def _run(
         t = plan.times[place]
         if sampler.adaptive:
             t = _time_of(schedule, left, to_fill)
-        packed = pack_step(t, plan.numbers[place], (step, steps, last), noise.key_words(seed, step))
-        answer = list(evaluator.graph(now, targets, packed, ids, heat, *previous))[1:]
+        heat = temperature * sampler.heat(min(step, steps - 1), steps)
+        packed = pack_step(t, plan.numbers[place], (step, steps, last), noise.key_words(seed, step), heat)
+        told = evaluator.graph(now, targets, packed, ids, own, *previous)
         if previous:
-            previous = [answer.pop()]
+            previous = [told["condition"]]
         if watch is not None:
-            watch(step, now.numpy(), answer[0].numpy())
-        now, nfe, *state = graph.graph(now, kept, answer, packed, ids, nfe, state)
+            watch(step, now.numpy(), told["proposal"].numpy())
+        now, nfe, *state = graph.graph(now, kept, [told[name] for name in graph.asks], packed, ids, nfe, state)
         if sampler.adaptive:
             left = ((now.numpy() == mask) & free).sum(axis=1)
     if sampler.adaptive:
         return np.asarray(now.numpy()), nfe.numpy()
     # a sampler that keeps to its plan evaluates every step of it, whatever is masked by then
-    used = idle.used if idle is not None else np.array([sampler.nfe(steps, int(m)) for m in to_fill])
-    return np.asarray(now.numpy()), used
+    if idle is not None:
+        return np.asarray(now.numpy()), idle.used * sampler.evaluations
+    return np.asarray(now.numpy()), np.array([sampler.nfe(steps, int(m)) for m in to_fill])
 
 
 class _IdleSteps:

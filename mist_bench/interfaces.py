@@ -205,6 +205,15 @@ class Oracle(ABC):
     def log_posterior(self, tokens: Tensor) -> Tensor:
         """(B, L) tokens with masks (id V) -> (B, L, V) log p(x_i | what is seen). Uniform if what is seen cannot be."""
 
+    def log_left_out(self, tokens: Tensor) -> Tensor:
+        """(B, L) with masks -> (B, L) log p(x_i | all others that are seen) of each token seen; 0 where masked.
+
+        Unless overridden by asking for L texts at once, one with each token masked.
+        """
+        from .answer import one_left_out
+
+        return one_left_out(self.log_posterior, tokens, self.vocab_size)
+
     @abstractmethod
     def slots(self, tokens: IntArray) -> tuple[IntArray, FloatArray]:
         """Which of a finite number of slot combinations each valid sequence shows (-1: not valid), and their truth."""
@@ -277,6 +286,20 @@ class MaskedModel(Model):
         Unless overridden a seen token has log-probability 0: what is carried over is never doubted.
         """
         return self.log_probabilities(tokens, t, previous)
+
+    def left_out(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`log_probabilities`, and (B, L) log p of each token that is seen given all others, as if it alone were masked
+        as well; 0 where masked. Unless overridden by asking for L texts at once, one with each token masked."""
+        from .answer import one_left_out
+
+        length = tokens.shape[1]
+
+        def many(x: Tensor) -> Tensor:
+            return x.unsqueeze(1).expand(x.shape[0], length, *x.shape[1:]).reshape(-1, *x.shape[1:])
+
+        before = None if previous is None else many(previous)
+        left = one_left_out(lambda each: self.log_probabilities(each, many(t), before), tokens, self.vocab_size)
+        return self.log_probabilities(tokens, t, previous), left
 
     def condition(self, log_probabilities: Tensor) -> Tensor:
         """What a self-conditioned model wants to be told of its last answer (B, L, D)."""

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .interfaces import FloatArray, IntArray, Oracle, Schedule, UserError
-from .samplers import Choice, Sampler, View, block_shares
+from .samplers import Choice, Sampler, View, block_shares, most_steps
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -50,6 +50,7 @@ class Start:
     last: bool
     frequencies: FloatArray | None = None  # (V,) of the train split, for samplers that need them
     shown_log_probability: FloatArray | None = None  # (N, L), for samplers that need it; None: 0 as under an oracle
+    left_out_log_probability: FloatArray | None = None  # (N, L), likewise
 
 
 def transitions(
@@ -191,6 +192,9 @@ def view_of(sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray
     def rows(values: npt.NDArray[np.generic], kind: type[np.generic]) -> Tensor:
         return Tensor(values[origin].astype(kind))
 
+    never = np.zeros(start.tokens.shape)
+    shown = never if start.shown_log_probability is None else start.shown_log_probability
+    left_out = never if start.left_out_log_probability is None else start.left_out_log_probability
     answer, x = rows(start.log_probabilities, np.float32).realize(), Tensor(proposal.astype(np.int32)).realize()
     return View(
         tokens=rows(start.tokens, np.int32),
@@ -200,7 +204,8 @@ def view_of(sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray
         proposal=x,
         log_probabilities=answer if sampler.needs_log_probabilities else None,
         log_frequency=_log_frequency(sampler, start, proposal),
-        shown_log_probability=_shown(sampler, start, origin),
+        shown_log_probability=rows(shown, np.float32) if sampler.needs_shown_log_probability else None,
+        left_out_log_probability=rows(left_out, np.float32) if sampler.needs_left_out_log_probability else None,
         uniform=Tensor(uniform.astype(np.float32)),
         step=Tensor(np.array([start.step], dtype=np.int32)),
         steps=Tensor(np.array([start.steps], dtype=np.int32)),
@@ -220,15 +225,6 @@ def _log_frequency(sampler: Sampler, start: Start, proposal: IntArray) -> Tensor
     if not sampler.needs_frequencies or start.frequencies is None:
         return None
     return Tensor(np.log(start.frequencies)[proposal].astype(np.float32))
-
-
-def _shown(sampler: Sampler, start: Start, origin: IntArray) -> Tensor | None:
-    from tinygrad import Tensor
-
-    if not sampler.needs_shown_log_probability:
-        return None
-    shown = np.zeros(start.tokens.shape) if start.shown_log_probability is None else start.shown_log_probability
-    return Tensor(shown[origin].astype(np.float32))
 
 
 @cache
@@ -271,7 +267,7 @@ def sampler_law(
     law = np.zeros(len(states))
     law[-1] = 1.0  # all masked
     for step, share, last, opened, told in _timetable(sampler, schedule, steps, length):
-        moving = (law > 0) & ((masked & opened).any(axis=1) | sampler.remasks)
+        moving = (law > 0) & ((masked & opened).any(axis=1) | (sampler.remasks and not sampler.adaptive))
         alive = np.flatnonzero(moving)
         if not len(alive):
             continue
@@ -291,7 +287,8 @@ def sampler_law(
             last=last,
             frequencies=frequencies,
         )
-        origin, after, weight = transitions(sampler, start, temperature=temperature)
+        heat = temperature * sampler.heat(min(step, share - 1), share)
+        origin, after, weight = transitions(sampler, start, temperature=heat)
         number = after @ (vocab_size + 1) ** np.arange(length - 1, -1, -1)
         law = np.where(moving, 0.0, law) + np.bincount(number, law[alive][origin] * weight, minlength=len(states))
     if law[masked.any(axis=1)].any():
@@ -311,7 +308,7 @@ def _timetable(
     for block, (share, many) in enumerate(block_shares(steps, length, size)):
         plan = grid(sampler, schedule, share, np.array([many]), np.full((1, length), 0.5)).numbers[:, :, 0]
         opened = np.arange(length) // size == block
-        for step in range(sampler.nfe(share, many)):
+        for step in range(most_steps(sampler, share, many)):
             last = not sampler.adaptive and step == len(plan) - 1
             yield step, share, last, opened, plan[min(step, len(plan) - 1)]
 

@@ -155,12 +155,25 @@ class Transformer:
         return self.parameters["tokens"][tokens] + self.parameters["positions"]
 
     def logits(self, x: Tensor, told: Tensor | None = None) -> Tensor:
-        """(B, L, D) embedded tokens -> (B, L, V)."""
+        """(B, L, D) embedded tokens -> (B, L, V).
+
+        (B, 2 L, D), where a row of L masks stands behind the text -> (B, 2 L, V). Mask i of that row sees itself and
+        all of the text but token i, and nobody else sees it: it says (nearly) what the others say of token i.
+        """
         x = _joint(x)
+        visible = self._visible(int(x.shape[1]))
         for i in range(self.size.layers):
-            x = _joint(x + self._attention(self._norm(x, f"{i}.attention.norm", told), i))
+            x = _joint(x + self._attention(self._norm(x, f"{i}.attention.norm", told), i, visible))
             x = _joint(x + self._feed_forward(self._norm(x, f"{i}.feed_forward.norm", told), i))
         return self._head(self._norm(x, "norm", told))
+
+    def _visible(self, length: int) -> Tensor | None:
+        """(length, length) which place (column) each place (row) sees; None: all."""
+        order = Tensor.arange(length)
+        row, column = order.reshape(length, 1), order.reshape(1, length)
+        if length == 2 * self.length:
+            return (column < self.length) & (column + self.length != row) | (column == row)
+        return column <= row if self.causal else None
 
     def _head(self, h: Tensor) -> Tensor:
         return _joint(self._linear(h, "head"))[:, :, : self.vocab_size]
@@ -169,16 +182,16 @@ class Transformer:
         inner = _joint(self._linear(h, f"{i}.feed_forward.in").relu().square())
         return self._linear(inner, f"{i}.feed_forward.out")
 
-    def _attention(self, h: Tensor, i: int) -> Tensor:
+    def _attention(self, h: Tensor, i: int, visible: Tensor | None) -> Tensor:
         batch, length, heads = h.shape[0], h.shape[1], self.size.heads
         qkv = _joint(self._linear(h, f"{i}.attention.in")).reshape(batch, length, 3, heads, -1)
         q, k, v = (qkv[:, :, j].transpose(1, 2) for j in range(3))
-        q, k = self._placed(q, k, i, self._cosine, self._sine)
+        rows = length // self.length
+        q, k = self._placed(q, k, i, self._cosine.repeat(rows, 1), self._sine.repeat(rows, 1))
         q, k, v = _joint(q), _joint(k), _joint(v)
         scores = self._product(q, k.transpose(-1, -2)) * (self.size.dim // heads) ** -0.5
-        if self.causal:
-            order = Tensor.arange(length)
-            scores = (order.reshape(1, length) <= order.reshape(length, 1)).where(scores, -1e9)
+        if visible is not None:
+            scores = visible.where(scores, -1e9)
         mixed = self._product(_joint(_softmax(_joint(scores))), v)
         return self._linear(_joint(mixed.transpose(1, 2)).reshape(batch, length, -1), f"{i}.attention.out")
 

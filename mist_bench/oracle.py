@@ -150,8 +150,8 @@ class SlotWorld(Oracle):
             return np.where(found >= 0, np.log(truth[found]), -np.inf)
 
     def log_posterior(self, tokens: Tensor) -> Tensor:
-        columns, weights = self._column_posterior(tokens)
-        demand = self._constant("demand", self._demand_onehot.reshape(len(self.demand), -1))
+        columns, weights = self._column_posterior((self._clashes(tokens) < 0.5).float().contiguous())
+        demand = self._constant("demand onehot", self._demand_onehot.reshape(len(self.demand), -1))
         p = (columns @ demand).reshape(*tokens.shape, self.vocab_size)
         p = (weights > 0).reshape(-1, 1, 1).where(p, 1.0 / self.vocab_size).contiguous()
         answer = (p > 0).where(p.maximum(1e-30).log(), IMPOSSIBLE)
@@ -167,13 +167,29 @@ class SlotWorld(Oracle):
             store[name] = Tensor(values.astype(np.float32)).realize()
         return store[name]
 
-    def _column_posterior(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, L) -> the posterior of every (plot, slot value) column (B, columns), and the evidence (B, 1)."""
-        from tinygrad import Tensor
+    def log_left_out(self, tokens: Tensor) -> Tensor:
+        """Without a position, its own clashes are gone: one count of clashes serves the L texts."""
+        demand = self._constant("demand", self.demand.T.astype(np.float64)).unsqueeze(0)  # (1, L, columns)
+        mine = tokens.unsqueeze(-1)
+        own = (demand >= 0) & (demand != mine) & (mine != self.vocab_size)
+        allowed = (self._clashes(tokens).unsqueeze(1) - own.float() < 0.5).float().flatten(0, 1).contiguous()
+        columns, weights = self._column_posterior(allowed)
+        p = (demand == mine).where(columns.reshape(*tokens.shape, -1), 0.0).sum(axis=-1)
+        p = (weights > 0).reshape(*tokens.shape).where(p, 1.0 / self.vocab_size)
+        answer = (p > 0).where(p.maximum(1e-30).log(), IMPOSSIBLE)
+        return (tokens == self.vocab_size).where(0.0, answer)
 
+    def _clashes(self, tokens: Tensor) -> Tensor:
+        """(B, L) -> (B, columns): how many of the tokens seen are not what the column demands."""
         clash = ((self.demand >= 0)[:, :, None] - self._demand_onehot).reshape(len(self.demand), -1).T
         seen = (tokens.unsqueeze(-1) == tokens.arange(self.vocab_size)).float().reshape(tokens.shape[0], -1)
-        allowed = ((seen.contiguous() @ self._constant("clash", clash)) < 0.5).float().contiguous()
+        return (seen.contiguous() @ self._constant("clash", clash)).contiguous()
+
+    def _column_posterior(self, allowed: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, columns), 1 where nothing seen speaks against it -> the posterior of every (plot, slot value) column
+        (B, columns), and the evidence (B, 1)."""
+        from tinygrad import Tensor
+
         posterior, evidence = [], []
         for c in range(len(self.plots)):
             marginals, plot_evidence = self._plot_posterior(allowed, c)

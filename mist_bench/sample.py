@@ -14,12 +14,12 @@ from rich.text import Text
 from . import checkpoints, device, graphs, noise
 from .checkpoints import Network
 from .config import SampleOptions
-from .evaluation import CausalEvaluator, MaskedEvaluator
+from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .generation import generate
 from .infill import Template, template
 from .interfaces import IntArray, UserError
 from .registry import Registry
-from .samplers import Sampler
+from .samplers import Sampler, most_steps
 from .watch import Watch, printable
 
 STEPS = 64
@@ -38,9 +38,7 @@ def sample(registry: Registry, options: SampleOptions) -> int:
         length=options.length, causal=network.causal,
     )  # fmt: skip
     steps = options.steps or min(STEPS, laid.shown)
-    evaluator = network.evaluator(
-        whole=sampler.needs_log_probabilities, shown=sampler.needs_shown_log_probability
-    )
+    evaluator = network.evaluator(Needs.of(sampler))
     how = "as many steps as it takes" if sampler.adaptive else "one token a step"
     how = f"{steps} steps{' at most' if sampler.adaptive else ''}" if sampler.uses_steps else how
     errors.print(f"{network.title}: {sampler.spec}, {how}, temperature {options.temperature:g}, seed {options.seed}",
@@ -86,7 +84,7 @@ def _runner(
             )
 
         return left_to_right, laid.shown - first
-    total = sampler.nfe(steps, int(laid.free.sum()))
+    total = most_steps(sampler, steps, int(laid.free.sum()))
 
     def denoise(ids: IntArray, watch: Watch | None) -> IntArray:
         filled, used = generate(
@@ -94,7 +92,7 @@ def _runner(
             temperature=options.temperature, watch=watch.step if watch else None,
         )  # fmt: skip
         if watch is not None:
-            watch.step(int(used.max()) if sampler.adaptive else total, filled)
+            watch.step(int(used.max()) // sampler.evaluations if sampler.adaptive else total, filled)
         return filled
 
     return denoise, total

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from tinygrad import Tensor
 
 Choice = Literal["none", "bernoulli", "order", "coin", "continuous"]
+Network = Callable[["Tensor"], "Tensor"]
+"""(B, L) tokens with masks -> (B, L, V) log-probabilities, what is seen carried over: one evaluation."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,9 +38,10 @@ class View:
     max_log_probability: Tensor  # (B, L) log of the largest p
     margin: Tensor  # (B, L) largest p minus the second largest
     entropy: Tensor  # (B, L) nats
-    log_probabilities: Tensor | None  # (B, L, V), only if the sampler declares that it needs them
+    log_probabilities: Tensor | None = None  # (B, L, V), only if the sampler declares that it needs them
     log_frequency: Tensor | None = None  # (B, L) log of how often x̂ occurs in training, only if the sampler needs it
     shown_log_probability: Tensor | None = None  # (B, L) log p of the token shown, only if declared; 0 where masked
+    left_out_log_probability: Tensor | None = None  # (B, L) the same from the other tokens alone, only if declared
     uniform: Tensor  # (B, L) in (0, 1): independent noise for choices, keyed by (seed, sequence, step, position)
     step: Tensor  # (1,) int32; 0, 1, …
     steps: Tensor  # (1,) int32; denoising steps asked for
@@ -73,6 +77,25 @@ class Sampler(Component, ABC):
     """True: the view carries `log_frequency`, of the train split, where each token counts once more than it occurs."""
     needs_shown_log_probability: ClassVar[bool] = False
     """True: the view carries what the network itself thinks of the tokens that are shown, before the carry-over."""
+    needs_left_out_log_probability: ClassVar[bool] = False
+    """True: the view carries log p of each shown token given all others, as if it alone were masked. An evaluation then
+    is twice the work of another, and counts twice."""
+    asks_itself: ClassVar[bool] = False
+    """True: the answer of a step is what `evaluate` gives, with as many evaluations as `evaluations` says."""
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations of one step."""
+        return 2 if self.needs_left_out_log_probability else 1
+
+    def evaluate(self, network: Network, tokens: Tensor, free: Tensor) -> Tensor:
+        """(B, L) tokens with masks, (B, L) bool -> (B, L, V) log-probabilities that the step goes by, normalised, with
+        what is seen carried over. Asks the `network` as often as it must; called if `asks_itself`."""
+        return network(tokens)
+
+    def heat(self, step: int, steps: int) -> float:
+        """What the temperature of the proposals is multiplied by at this step; on the host, so no new graph."""
+        return 1.0
 
     @property
     def choice(self) -> Choice:
@@ -107,7 +130,10 @@ class Sampler(Component, ABC):
 
     @abstractmethod
     def nfe(self, steps: int, to_fill: int) -> int:
-        """Network evaluations for one sequence with `to_fill` positions to fill (at most, if adaptive or skipping)."""
+        """Network evaluations for one sequence with `to_fill` positions to fill (at most, if adaptive or skipping).
+
+        That is the number of steps times `evaluations`.
+        """
 
     def times(self, schedule: Schedule, steps: int, to_fill: IntArray, uniform: FloatArray) -> FloatArray:
         """The falling times of each sequence, (B, n + 1), the last 0: step j goes from column j to column j + 1.
@@ -144,6 +170,11 @@ class ScoreSampler(Sampler):
     def step(self, view: View, state: State) -> tuple[Tensor, State]:
         reveal = reveal_best(self.score(view), view.masked, self.reveal_count(view))
         return reveal.where(view.proposal, view.tokens), state
+
+
+def most_steps(sampler: Sampler, steps: int, to_fill: int) -> int:
+    """How many steps a sequence takes, at most if the sampler is adaptive."""
+    return -(-sampler.nfe(steps, to_fill) // sampler.evaluations)
 
 
 def scheduled_count(view: View) -> Tensor:

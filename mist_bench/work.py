@@ -11,7 +11,7 @@ import numpy as np
 
 from . import controls, device, metrics, noise, target_error
 from .cells import Cell
-from .evaluation import CausalEvaluator, MaskedEvaluator
+from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .generation import generate
 from .interfaces import FloatArray, IntArray, Metric, UserError
 from .laws import law_distance
@@ -92,10 +92,9 @@ def evaluator_of(bench: Workbench, cell: Cell, values: Parameters | None) -> Mas
     if cell.family.likelihood_kind == "exact":
         assert values is not None
         return bench.causal(cell.family, values)
-    whole = cell.sampler is not None and cell.sampler.needs_log_probabilities
-    shown = cell.sampler is not None and cell.sampler.needs_shown_log_probability
+    needs = None if cell.sampler is None else Needs.of(cell.sampler)
     batch = None if cell.kind == "generation" else bench.config.likelihood.batch_size
-    return bench.masked(cell.family, values, whole=whole, shown=shown, batch=batch)
+    return bench.masked(cell.family, values, needs=needs, batch=batch)
 
 
 def validation(bench: Workbench, cell: Cell, values: Parameters) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import data, device, metrics, noise
 from .cells import Plan
-from .evaluation import CausalEvaluator, MaskedEvaluator
+from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .generation import SamplerGraph
 from .graphs import kept, load_parameters
 from .interfaces import CausalModel, Family, FloatArray, MaskedModel, Model, Oracle, UserError
@@ -75,19 +75,18 @@ class Workbench:
         return loaded[0]
 
     def masked(
-        self, family: Family, values: Parameters | None, *, whole: bool = False, shown: bool = False,
-        batch: int | None = None,
+        self, family: Family, values: Parameters | None, *, needs: Needs | None = None, batch: int | None = None
     ) -> MaskedEvaluator:
         """The evaluator of a masked family with these parameters (None: it has none)."""
         settings = self.config.generation
         size = batch or settings.batch_size
-        key = ("masked", *self._shape(family), size, settings.nucleus, whole, shown)
+        key = ("masked", *self._shape(family), size, settings.nucleus, needs or Needs())
 
         def make() -> MaskedEvaluator:
             model = self._create(family, 0)
             if not isinstance(model, MaskedModel):
                 raise TypeError(f"family {family.name!r} says its likelihood is a bound, but makes no MaskedModel")
-            return MaskedEvaluator(family.spec, model, size, nucleus=settings.nucleus, whole=whole, shown=shown)
+            return MaskedEvaluator(family.spec, model, size, nucleus=settings.nucleus, needs=needs)
 
         evaluator = kept(key, make)
         if values:

@@ -33,20 +33,35 @@ class MaskedTransformer(MaskedModel):
 
     def free_log_probabilities(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> Tensor:
         """(B, L, V) before the carry-over: what the loss needs, since it looks at masked positions only."""
-        told = None
-        if self.conditioning != "none":
-            fraction = (tokens == self.vocab_size).float().mean(axis=-1)
-            told = self.body.told(fraction if self.conditioning == "fraction" else t)
-        x = self.body.embed(tokens)
-        if previous is not None:
-            x = x + previous @ self.parameters["condition"]
-        return self.body.logits(x, told).log_softmax(-1)
+        return self.body.logits(self._embed(tokens, previous), self._told(tokens, t)).log_softmax(-1)
 
-    def log_probabilities(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> Tensor:
-        answer = self.free_log_probabilities(tokens, t, previous)
+    def _told(self, tokens: Tensor, t: Tensor) -> Tensor | None:
+        if self.conditioning == "none":
+            return None
+        fraction = (tokens == self.vocab_size).float().mean(axis=-1)
+        return self.body.told(fraction if self.conditioning == "fraction" else t)
+
+    def _embed(self, tokens: Tensor, previous: Tensor | None) -> Tensor:
+        x = self.body.embed(tokens)
+        return x if previous is None else x + previous @ self.parameters["condition"]
+
+    def _carried(self, tokens: Tensor, answer: Tensor) -> Tensor:
         vocabulary = tokens.arange(self.vocab_size)
         itself = (tokens.unsqueeze(-1) == vocabulary).where(0.0, -1e9)
         return (tokens == self.vocab_size).unsqueeze(-1).where(answer, itself)
+
+    def log_probabilities(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> Tensor:
+        return self._carried(tokens, self.free_log_probabilities(tokens, t, previous))
+
+    def left_out(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """By a row of masks behind the text: one pass of twice the length. Exact with one layer; with more, the text
+        that a mask sees has seen the token it stands for. The network is told the level of the text as it is."""
+        masks = self.body.embed((tokens * 0 + self.vocab_size).cast(tokens.dtype))  # the last answer holds the token
+        x = self._embed(tokens, previous).cat(masks, dim=1)
+        answer = self.body.logits(x, self._told(tokens, t)).log_softmax(-1).contiguous()
+        left_out = answer[:, self.length :]
+        own = (tokens.unsqueeze(-1) == tokens.arange(self.vocab_size)).where(left_out, 0.0).sum(axis=-1)
+        return self._carried(tokens, answer[:, : self.length]), own
 
     def condition(self, log_probabilities: Tensor) -> Tensor:
         """The mean embedding of the last answer (B, L, D)."""

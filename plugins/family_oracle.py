@@ -22,6 +22,9 @@ class OracleModel(MaskedModel):
     def log_probabilities(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> Tensor:
         return self.oracle.log_posterior(tokens)
 
+    def left_out(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.oracle.log_posterior(tokens), self.oracle.log_left_out(tokens)
+
 
 @dataclass(frozen=True, kw_only=True)
 class OracleFamily(Family):

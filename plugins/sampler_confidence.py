@@ -25,19 +25,23 @@ class ConfidenceSampler(Sampler):
 
     `noise` adds MaskGIT's choice noise, noise * (1 - (step + 1) / steps) * Gumbel, to the log confidence. Dream's
     code truncates the number to reveal, so that steps can pass without any; here every step reveals at least one.
-    Raises ValueError for another score, or a noise below 0.
+    `cool` lowers the temperature of the proposals from step to step, in a straight line from T to T (1 - cool) at the
+    last: bold where little is known, careful at the end. Raises ValueError for another score, or out of range.
     """
 
     name = "confidence"
     source = "MaskGIT, arXiv 2202.04200; Dream, arXiv 2508.15487"
     score: str = parameter("proposal", "what orders the positions: proposal (p of the drawn token) or max (largest p)")
     noise: float = parameter(0.0, "annealed Gumbel noise on the log confidence, 0 or more (MaskGIT: 4.5)")
+    cool: float = parameter(0.0, "share of the temperature that is gone by the last step, 0 to 1")
 
     def __post_init__(self) -> None:
         if self.score not in SCORES:
             raise ValueError(f"score is one of {', '.join(SCORES)}, not {self.score!r}")
         if not 0.0 <= self.noise < math.inf:
             raise ValueError(f"noise is a number of 0 or more, not {self.noise!r}")
+        if not 0.0 <= self.cool <= 1.0:
+            raise ValueError(f"cool is from 0 to 1, not {self.cool!r}")
 
     @property
     def choice(self) -> Choice:
@@ -45,7 +49,10 @@ class ConfidenceSampler(Sampler):
 
     @property
     def exact_one_at_a_time(self) -> bool:
-        return self.score == "max"
+        return self.score == "max" and self.cool == 0.0
+
+    def heat(self, step: int, steps: int) -> float:
+        return 1.0 - self.cool * step / max(1, steps - 1)
 
     def nfe(self, steps: int, to_fill: int) -> int:
         return min(steps, to_fill)

@@ -18,7 +18,7 @@ from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.sampler_autoregressive import AutoregressiveSampler
 
 from mist_bench import Family, FloatArray, IntArray, Model, NetworkSize
-from mist_bench.evaluation import CausalEvaluator, MaskedEvaluator
+from mist_bench.evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from mist_bench.graphs import load_parameters
 
 S, L = 3, 4  # symbols and positions
@@ -52,14 +52,14 @@ def network(family: Family, size: NetworkSize = SIZE, seed: int = 3) -> tuple[An
 def masked() -> tuple[MaskedEvaluator, Values]:
     """`mdlm` with random parameters behind its graph, which also gives the whole answer."""
     model, values = network(MdlmFamily())
-    return MaskedEvaluator("tiny", model, BATCH, whole=True), values
+    return MaskedEvaluator("tiny", model, BATCH, needs=Needs(whole=True)), values
 
 
 @cache
 def told_last() -> tuple[MaskedEvaluator, Values]:
     """`mdlm` that is told the time and its last answer."""
     model, values = network(MdlmFamily(conditioning="time", self_conditioning=True), seed=4)
-    return MaskedEvaluator("told", model, BATCH, whole=True), values
+    return MaskedEvaluator("told", model, BATCH, needs=Needs(whole=True)), values
 
 
 @cache

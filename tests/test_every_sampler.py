@@ -8,7 +8,7 @@ from mist_bench_plugins.corpus_markov import world
 from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
-from mist_bench.evaluation import MaskedEvaluator
+from mist_bench.evaluation import MaskedEvaluator, Needs
 from mist_bench.generation import SamplerGraph, generate
 from mist_bench.registry import Registry
 
@@ -20,8 +20,8 @@ SPECS = [*REGISTRY.with_defaults("sampler"), *MORE]
 
 
 @cache
-def evaluator(whole, shown):
-    return MaskedEvaluator("oracle", OracleModel(ORACLE), BATCH, whole=whole, shown=shown)
+def evaluator(needs):
+    return MaskedEvaluator("oracle", OracleModel(ORACLE), BATCH, needs=needs)
 
 
 @cache
@@ -32,7 +32,7 @@ def graph(spec):
 def run(spec, tokens, *, steps, ids=None):
     numbers = np.arange(BATCH) if ids is None else ids
     sampler = graph(spec).sampler
-    asked = evaluator(sampler.needs_log_probabilities, sampler.needs_shown_log_probability)
+    asked = evaluator(Needs.of(sampler))
     return generate(
         asked, graph(spec), LinearSchedule(), steps, tokens, seed=3, sequences=numbers, temperature=1.0
     )  # fmt: skip

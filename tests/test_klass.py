@@ -11,7 +11,7 @@ from mist_bench_plugins.sampler_klass import KlassSampler
 from test_laws import LINEAR, WORLD, posterior
 from test_samplers import MASK, L, V, assert_same_law, best, ids
 
-from mist_bench.evaluation import MaskedEvaluator
+from mist_bench.evaluation import MaskedEvaluator, Needs
 from mist_bench.generation import SamplerGraph, generate
 from mist_bench.laws import Start, law_distance, view_of
 
@@ -120,7 +120,7 @@ def test_what_it_remembers(step):
 
 @cache
 def whole():
-    return MaskedEvaluator("oracle", OracleModel(WORLD), BATCH, whole=True)
+    return MaskedEvaluator("oracle", OracleModel(WORLD), BATCH, needs=Needs(whole=True))
 
 
 def run(sampler, tokens, steps):

@@ -35,17 +35,18 @@ CLEAN = TEXTS[RNG.integers(0, len(TEXTS), BATCH)]
 HIDDEN = MASKS[np.arange(BATCH) % len(MASKS)]
 SEEN = np.where(HIDDEN, S, CLEAN)
 TIMES = RNG.integers(1, 64, BATCH) / 64  # so that 1000 t, the largest angle, is exact in float32
-PROPOSAL, WHOLE, CONDITION = 1, 6, 7  # places in the evaluator's answer
+PROPOSAL, WHOLE, CONDITION = "proposal", "log_probabilities", "condition"
 
 
-def answer(evaluator, tokens, t, previous=None) -> list[np.ndarray]:
+def answer(evaluator, tokens, t, previous=None) -> dict[str, np.ndarray]:
     """Everything that the graph gives; (B, L) tokens with masks."""
     packed = pack_step(t, np.zeros((5, BATCH)), (0, 1, 0), (0, 0))
-    ids, heat = on_device(np.arange(BATCH), np.uint32), on_device(np.ones(1), np.float32)
+    ids, free = on_device(np.arange(BATCH), np.uint32), on_device(np.ones((BATCH, L)), np.bool_)
     extra = evaluator.no_condition() if previous is None else [on_device(previous, np.float32)]
     extra = extra if evaluator.model.self_conditioned else []
     targets = on_device(CLEAN, np.int32)
-    return [x.numpy() for x in evaluator.graph(on_device(tokens, np.int32), targets, packed, ids, heat, *extra)]
+    found = evaluator.graph(on_device(tokens, np.int32), targets, packed, ids, free, *extra)
+    return {name: x.numpy() for name, x in found.items()}
 
 
 def assert_same(found, values, seen, t=None, extra=0.0) -> None:
@@ -99,7 +100,7 @@ def test_a_masked_model_does_not_see_what_is_hidden():
     evaluator, _ = masked()
     other = np.where(HIDDEN, (CLEAN + 1) % S, CLEAN)
     # the whole answer at the tokens of both texts, when only the hidden ones differ
-    own, whole = answer(evaluator, SEEN, TIMES)[0], answer(evaluator, SEEN, TIMES)[WHOLE]
+    own, whole = answer(evaluator, SEEN, TIMES)["target"], answer(evaluator, SEEN, TIMES)[WHOLE]
     for text in (CLEAN, other):
         found = evaluator.target_log_probability(text, HIDDEN, TIMES)
         np.testing.assert_array_equal(found, np.where(HIDDEN, of_tokens(whole, text), 0.0))

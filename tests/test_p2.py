@@ -18,7 +18,7 @@ from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
 from mist_bench import UserError
-from mist_bench.evaluation import MaskedEvaluator, on_device, pack_step
+from mist_bench.evaluation import MaskedEvaluator, Needs, on_device, pack_step
 from mist_bench.generation import SamplerGraph, generate, grid
 from mist_bench.laws import Start, sampler_law, sequences, total_variation, transitions
 from mist_bench.registry import Registry
@@ -186,7 +186,7 @@ def test_the_law_of_a_run_under_an_oracle_that_never_doubts(schedule, steps):
 @cache
 def parts(doubts: bool, spec: str):
     model = (Doubts if doubts else OracleModel)(ORACLE)
-    return (MaskedEvaluator("oracle", model, BATCH, shown=True),
+    return (MaskedEvaluator("oracle", model, BATCH, needs=Needs(shown=True)),
             SamplerGraph(Registry.discover().make("sampler", spec), BATCH, L, ORACLE.vocab_size))  # fmt: skip
 
 
@@ -240,13 +240,13 @@ def test_the_evaluator_gives_the_networks_own_log_p_of_what_is_shown():
     packed = pack_step(np.full(NETWORK_BATCH, 0.5), np.zeros((5, NETWORK_BATCH)), (0, 1, 0), (0, 0))
     inputs = (on_device(seen, np.int32), on_device(clean, np.int32), packed)
     without = plain.graph(*inputs, *plain._still)
-    evaluator = MaskedEvaluator("mdlm", plain.model, NETWORK_BATCH, whole=plain.whole, shown=True)
+    evaluator = MaskedEvaluator("mdlm", plain.model, NETWORK_BATCH, needs=Needs(whole=True, shown=True))
     answer = evaluator.graph(*inputs, *evaluator._still)
     own = np.take_along_axis(masked_answer(values, seen, None), clean[..., None], axis=2)[..., 0]
-    np.testing.assert_allclose(answer[-1].numpy(), np.where(hidden, 0.0, own), rtol=0, atol=1e-5)
-    assert len(answer) == len(without) + 1
-    for one, other in zip(without, answer[:-1], strict=True):
-        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    np.testing.assert_allclose(answer.pop("shown_log_probability").numpy(), np.where(hidden, 0.0, own), rtol=0, atol=1e-5)
+    assert answer.keys() == without.keys()
+    for name in without:
+        np.testing.assert_array_equal(without[name].numpy(), answer[name].numpy())
     assert evaluator.graph.kernels < plain.graph.kernels + 5  # the network runs once
 
 
@@ -255,12 +255,12 @@ def test_an_oracle_never_doubts_what_is_shown():
     tokens = np.tile([0, ORACLE.vocab_size, 2, 1], (BATCH, 1))
     packed = pack_step(np.full(BATCH, 0.5), np.zeros((5, BATCH)), (0, 1, 0), (0, 0))
     answer = evaluator.graph(on_device(tokens, np.int32), on_device(tokens, np.int32), packed, *evaluator._still)
-    np.testing.assert_array_equal(answer[-1].numpy(), 0.0)
+    np.testing.assert_array_equal(answer["shown_log_probability"].numpy(), 0.0)
 
 
 def test_an_evaluator_that_cannot_say_is_refused():
     evaluator = MaskedEvaluator("oracle", OracleModel(ORACLE), BATCH)
-    with pytest.raises(TypeError, match="'p2' needs an evaluator with shown=True"):
+    with pytest.raises(TypeError, match="'p2' needs an evaluator with Needs.*shown=True"):
         generate(evaluator, parts(False, "p2")[1], LinearSchedule(), 2, np.full((BATCH, L), 4), seed=0,
                  sequences=np.arange(BATCH), temperature=1.0)  # fmt: skip
 

@@ -17,7 +17,7 @@ from mist_bench_plugins.schedule_linear import LinearSchedule
 
 from mist_bench import Sampler, ScoreSampler, UserError, block_shares, cells, generation, listing
 from mist_bench.config import load_preset, override
-from mist_bench.evaluation import MaskedEvaluator, pack_step
+from mist_bench.evaluation import MaskedEvaluator, Needs, pack_step
 from mist_bench.generation import SamplerGraph, generate
 from mist_bench.laws import law_distance, sampler_law, sequences, total_variation
 from mist_bench.registry import Registry
@@ -153,7 +153,7 @@ END = LONG.vocab_size
 
 @cache
 def evaluator(small=False):
-    return MaskedEvaluator("oracle", OracleModel(SMALL if small else LONG), 512 if small else BATCH, shown=True)
+    return MaskedEvaluator("oracle", OracleModel(SMALL if small else LONG), 512 if small else BATCH, needs=Needs(shown=True))
 
 
 @cache
@@ -231,9 +231,9 @@ def test_counts_steps_and_the_last_step_are_those_of_the_block():
 def test_random_times_are_others_in_each_block(monkeypatch):
     told: list = []
 
-    def spy(t, numbers, counts, key):
+    def spy(t, numbers, counts, key, heat):
         told.append(t[0])
-        return pack_step(t, numbers, counts, key)
+        return pack_step(t, numbers, counts, key, heat)
 
     monkeypatch.setattr(generation, "pack_step", spy)
     run("semi-autoregressive[block=4,inner=first-hitting]")
@@ -265,9 +265,9 @@ def test_an_adaptive_sampler_goes_on_as_soon_as_the_block_is_full():
 def test_the_network_is_told_the_time_of_the_block(monkeypatch):
     told: list = []
 
-    def spy(t, numbers, counts, key):
+    def spy(t, numbers, counts, key, heat):
         told.append((round(float(t[0]), 9), *(int(n) for n in counts), int(numbers[3, 0]), int(numbers[4, 0])))
-        return pack_step(t, numbers, counts, key)
+        return pack_step(t, numbers, counts, key, heat)
 
     monkeypatch.setattr(generation, "pack_step", spy)
     run("semi-autoregressive[block=5]", steps=7)
@@ -345,7 +345,7 @@ def test_the_content_holds_all_of_the_inner_sampler():
     assert made("semi-autoregressive[inner=confidence[noise=1.5]]").content() == {
         "name": "semi-autoregressive", "block": 16, "inner": inner.content(),
     }  # fmt: skip
-    assert inner.content() == {"name": "confidence", "score": "proposal", "noise": 1.5}
+    assert inner.content() == {"name": "confidence", "score": "proposal", "noise": 1.5, "cool": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..interfaces import FloatArray, UserError
-from ..samplers import Sampler
+from ..samplers import Sampler, most_steps
 from .core import Failed, Skipped, check
 from .sampler_study import SMALL, STEPS, SamplerStudy
 from .worlds import Seen, chi_square_z, follow
@@ -48,14 +48,16 @@ def nfe(its: SamplerStudy) -> None:
             said, rows = sampler.nfe(run.steps, int(many)), to_fill == many
             if not isinstance(said, int | np.integer) or said < 0:
                 raise Failed(f"nfe({run.steps}, {many}) is {said!r}; it is the number of evaluations, an int")
-            if left[min(said, len(left) - 1)][rows].any():
+            steps = int(run.begins[rows][0]) + most_steps(sampler, run.steps, int(many))
+            late = run.used[rows].max() > said if sampler.adaptive else left[min(steps, len(left) - 1)][rows].any()
+            if late:
                 raise Failed(
                     f"{name}: nfe({run.steps}, {many}) says {said}, but texts with {many} positions to fill still hold "
                     f"masks after {said} evaluations; reveal faster, or declare more"
                 )
             # only where many texts must all have been done too early; what masks again may do so after that
             all_masked = many == place.length and said > 0 and not sampler.remasks
-            if all_masked and not sampler.adaptive and not left[min(said, len(left) - 1) - 1][rows].any():
+            if all_masked and not sampler.adaptive and not left[min(steps, len(left) - 1) - 1][rows].any():
                 done = int(np.argmax(~left[:, rows].any(axis=1)))
                 raise Failed(
                     f"{name}: nfe({run.steps}, {many}) says {said}, but all {rows.sum()} texts with {many} positions "

@@ -72,19 +72,19 @@ class World:
 def world(registry: Registry, length: int, sampler: Sampler) -> World:
     """The world of this length, whose evaluator gives what the sampler needs."""
     device.prepare()
-    from ..evaluation import MaskedEvaluator
+    from ..evaluation import MaskedEvaluator, Needs
     from ..graphs import kept
 
-    needs = {"whole": sampler.needs_log_probabilities, "shown": sampler.needs_shown_log_probability}
+    needs = Needs.of(sampler)
 
     def make() -> World:
         oracle = registry.make("corpus", f"markov[symbols={SYMBOLS},length={length}]").oracle()
         model = registry.make("family", "oracle").create(SIZE, oracle.vocab_size, length, 0, oracle)
-        evaluator = MaskedEvaluator(f"conformance {length}", model, BATCH[length], **needs)
+        evaluator = MaskedEvaluator(f"conformance {length}", model, BATCH[length], needs=needs)
         schedule = registry.make("schedule", "linear")
         return World(length=length, oracle=oracle, evaluator=evaluator, schedule=schedule)
 
-    return kept(("conformance", length, *needs.values()), make)
+    return kept(("conformance", length, needs), make)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +94,7 @@ class Trajectory:
     steps: int
     given: IntArray  # (B, L)
     states: IntArray  # (n + 1, B, L): before each step, and at the end
+    begins: IntArray  # (B,) the state from which each text moves: texts of as many blocks go together, fewest first
     used: IntArray  # (B,) evaluations
 
     @property
@@ -112,12 +113,22 @@ def follow(
     from ..generation import generate
 
     states: list[IntArray] = []
+    steps_seen: list[int] = []
+
+    def watch(step: int, now: IntArray, guesses: IntArray) -> None:
+        steps_seen.append(step)
+        states.append(now)
+
     final, used = generate(
         world.evaluator, graph, world.schedule, steps, given, seed=seed,
         sequences=np.arange(world.batch) if sequences is None else sequences, temperature=1.0,
-        watch=lambda step, now, guesses: states.append(now),
+        watch=watch,
     )  # fmt: skip
-    return Trajectory(steps=steps, given=given, states=np.stack([*states, final]), used=used)
+    to_fill = (given == world.mask).sum(axis=1)
+    blocks = -(-to_fill // (graph.sampler.block_size or world.length))
+    first = np.append(np.flatnonzero(np.array(steps_seen) == 0), len(states))
+    begins = first[np.searchsorted(np.unique(blocks[blocks > 0]), blocks)]
+    return Trajectory(steps=steps, given=given, states=np.stack([*states, final]), begins=begins, used=used)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +163,12 @@ class Witness:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sampler, name)
+
+    def __eq__(self, other: object) -> bool:
+        return other == self._sampler
+
+    def __hash__(self) -> int:
+        return hash(self._sampler)
 
     def step(self, view: View, state: State) -> tuple[Tensor, State]:
         from tinygrad import Tensor

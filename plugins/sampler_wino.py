@@ -1,0 +1,72 @@
+"""WINO: reveal widely, and take back what the others no longer believe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mist_bench import Sampler, State, View, hookimpl, parameter, reveal_best
+
+if TYPE_CHECKING:
+    from tinygrad import Tensor
+
+FEWEST, MOST = 5, 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinoSampler(Sampler):
+    """Reveal all with p(x̂) > tau, and mask again what the other tokens give less than tau_back; `steps` is ignored.
+
+    Of those above tau the best, at most 0.7 of what is masked, within 5 and 20; at least the best one. Where more than
+    one is revealed, those revealed before are verified by p of the token shown given all others, as if it alone were
+    masked: the least likely below tau_back are masked again, fewer than were revealed at the step before. So a text
+    takes at most M steps. A step asks for both at once, twice the work of an evaluation, and counts as two.
+
+    WINO verifies through a row of masks behind the text, each of which sees all but its own token, and all other masks
+    of the row. Here it sees itself alone, as the text that is meant would have it: with more than one layer it is an
+    approximation in both, since what it sees has seen the token. Under an oracle it is exact. The code counts and
+    compares over the whole batch, and gives its limits in tokens of a block of 128.
+    """
+
+    name = "wino"
+    source = "WINO, arXiv 2507.18578"
+    uses_steps = False
+    adaptive = True
+    remasks = True
+    needs_left_out_log_probability = True
+    tau: float = parameter(0.6, "p(x̂) of what is revealed is above this; from 0 to below 1")
+    tau_back: float = parameter(0.9, "what the others give less than this is masked again; from 0 (never) to 1")
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.tau < 1.0:
+            raise ValueError(f"tau is at least 0 and below 1, not {self.tau!r}")
+        if not 0.0 <= self.tau_back <= 1.0:
+            raise ValueError(f"tau_back is from 0 to 1, not {self.tau_back!r}")
+
+    def nfe(self, steps: int, to_fill: int) -> int:
+        return self.evaluations * to_fill
+
+    def initial_state(self, batch: int, length: int) -> State:
+        from tinygrad import Tensor
+
+        return {"revealed": Tensor.zeros(batch, dtype="int32").contiguous()}
+
+    def step(self, view: View, state: State) -> tuple[Tensor, State]:
+        assert view.left_out_log_probability is not None
+        sure = view.masked & (view.log_probability > (math.log(self.tau) if self.tau else -math.inf))
+        left = view.masked.sum(axis=-1).int()
+        most = (left * 7 // 10).maximum(FEWEST).minimum(MOST)
+        count = sure.sum(axis=-1).int().minimum(most).maximum(1)
+        reveal = reveal_best(view.log_probability, view.masked, count)
+        shown = view.free & (view.tokens != view.mask)
+        doubted = shown & (view.left_out_log_probability < (math.log(self.tau_back) if self.tau_back else -math.inf))
+        back = (count > 1).where(state["revealed"] - 1, 0)
+        again = reveal_best(-view.left_out_log_probability, doubted, back)
+        return reveal.where(view.proposal, again.where(view.mask, view.tokens)), {"revealed": count}
+
+
+@hookimpl
+def mist_bench_samplers() -> Iterator[type[Sampler]]:
+    yield WinoSampler
