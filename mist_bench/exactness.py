@@ -23,12 +23,12 @@ CORPUS = "markov"
 STEPS = (1, 2, 4, 16, 64, 256)
 SAMPLERS = (
     "random", "remdm", "remdm[kind=loop]", "confidence", "top-k", "p2", "pc", "confidence[score=max]", "margin",
-    "entropy", "semi-autoregressive[block=2]", "semi-autoregressive[block=2,inner=margin]", "klass",
+    "entropy", "semi-autoregressive[block=2]", "semi-autoregressive[block=2,inner=margin]", "guided", "klass",
 )  # fmt: skip
 """With a number of steps; those that look at the drawn token, then those that do not, then blocks of either."""
 FREE = (
     "first-hitting", "autoregressive", "threshold", "threshold[form=factor]", "threshold[tau=1.0,score=max]",
-    "entropy-bound[gamma=0.7]", "entropy-bound[gamma=0.0]",
+    "entropy-bound[gamma=0.7]", "entropy-bound[gamma=0.0]", "wino",
 )  # fmt: skip
 """Those that ignore `steps`."""
 SCHEDULES = ("linear", "cosine", "cosine-md4")
@@ -94,7 +94,7 @@ to the samplers.
 
     python -m mist_bench.exactness > docs/exactness.md
 
-`0` is below 1e-6, the rounding of float32. `-`: the sampler remembers its last answer, and its law is not enumerated.
+`0` is below 1e-6, the rounding of float32. `-`: the sampler remembers what it did, and its law is not enumerated.
 **Declares**: `exact_one_at_a_time`, the promise to be exact where it reveals one position a step, which here is from
 {length} steps on. Temperature 1, `linear`.
 
@@ -120,7 +120,8 @@ such pairs, L(L-1)/2 times the sum over the steps of (alpha(s) - alpha(t))². Un
 - **`confidence` and `top-k` are not exact at any number of steps.** From {length} steps on both stay at {limit}, which is
   *more* than the {confidence2} of 2 steps: each step takes the likeliest of several draws, and more steps do so more often.
   A judge that prefers likely text will call it an improvement. `pc` does the same with other weights ({pc}), `p2` is
-  `confidence` where nothing is doubted, and in blocks there is less to choose from ({blocks}).
+  `confidence` where nothing is doubted, `guided` where there is no prompt, and in blocks there is less to choose from
+  ({blocks}).
 - **`random` is exact only in the limit**: its error falls as 1/steps ({random64} at 64 steps, {random256} at 256). With as
   many steps as positions it is still {random4}, because coins put two positions into one step. `first-hitting` is the same
   process without that error, in {length} evaluations.
@@ -140,9 +141,11 @@ Rows = Mapping[tuple[str, str], Row]
 def measure(registry: Registry, report: Callable[[str], None] = lambda what: None) -> Rows:
     """Everything that the page shows."""
     oracle, rows = registry.make("corpus", CORPUS).oracle(), {}
-    for spec, name, steps in cells(oracle.length):
-        report(f"{spec} {name}")
-        rows[spec, name] = row(registry.make("sampler", spec), registry.make("schedule", name), steps, oracle)
+    wanted = cells(oracle.length)
+    made = [(registry.make("sampler", spec), registry.make("schedule", name), steps) for spec, name, steps in wanted]
+    for sampler, schedule, steps in made:  # all were made first: what is missing is said at once
+        report(f"{sampler.spec} {schedule.spec}")
+        rows[sampler.spec, schedule.spec] = row(sampler, schedule, steps, oracle)
     return rows
 
 
