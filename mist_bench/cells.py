@@ -96,8 +96,14 @@ class _Grid:
             "tokenizer": self._content("tokenizer", tokenizer), "length": length,
         }  # fmt: skip
         self.names = {"corpus": corpus.spec, "tokenizer": tokenizer.spec}
+        self.prompt = config.generation.prompt
         self.judge = self._judge()
         self._checked = False
+        if self.prompt >= length:
+            raise UserError(f"generation.prompt is {self.prompt}, but texts have {length} tokens; give fewer")
+        idle = [sampler.spec for sampler in self.samplers if sampler.needs_prompt and not self.prompt]
+        if idle:
+            raise UserError(f"sampler {idle[0]!r} needs a prompt; give each sample one: --set generation.prompt=16")
         if any(not family.trained for family in self.families) and not world:
             raise UserError(
                 "family 'oracle' needs a corpus that knows its own truth, with its own tokenizer: "
@@ -233,17 +239,25 @@ class _Grid:
         content = {
             **self._model_content(family, training), "sampling_schedule": self._content("schedule", schedule),
             "sampler": self._content("sampler", sampler), "steps": steps, "temperature": temperature, "seed": seed,
-            "samples": settings.samples, "batch_size": settings.batch_size, "rounds": settings.rounds,
+            "samples": self._samples(family.trained), "batch_size": settings.batch_size, "rounds": settings.rounds,
             "nucleus": settings.nucleus,
         }  # fmt: skip
+        if self.prompt:
+            content |= {"prompt": self.prompt, **self.text}  # the prompts are of the text
         more = {"schedule": schedule.spec if schedule else None, "sampler": sampler.spec, "steps": steps,
-                "temperature": temperature, "seed": seed, "batch": settings.batch_size}  # fmt: skip
+                "temperature": temperature, "seed": seed, "batch": settings.batch_size,
+                "prompt": self.prompt or None}  # fmt: skip
         return Cell(kind="generation", content=content, labels={**labels, **more}, family=family, schedule=schedule,
                     sampler=sampler, needs=(training.hash,) if training else ())  # fmt: skip
 
+    def _samples(self, trained: bool) -> int:
+        settings = self.config.generation
+        return settings.samples if trained else settings.oracle_samples
+
     def _generation_controls(self) -> Iterator[Cell]:
+        samples = self._samples(any(family.trained for family in self.families))
         for control in ("data", "unigram", "repeater", *(["oracle"] if self.world else [])):
-            content = {**self.text, "control": control, "samples": self.config.generation.samples}
+            content = {**self.text, "control": control, "samples": samples}
             yield Cell(kind="generation", content=content, labels={**self.names, "control": control})
 
     def _judge(self) -> Cell | None:

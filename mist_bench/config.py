@@ -149,9 +149,14 @@ class GenerationConfig:
     """Who scores the samples; `auto` and `autoregressive`: a baseline of another training seed."""
     judge_seed_offset: int = 1000
     """What is added to the training seed for the judge."""
+    oracle_samples: int = 512
+    """Samples of a row of an untrained family, whose evaluations are cheap (512: a valid rate within 2.2 points)."""
+    prompt: int = 0
+    """Tokens at the beginning of each sample that are given, those of a test sequence."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "samples", "batch_size", "rounds", "judge_seed_offset")
+        _at_least(self, 1, "samples", "batch_size", "rounds", "judge_seed_offset", "oracle_samples")
+        _at_least(self, 0, "prompt")
         _require(0 < self.nucleus <= 1, f"nucleus must be above 0 and at most 1, given {self.nucleus}")
 
 
@@ -345,7 +350,9 @@ def resolve(config: RunConfig, registry: Registry) -> RunConfig:
 
     Raises `UserError` for an unknown name or parameter. `confidence` and `confidence[score=proposal]` become one.
     """
-    named = [[s] if s != "all" else registry.with_defaults("sampler") for s in config.samplers]
+    idle = not config.generation.prompt
+    every = [s for s in registry.with_defaults("sampler") if not (idle and registry.get("sampler", s).needs_prompt)]
+    named = [[s] if s != "all" else every for s in config.samplers]
     config = dataclasses.replace(config, samplers=tuple(s for names in named for s in names))
     registry.make("corpus", config.corpus)
     registry.make("tokenizer", config.tokenizer)

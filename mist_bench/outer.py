@@ -37,6 +37,7 @@ class OuterSampler(Sampler):
     needs_left_out_log_probability: ClassVar[Any] = _OfInner()
     needs_frequencies: ClassVar[Any] = _OfInner()
     remembers_answer: ClassVar[Any] = _OfInner()
+    needs_prompt: ClassVar[Any] = _OfInner()
     asks_itself: ClassVar[Any] = _OfInner()
 
     @property

@@ -159,7 +159,7 @@ def _missing(cls: type[Any], given: Iterable[str]) -> list[dataclasses.Field[Any
     """The parameters without a default that are not given."""
     none = dataclasses.MISSING
     fields = [f for f in dataclasses.fields(cls) if f.default is none and f.default_factory is none]
-    return [f for f in fields if f.name not in given]
+    return [f for f in fields if f.name not in given and "spec" not in f.metadata]
 
 
 def _construct(kind: Kind, spec: str, cls: type[Any], values: dict[str, Any]) -> Any:

@@ -114,6 +114,7 @@ oracle_distinct_ratio   | float | 1        | one    | distinct stories over thos
 oracle_divergence       | float | 1        | lower  | total variation of the world's slots from the truth
 oracle_divergence_floor | float | 1        |        | what perfect samples of the same number would give
 law_distance            | float | 1        | lower  | exact total variation of the sampler's law from the truth
+prompt                  | int   | tokens   |        | tokens of each sample that were given, those of a test sequence
 """
 )
 CURVES = _columns(

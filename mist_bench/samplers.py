@@ -80,6 +80,8 @@ class Sampler(Component, ABC):
     needs_left_out_log_probability: ClassVar[bool] = False
     """True: the view carries log p of each shown token given all others, as if it alone were masked. An evaluation then
     is twice the work of another, and counts twice."""
+    needs_prompt: ClassVar[bool] = False
+    """True: without fixed tokens there is nothing for it to do."""
     asks_itself: ClassVar[bool] = False
     """True: the answer of a step is what `evaluate` gives, with as many evaluations as `evaluations` says."""
 

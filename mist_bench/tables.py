@@ -92,6 +92,7 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
         Field(header="temp.", show=number("temperature"), hoist=True),
         Field(header="batch", show=number("batch"), hoist=True),
         Field(header="samples", show=number("samples"), hoist=True),
+        Field(header="prompt", show=number("prompt"), hoist=True),
         Field(header="steps", show=number("steps")),
         Field(header="NFE ↓", show=number("nfe")),
         Field(header="tokens/s ↑ (IQR)", show=_speed),

@@ -189,17 +189,18 @@ def _sampled(cell: Cell, bench: Workbench, report: Report) -> tuple[IntArray, di
     assert sampler is not None
     evaluator = evaluator_of(bench, cell, _checkpoint(cell, bench))
     batch, seed = evaluator.batch, noise.seed_of(axis="generation", seed=content["seed"])
-    empty = np.full((batch, length), bench.dataset.mask, dtype=np.int32)
+    prompt = content.get("prompt", 0)
     batches: list[tuple[IntArray, IntArray]] = []
 
     def run(number: int, limit: int | None = None) -> tuple[IntArray, IntArray]:
         ids = np.arange(number * batch, (number + 1) * batch)
+        given = _given(bench, ids, prompt)
         if isinstance(evaluator, CausalEvaluator):
-            made = evaluator.generate(empty, seed, ids, content["temperature"], limit=limit)
+            made = evaluator.generate(given, seed, ids, content["temperature"], limit=limit)
             return made, np.full(batch, length)
         assert cell.schedule is not None
         return generate(
-            evaluator, bench.sampler_graph(sampler), cell.schedule, content["steps"] or length, empty,
+            evaluator, bench.sampler_graph(sampler), cell.schedule, content["steps"] or length, given,
             seed=seed, sequences=ids, temperature=content["temperature"], limit=limit,
         )  # fmt: skip
 
@@ -210,7 +211,7 @@ def _sampled(cell: Cell, bench: Workbench, report: Report) -> tuple[IntArray, di
         batches.append(run(number))
         report(number + 1, rounds, "rounds")
 
-    speed = timed(rounds, batch * length, one)
+    speed = timed(rounds, batch * (length - prompt), one)
     tokens = np.concatenate([made for made, _ in batches])[: content["samples"]]
     if (tokens >= bench.dataset.mask).any():
         raise UserError(f"sampler {sampler.spec!r} left masks in the text after its last step")
@@ -225,10 +226,20 @@ def _sampled(cell: Cell, bench: Workbench, report: Report) -> tuple[IntArray, di
     }  # fmt: skip
 
 
+def _given(bench: Workbench, ids: IntArray, prompt: int) -> IntArray:
+    """(B, L) masks, but for a prompt: the first tokens of the test sequence of that number, in turn."""
+    tokens = np.full((len(ids), bench.dataset.length), bench.dataset.mask, dtype=np.int32)
+    if prompt:
+        test = bench.dataset.test.tokens
+        tokens[:, :prompt] = test[ids % len(test), :prompt]
+    return tokens
+
+
 def _law(cell: Cell, bench: Workbench, sampler: Any) -> float | None:
     """Exact distance of the sampler's own law from the truth under the perfect denoiser, on enumerable worlds."""
     perfect = cell.family is not None and not cell.family.trained
-    if bench.oracle is None or cell.schedule is None or not perfect or cell.content["nucleus"] < 1:
+    own = cell.content["nucleus"] == 1 and not cell.content.get("prompt")
+    if bench.oracle is None or cell.schedule is None or not perfect or not own:
         return None
     steps, frequencies = cell.content["steps"] or bench.dataset.length, None
     if sampler.needs_frequencies:

@@ -24,6 +24,7 @@ class GuidedSampler(OuterSampler):
 
     name = "guided"
     source = "SMDM, arXiv 2410.18514"
+    needs_prompt: ClassVar[bool] = True
     asks_itself: ClassVar[bool] = True
     scale: float = parameter(1.0, "how far away, 0 (not at all) or more")
     inner: Sampler = part("confidence", "the sampler that reveals")

@@ -14,7 +14,7 @@ from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
 from mist_bench import Sampler, View, cli, testing
-from mist_bench.evaluation import MaskedEvaluator
+from mist_bench.evaluation import MaskedEvaluator, Needs
 from mist_bench.generation import SamplerGraph, generate
 from mist_bench.laws import law_distance
 from mist_bench.registry import Registry
@@ -23,7 +23,7 @@ from mist_bench.scaffold import new
 HERE = Path(__file__).parent
 PAGE = (HERE.parent / "docs" / "write-a-sampler.md").read_text(encoding="utf-8")
 ORACLE = world(3, 4, 1.2)
-SPECS = {"edges": 0, "coin": 1, "coin[boost=1.5]": 1, "patience": 2}
+SPECS = {"edges": 0, "coin": 1, "coin[boost=1.5]": 1, "patience": 2, "hedged": 3}
 BATCH = 8
 
 
@@ -43,19 +43,19 @@ def made(spec: str, folder: Path) -> Sampler:
     return registry.make("sampler", spec)
 
 
-@pytest.fixture(scope="module")
-def evaluator():
-    return MaskedEvaluator("oracle", OracleModel(ORACLE), BATCH)
+def evaluator(sampler: Sampler) -> MaskedEvaluator:
+    return MaskedEvaluator("oracle", OracleModel(ORACLE), BATCH, needs=Needs.of(sampler))
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_the_examples_fill_a_text_and_keep_what_is_given(spec, tmp_path, evaluator):
-    graph = SamplerGraph(made(spec, tmp_path), BATCH, 4, ORACLE.vocab_size)
+def test_the_examples_fill_a_text_and_keep_what_is_given(spec, tmp_path):
+    sampler = made(spec, tmp_path)
+    asked, graph = evaluator(sampler), SamplerGraph(sampler, BATCH, 4, ORACLE.vocab_size)
     given = np.full((BATCH, 4), ORACLE.vocab_size, dtype=np.int32)
     given[::2, 1] = 2
     for steps in (1, 3, 9):
         filled, _ = generate(
-            evaluator, graph, LinearSchedule(), steps, given, seed=0, sequences=np.arange(BATCH), temperature=1.0
+            asked, graph, LinearSchedule(), steps, given, seed=0, sequences=np.arange(BATCH), temperature=1.0
         )
         assert (filled < 3).all() and (filled[::2, 1] == 2).all()
 
