@@ -20,9 +20,9 @@ from mist_bench import device
 device.prepare()  # before tinygrad compiles anything
 
 from mist_bench.cells import plan  # noqa: E402
-from mist_bench.config import default_preset, load_preset, resolve  # noqa: E402
 from mist_bench.graphs import Graph  # noqa: E402
 from mist_bench.registry import Registry  # noqa: E402
+from mist_bench.settings import default_preset, load_preset, resolve  # noqa: E402
 from mist_bench.store import Store  # noqa: E402
 from mist_bench.workbench import Workbench  # noqa: E402
 

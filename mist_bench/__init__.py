@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .codec import ByteCodec, TiktokenCodec, utf8
     from .hookspecs import hookimpl
     from .hub import Column, download, hold_out
+    from .hub_models import HubModel, find_model, require
     from .interfaces import (
         CausalModel,
         Codec,
@@ -53,7 +54,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # numpy takes a fifth of a second to import, tinygrad longer: neither must be waited for by `mist-bench --help`
     if name in __all__:
-        homes = ("hookspecs", "interfaces", "samplers", "outer", "codec", "hub", "oracle", "network")
+        homes = ("hookspecs", "interfaces", "samplers", "outer", "codec", "hub", "hub_models", "oracle", "network")
         for module in (import_module(f".{home}", __name__) for home in homes):
             if name in vars(module):
                 return vars(module)[name]
@@ -70,6 +71,7 @@ __all__ = [
     "Corpus",
     "Family",
     "FloatArray",
+    "HubModel",
     "IntArray",
     "Launcher",
     "MaskedModel",
@@ -95,10 +97,12 @@ __all__ = [
     "block_shares",
     "comes_before",
     "download",
+    "find_model",
     "hold_out",
     "hookimpl",
     "parameter",
     "part",
+    "require",
     "reveal_best",
     "scheduled_count",
     "utf8",

@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from .config import RunConfig
-from .interfaces import Component, Corpus, Family, Schedule, Tokenizer, UserError, parts
+from .hub_models import HubModel, judge_model
+from .interfaces import Component, Corpus, Family, Metric, Schedule, Tokenizer, UserError, parts
 from .registry import Kind as PluginKind
 from .registry import Registry, kind_of
 from .samplers import Sampler
@@ -21,7 +22,7 @@ from .store import content_hash
 FORMAT = 2
 """Raised whenever the meaning of a number changes, so that older cells are not taken for newer ones."""
 
-Kind = Literal["training", "likelihood", "generation", "judgement"]
+Kind = Literal["training", "likelihood", "generation", "judgement", "metric"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class Cell:
     family: Family | None = None
     schedule: Schedule | None = None
     sampler: Sampler | None = None
+    metric: Metric | None = None
 
     @cached_property
     def hash(self) -> str:
@@ -43,7 +45,7 @@ class Cell:
     @property
     def title(self) -> str:
         """One line for people: what, of which model, how."""
-        parts = [self.labels.get(k) for k in ("control", "family", "schedule", "sampler", "estimator")]
+        parts = [self.labels.get(k) for k in ("metric", "control", "family", "schedule", "sampler", "estimator")]
         steps, seed = self.labels.get("steps"), self.labels.get("training_seed")
         text = " ".join(str(p) for p in dict.fromkeys(parts) if p)
         text += f" under {self.labels['evaluation_schedule']}" if self.labels.get("evaluation_schedule") else ""
@@ -61,6 +63,9 @@ class Plan:
     length: int
     cells: tuple[Cell, ...]
     judge: Cell | None
+    """The training of the network that judges, if it is one of ours."""
+    text_judge: HubModel | None = None
+    """The model of somebody else that judges texts instead."""
 
 
 def plan(config: RunConfig, registry: Registry, device: str, precision: str) -> Plan:
@@ -70,9 +75,12 @@ def plan(config: RunConfig, registry: Registry, device: str, precision: str) -> 
     world = corpus.oracle() is not None and tokenizer.name == "word"
     grid = _Grid(config, registry, corpus, tokenizer, length, f"{device} {precision}", world)
     cells = list({cell.hash: cell for cell in grid.all()}.values())
-    order: list[Kind] = ["training", "likelihood", "generation", "judgement"]
+    order: list[Kind] = ["training", "likelihood", "generation", "judgement", "metric"]
     cells.sort(key=lambda cell: order.index(cell.kind))
-    return Plan(config=config, corpus=corpus, tokenizer=tokenizer, length=length, cells=tuple(cells), judge=grid.judge)
+    return Plan(
+        config=config, corpus=corpus, tokenizer=tokenizer, length=length, cells=tuple(cells), judge=grid.judge,
+        text_judge=grid.text_judge,
+    )  # fmt: skip
 
 
 ORACLE_DRAWS = 4
@@ -91,12 +99,14 @@ class _Grid:
         self.families: list[Family] = [registry.make("family", spec) for spec in config.families]
         self.schedules: list[Schedule] = [registry.make("schedule", spec) for spec in config.schedules]
         self.samplers: list[Sampler] = [registry.make("sampler", spec) for spec in config.samplers]
+        self.metrics: list[Metric] = [registry.make("metric", spec) for spec in config.generation.metrics]
         self.text = {
             "corpus": {**corpus.identity(), **self._code("corpus", corpus)},
             "tokenizer": self._content("tokenizer", tokenizer), "length": length,
         }  # fmt: skip
         self.names = {"corpus": corpus.spec, "tokenizer": tokenizer.spec}
         self.prompt = config.generation.prompt
+        self.text_judge = judge_model(config.generation.judge) if config.generation.judged_by_text else None
         self.judge = self._judge()
         self._checked = False
         if self.prompt >= length:
@@ -136,8 +146,11 @@ class _Grid:
         ]
         generations += list(self._generation_controls())
         yield from generations
-        if self.judge is not None:
-            yield from (self._judgement(cell, self.judge) for cell in generations)
+        if self.judge is not None or self.text_judge is not None:
+            yield from (self._judgement(cell) for cell in generations)
+        for metric in self.metrics:
+            who = {**metric.identity(), **self._code("metric", metric)}
+            yield from (self._metric(cell, metric, who) for cell in generations)
 
     def _training(self, family: Family, schedule: Schedule | None, seed: int) -> Cell:
         content = {
@@ -260,9 +273,14 @@ class _Grid:
             content = {**self.text, "control": control, "samples": samples}
             yield Cell(kind="generation", content=content, labels={**self.names, "control": control})
 
+    def _metric(self, generation: Cell, metric: Metric, who: dict[str, Any]) -> Cell:
+        content = {"generation": generation.hash, "metric": who}
+        labels = {**generation.labels, "metric": metric.spec}
+        return Cell(kind="metric", content=content, labels=labels, needs=(generation.hash,), metric=metric)
+
     def _judge(self) -> Cell | None:
         """A baseline of another training seed, so that no network judges itself."""
-        if self.config.generation.judge == "none":
+        if self.config.generation.judge == "none" or self.text_judge is not None:
             return None
         offset = self.config.generation.judge_seed_offset
         seed = min(self.config.training_seeds) + offset
@@ -270,7 +288,14 @@ class _Grid:
             seed += offset
         return self._training(self.registry.make("family", "autoregressive"), None, seed)
 
-    def _judgement(self, generation: Cell, judge: Cell) -> Cell:
-        content = {"generation": generation.hash, "judge": judge.hash}
-        labels = {**generation.labels, "judge": f"autoregressive, seed {judge.labels['training_seed']}"}
-        return Cell(kind="judgement", content=content, labels=labels, needs=(generation.hash, judge.hash))
+    def _judgement(self, generation: Cell) -> Cell:
+        who: str | dict[str, Any]
+        needs: tuple[str, ...]
+        if self.text_judge is not None:
+            who, name, needs = self.text_judge.identity(), f"hf:{self.text_judge.title}", (generation.hash,)
+        else:
+            assert self.judge is not None
+            who, name = self.judge.hash, f"autoregressive, seed {self.judge.labels['training_seed']}"
+            needs = (generation.hash, self.judge.hash)
+        content = {"generation": generation.hash, "judge": who}
+        return Cell(kind="judgement", content=content, labels={**generation.labels, "judge": name}, needs=needs)

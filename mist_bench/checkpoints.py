@@ -89,7 +89,7 @@ def _network(
 ) -> tuple[Network, Mapping[str, Any]]:
     """Lays out the one training of the configuration, and loads its parameters unless they are given."""
     settings = dataclasses.replace(
-        config.generation, batch_size=min(options.count, BATCH), nucleus=options.nucleus, judge="none"
+        config.generation, batch_size=min(options.count, BATCH), nucleus=options.nucleus, judge="none", metrics=()
     )
     config = dataclasses.replace(config, generation=settings)
     name = device.name()

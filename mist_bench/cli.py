@@ -254,7 +254,7 @@ def _configure(
     files: list[Path] | None, preset: str | None, settings: list[str] | None, **texts: str | None
 ) -> tuple[Registry, RunConfig]:
     """The plugins, and the preset with what the command line says, every name in it checked."""
-    from .config import default_preset, load_preset, override, resolve
+    from .settings import default_preset, load_preset, override, resolve
 
     registry = _discover(files)
     if preset is None:

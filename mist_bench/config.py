@@ -1,4 +1,4 @@
-"""The configuration of a run: frozen dataclasses, read from TOML presets, overridden by the command line.
+"""The configuration of a run, as frozen dataclasses; `settings` reads them from presets and from the command line.
 
 The text under each field is its documentation: `mist-bench ls presets -v` and docs/presets.md show it.
 """
@@ -6,19 +6,10 @@ The text under each field is its documentation: `mist-bench ls presets -v` and d
 from __future__ import annotations
 
 import dataclasses
-import tomllib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal
 
 from .interfaces import NetworkSize, UserError
-from .specs import field_types, from_text, from_value, suggest, type_name
-
-if TYPE_CHECKING:
-    from .registry import Kind, Registry
-
-PRESETS = Path(__file__).parent / "presets"
-T = TypeVar("T")
 
 
 def _require(holds: bool, message: str) -> None:
@@ -145,19 +136,29 @@ class GenerationConfig:
     """Timed repetitions; the table shows their median and interquartile range."""
     nucleus: float = 1.0
     """Proposals come from the smallest set of tokens of at least this probability; 1 is all of them."""
-    judge: Literal["auto", "autoregressive", "none"] = "auto"
-    """Who scores the samples; `auto` and `autoregressive`: a baseline of another training seed."""
+    judge: str = "auto"
+    """Who scores: `auto`, `autoregressive`: a baseline of another seed; `hf:NAME`: a model of the Hub; `none`."""
     judge_seed_offset: int = 1000
     """What is added to the training seed for the judge."""
     oracle_samples: int = 512
     """Samples of a row of an untrained family, whose evaluations are cheap (512: a valid rate within 2.2 points)."""
     prompt: int = 0
     """Tokens at the beginning of each sample that are given, those of a test sequence."""
+    metrics: tuple[str, ...] = ()
+    """More columns about the texts: `mist-bench ls metrics`; `none`: no more."""
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "samples", "batch_size", "rounds", "judge_seed_offset", "oracle_samples")
         _at_least(self, 0, "prompt")
         _require(0 < self.nucleus <= 1, f"nucleus must be above 0 and at most 1, given {self.nucleus}")
+        object.__setattr__(self, "metrics", tuple(spec for spec in dict.fromkeys(self.metrics) if spec != "none"))
+        known = self.judge in ("auto", "autoregressive", "none") or self.judged_by_text
+        _require(known, f"judge is auto, autoregressive, none or hf:NAME, given {self.judge!r}")
+
+    @property
+    def judged_by_text(self) -> bool:
+        """Whether a model of somebody else judges, which knows our texts but not our tokens."""
+        return self.judge.startswith(("hf:", "hf["))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,6 +203,11 @@ class RunConfig:
             bad = [value for value in getattr(self, name) if value < low]
             _require(not bad, f"{name} must be at least {low}, given {bad[0] if bad else ''}")
 
+    def for_training(self) -> RunConfig:
+        """The same trainings without what is asked of others about the texts, which need not be looked up again."""
+        judge = "none" if self.generation.judged_by_text else self.generation.judge
+        return dataclasses.replace(self, generation=dataclasses.replace(self.generation, judge=judge, metrics=()))
+
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as run.json keeps them."""
         return dataclasses.asdict(self)
@@ -245,119 +251,3 @@ def _distinct(config: Any, *names: str) -> None:
         values = tuple(dict.fromkeys(getattr(config, name)))
         _require(bool(values), f"{name} needs at least one value")
         object.__setattr__(config, name, values)
-
-
-def preset_names() -> list[str]:
-    """The presets that come with mist-bench."""
-    return sorted(path.stem for path in PRESETS.glob("*.toml"))
-
-
-def default_preset(device: str) -> str:
-    """`quick` where tinygrad runs on the CPU, `austen` on a GPU. `device`: as tinygrad names it, e.g. `CUDA`."""
-    return "quick" if device.upper().startswith(("CPU", "PYTHON", "NULL")) else "austen"
-
-
-def load_preset(name_or_path: str) -> RunConfig:
-    """A preset by name, or any TOML file by its path. Raises `UserError` for what is unknown or wrong in it."""
-    is_path = name_or_path.endswith(".toml")
-    path = Path(name_or_path) if is_path else PRESETS / f"{name_or_path}.toml"
-    if not (path.is_file() if is_path else name_or_path in preset_names()):
-        hint = "no such file" if is_path else suggest(name_or_path, preset_names())
-        raise UserError(f"unknown preset {name_or_path!r}; {hint} (mist-bench ls presets)")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}") from error
-    if "preset" in table:
-        raise UserError(f"{path}: the preset is named by its file; remove the key 'preset'")
-    return _build(RunConfig, {"preset": path.stem, **table}, str(path), "")
-
-
-def _build(cls: type[T], table: Mapping[str, Any], source: str, section: str) -> T:
-    """A dataclass from a TOML table, checked key by key."""
-    types = field_types(cls)
-    values = {}
-    for key, value in table.items():
-        values[key] = _value(types[_known(key, types, section, source)], value, source, f"{section}{key}")
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        if field.name not in table and field.default is dataclasses.MISSING:
-            raise UserError(f"{source}: {section}{field.name} is missing")
-    try:
-        return cls(**values)
-    except UserError as error:
-        raise UserError(f"{source}: {section}{error}") from None
-
-
-def _value(kind: Any, value: Any, source: str, key: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise UserError(f"{source}: {key} is a section; write [{key}]")
-        return _build(kind, value, source, f"{key}.")  # type: ignore[arg-type]
-    try:
-        return from_value(value, kind)
-    except ValueError:
-        raise UserError(f"{source}: {key} is {type_name(kind)}, given {value!r}") from None
-
-
-def _known(key: str, types: Mapping[str, Any], section: str, source: str) -> str:
-    if key not in types:
-        known = ", ".join(name for name in types if name != "preset")
-        raise UserError(f"{source}: unknown key {section + key!r}; {suggest(key, types)} (keys: {known})")
-    return key
-
-
-def override(config: RunConfig, settings: Sequence[str] = (), **given: Any) -> RunConfig:
-    """The configuration with what the command line gives: `--set SECTION.KEY=VALUE` texts, then fields by their name.
-
-    A field may be given as text (`steps="5,10"`); None means not given. Raises `UserError` for what cannot be read.
-    """
-    for text in settings:
-        section, key, value = _setting(text)
-        if section:
-            value = dataclasses.replace(getattr(config, section), **{key: value})
-        config = dataclasses.replace(config, **{section or key: value})
-    types = field_types(RunConfig)
-    texts = {key: _read(value, types[key], key) for key, value in given.items() if isinstance(value, str)}
-    return dataclasses.replace(config, **{k: v for k, v in (given | texts).items() if v is not None})
-
-
-def _setting(text: str) -> tuple[str, str, Any]:
-    """Section (or nothing), key and value of one `--set`, of the type that the field declares."""
-    path, equals, value = text.partition("=")
-    section, _, key = path.strip().rpartition(".")
-    usage = f"cannot read --set {text!r}; write SECTION.KEY=VALUE, e.g. training.train_steps=200"
-    types = field_types(RunConfig)
-    if section:
-        owner = types[_known(section, types, "", "--set")]
-        if not isinstance(owner, type) or not dataclasses.is_dataclass(owner):
-            raise UserError(usage)
-        types = field_types(owner)
-    kind = types[_known(key, types, f"{section}." if section else "", "--set")]
-    if not equals or dataclasses.is_dataclass(kind) or (not section and key == "preset"):
-        raise UserError(usage)
-    return section, key, _read(value.strip(), kind, f"--set {path}")
-
-
-def _read(text: str, kind: Any, what: str) -> Any:
-    try:
-        return from_text(text, kind)
-    except ValueError:
-        raise UserError(f"{what} is {type_name(kind)}, given {text!r}") from None
-
-
-def resolve(config: RunConfig, registry: Registry) -> RunConfig:
-    """Make every object that the run names, before anything is written or trained; the grid in its shortest form.
-
-    Raises `UserError` for an unknown name or parameter. `confidence` and `confidence[score=proposal]` become one.
-    """
-    idle = not config.generation.prompt
-    every = [s for s in registry.with_defaults("sampler") if not (idle and registry.get("sampler", s).needs_prompt)]
-    named = [[s] if s != "all" else every for s in config.samplers]
-    config = dataclasses.replace(config, samplers=tuple(s for names in named for s in names))
-    registry.make("corpus", config.corpus)
-    registry.make("tokenizer", config.tokenizer)
-    grid: dict[Kind, str] = {"family": "families", "schedule": "schedules", "sampler": "samplers"}
-    shortest = {field: tuple(registry.make(k, s).spec for s in getattr(config, field)) for k, field in grid.items()}
-    for spec in config.likelihood.evaluation_schedules:
-        registry.make("schedule", spec)
-    return dataclasses.replace(config, **shortest)  # type: ignore[arg-type]

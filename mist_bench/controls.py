@@ -11,6 +11,14 @@ from .metrics import unigram
 SEED = 7
 
 
+def references(dataset: Dataset, count: int) -> IntArray:
+    """(count, L) held-out sequences that the control `data` of this count does not show, so that it can be measured
+    against them: the test split's next ones, then the validation split's; fewer if there are fewer."""
+    rest = np.asarray(dataset.test.tokens[count : 2 * count], dtype=np.int32)
+    more = np.asarray(dataset.validation.tokens[: count - len(rest)], dtype=np.int32)
+    return np.concatenate([rest, more])
+
+
 def sequences(control: str, dataset: Dataset, oracle: Oracle | None, count: int) -> IntArray:
     """(count, L) tokens of a control. `data`: held-out sequences (at most as many as there are). `unigram`: tokens
     drawn one by one from the train frequencies. `repeater`: one train sequence, always the same: all valid, nothing

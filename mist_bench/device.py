@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import tiles
 from .interfaces import UserError
 
 if TYPE_CHECKING:
@@ -40,7 +41,12 @@ def cache_folder() -> Path:
 
 
 def prepare() -> None:
-    """Call before tinygrad compiles anything: gives its CPU device a clang if the machine has none."""
+    """Call before tinygrad compiles anything: gives its CPU device a clang if the machine has none, and good tiles."""
+    _give_compiler()
+    tiles.install()
+
+
+def _give_compiler() -> None:
     compiler = os.environ.get("CC", "")
     if "clang" in compiler or "zig" in compiler or (not compiler and shutil.which("clang")):
         return

@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad import Tensor, TinyJit
 from tinygrad.device import Buffer
 
-from . import device
+from . import device, replay
 from .interfaces import Model
 
 T = TypeVar("T")
@@ -26,6 +26,7 @@ class Graph:
     """
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        replay.install()
         self.name, self.compile_seconds = name, 0.0
         self._jit: Any = TinyJit(function)
         self._jit.cnt = 1
@@ -42,7 +43,11 @@ class Graph:
 
     @property
     def kernels(self) -> int:
-        return len(self._jit.captured.linear.src) if self._jit.captured is not None else 0
+        if self._jit.captured is None:
+            return 0
+        # a batch of kernels is one call, of a function that holds their calls
+        batches = [call.src[0] for call in self._jit.captured.linear.src]
+        return sum(len(batch.src[0].src) if batch.arg == "graph" else 1 for batch in batches)
 
 
 def kept(key: Hashable, make: Callable[[], T]) -> T:

@@ -174,6 +174,8 @@ def mist_bench_families() -> Iterable[type[Family]]:
 def mist_bench_metrics() -> Iterable[type[Metric]]:
     """Yield metrics: numbers about generated text, each a column of the generation table.
 
+    They are measured if asked for: `mist-bench run --plugin FILE --set generation.metrics=mean-length`.
+
     Example::
 
         from mist_bench import Metric, hookimpl

@@ -59,7 +59,7 @@ def download(
 
     own_cache = "HF_HOME" in os.environ or "HF_DATASETS_CACHE" in os.environ
     folder = None if own_cache else str(cache / "hub")
-    _go_offline_where_there_is_no_network()
+    go_offline_where_there_is_no_network()
     try:
         found = datasets.load_dataset(dataset, subset or None, revision=revision or None, cache_dir=folder)
     except datasets.exceptions.DatasetNotFoundError:
@@ -81,7 +81,7 @@ def download(
     return {str(name): Column(table, column) for name, table in found.items()}
 
 
-def _go_offline_where_there_is_no_network() -> None:
+def go_offline_where_there_is_no_network() -> None:
     """Without a name service the Hub's client would try for half a minute, with a line for each try."""
     import datasets
     from huggingface_hub import constants

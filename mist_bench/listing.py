@@ -10,9 +10,10 @@ import json
 import textwrap
 from typing import Any
 
-from .config import PRESETS, RunConfig, load_preset, preset_names
+from .config import RunConfig
 from .interfaces import Component, UserError
 from .registry import PLURALS, Kind, Registry
+from .settings import PRESETS, load_preset, preset_names
 from .specs import field_types, suggest, type_name
 
 Row = dict[str, Any]

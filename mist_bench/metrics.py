@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from .interfaces import FloatArray, IntArray, Oracle
+from .likelihood import ratio
 from .oracle import SlotWorld
 
 
@@ -35,6 +36,19 @@ def text_columns(tokens: IntArray, vocab_size: int) -> dict[str, float | None]:
     """The columns that any corpus has."""
     entropy, error = mean_and_error(token_entropy(tokens, vocab_size))
     return {"token_entropy": entropy, "token_entropy_se": error, "distinct_2": distinct_2(tokens, vocab_size)}
+
+
+def text_judge_columns(nats: FloatArray, scored: IntArray, texts: Sequence[str]) -> dict[str, float | None]:
+    """What a judge with tokens of its own says besides nats per token of ours: per byte, and its own perplexity.
+
+    `nats` (N,) of each whole text, `scored` (N,) the judge's tokens in them. Ratios of sums, so that an empty text
+    counts as what it is; None where no text has a byte, or the judge no token to score.
+    """
+    size = np.array([len(text.encode("utf-8", "replace")) for text in texts], dtype=np.float64)
+    per_byte, error = ratio(nats, size, np.arange(len(nats))) if size.any() else (None, None)
+    count = int(scored.sum())
+    perplexity = float(np.exp(nats.sum() / count)) if count else None
+    return {"judge_nats_per_byte": per_byte, "judge_nats_per_byte_se": error, "judge_perplexity": perplexity}
 
 
 def oracle_columns(oracle: Oracle, tokens: IntArray, seed: int) -> Mapping[str, float | None]:

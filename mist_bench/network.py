@@ -179,7 +179,7 @@ class Transformer:
         return _joint(self._linear(h, "head"))[:, :, : self.vocab_size]
 
     def _feed_forward(self, h: Tensor, i: int) -> Tensor:
-        inner = _joint(self._linear(h, f"{i}.feed_forward.in").relu().square())
+        inner = _joint(self._linear(h, f"{i}.feed_forward.in").contiguous_backward().relu().square())
         return self._linear(inner, f"{i}.feed_forward.out")
 
     def _attention(self, h: Tensor, i: int, visible: Tensor | None) -> Tensor:

@@ -127,7 +127,7 @@ def _make(job: Job, events: Any, parent: int) -> None:
         events.put(("begin", cell.hash, ()))
         start = time.perf_counter()
         try:
-            record = make(cell, bench, [], report)
+            record = make(cell, bench, report)
         except FAILURES as error:
             message = " ".join(str(error).split()) or type(error).__name__
             store.write_failure(cell.hash, message)

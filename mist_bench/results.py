@@ -101,7 +101,7 @@ tokens_per_second_iqr   | float | tokens/s | lower  | interquartile range over t
 seconds_per_batch       | float | s        | lower  | median time of one batch
 compile_seconds         | float | s        | lower  | time of the calls that capture the graphs
 peak_memory_bytes       | int   | bytes    | lower  | most memory that the device held
-judge                   | text  |          |        | who judges: a baseline of another training seed, or the oracle
+judge                   | text  |          |        | who judges: a baseline of another training seed, or hf:NAME
 judge_nats_per_token    | float | nats     | data   | negative log-likelihood of the samples under the judge, per token
 judge_nats_per_token_se | float | nats     | lower  | its standard error over samples
 token_entropy           | float | nats     | data   | entropy of the unigram distribution within a sample, averaged
@@ -161,6 +161,8 @@ LIKELIHOOD_COLUMNS = tuple(column.name for column in LIKELIHOOD)
 GENERATION_COLUMNS = tuple(column.name for column in GENERATION)
 CURVE_COLUMNS = tuple(column.name for column in CURVES)
 COMPARISON_COLUMNS = tuple(column.name for column in COMPARISONS)
+METRIC_COLUMNS = "metric_columns"
+"""A column more of generation.csv: which columns come from metrics, joined by `; `."""
 
 PLOTS = ("loss-curves.svg", "quality-steps.svg", "quality-throughput.svg", "quality-entropy.svg")
 _ORDER = ("corpus", "tokenizer", "control", "family", "schedule", "training_seed", "sampler", "steps", "temperature",

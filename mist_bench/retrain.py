@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .config import RunConfig, load_preset, preset_names
+from .config import RunConfig
 from .registry import Kind, Registry
+from .settings import load_preset, preset_names
 from .specs import parse_spec
 
 DEFAULT_STORE = Path("results/store")

@@ -9,6 +9,7 @@ import numpy as np
 from . import comparisons, paired, target_error
 from .cells import Cell, Plan
 from .likelihood import disagreement
+from .results import GENERATION_COLUMNS, METRIC_COLUMNS
 from .store import Store
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Rows:
             {**self._row(cell), **(self._judged(judged[cell.hash]) if cell.hash in judged else {})}
             for cell in self.cells("generation")
         ]
+        for cell, row in zip(self.cells("generation"), self.generation, strict=True):
+            row.update(self._measured(cell, {*GENERATION_COLUMNS, *row}))
 
     def cells(self, kind: str) -> list[Cell]:
         """The finished cells of a kind."""
@@ -49,6 +52,18 @@ class Rows:
     def _judged(self, cell: Cell) -> dict[str, Any]:
         record = self.records[cell.hash]
         return {"judge": cell.labels["judge"], **{k: v for k, v in record.items() if k.startswith("judge")}}
+
+    def _measured(self, generation: Cell, taken: set[str]) -> dict[str, Any]:
+        """What metrics say of it, and which columns are theirs. Before a name that is taken stands the metric's own:
+        no metric replaces a column, nor one of other parameters."""
+        found: dict[str, Any] = {}
+        for cell in self.cells("metric"):
+            if cell.content["generation"] == generation.hash:
+                columns = self.records[cell.hash]["columns"]
+                twice = any(name in taken or name in found for name in columns)
+                owner = f"{cell.labels['metric']} " if twice else ""
+                found |= {f"{owner}{name}": value for name, value in columns.items()}
+        return {**found, METRIC_COLUMNS: "; ".join(found)} if found else {}
 
     def everything(self) -> dict[str, list[dict[str, Any]]]:
         """What `results.write_run` takes."""

@@ -15,7 +15,7 @@ from rich.console import Console
 from . import device, fields, parallel, provenance, results, tables
 from .cells import Cell, Plan, plan
 from .config import RunConfig
-from .interfaces import Metric, UserError
+from .interfaces import UserError
 from .progress import Display
 from .registry import Registry
 from .rows import Rows
@@ -110,16 +110,14 @@ def _make_all(
     """Makes the cells in order; one that fails is noted and the rest goes on. Gives all that failed, now or before."""
     with Display(len(todo), console) as display:
         rest = _side_by_side(todo, bench, store, registry, display, failed) if not debug else todo
-        metric_plugins = [registry.make("metric", name) for name in registry.names("metric")]
         for cell in rest:
-            _make_one(cell, bench, store, metric_plugins, display, failed, debug)
+            _make_one(cell, bench, store, display, failed, debug)
     return list(failed.values())
 
 
 def _make_one(
-    cell: Cell, bench: Workbench, store: Store, metric_plugins: list[Metric], display: Display,
-    failed: dict[str, tuple[Cell, str]], debug: bool,
-) -> None:  # fmt: skip
+    cell: Cell, bench: Workbench, store: Store, display: Display, failed: dict[str, tuple[Cell, str]], debug: bool
+) -> None:
     from .work import make
 
     display.begin(cell.hash, f"{cell.kind} {cell.title}")
@@ -129,7 +127,7 @@ def _make_one(
         return
     start = time.perf_counter()
     try:
-        record = make(cell, bench, metric_plugins, lambda *details: display.report(cell.hash, *details))
+        record = make(cell, bench, lambda *details: display.report(cell.hash, *details))
     except FAILURES as error:
         if debug:
             raise
@@ -153,8 +151,9 @@ def _side_by_side(
         return todo
     files = tuple(Path(plugin.file) for plugin in registry.plugins() if plugin.file and not plugin.distribution)
     precision = device.precision_name(bench.config.training.precision)
+    config = bench.config.for_training()
     jobs = [
-        parallel.Job(config=bench.config, plugin_files=files, store=store.path, device=name, precision=precision,
+        parallel.Job(config=config, plugin_files=files, store=store.path, device=name, precision=precision,
                      hashes=tuple(cell.hash for cell in group))
         for group in groups
     ]  # fmt: skip
@@ -189,6 +188,8 @@ def _in_short(cell: Cell, record: Record) -> str:
         return f"{fields.with_error(record['nats_per_token'], record['nats_per_token_se'])} nats/token"
     if cell.kind == "judgement":
         return f"{record['judge_nats_per_token']:.3f} nats/token"
+    if cell.kind == "metric":
+        return ", ".join(f"{name} {value:.4g}" for name, value in record["columns"].items())
     valid, speed = record.get("oracle_valid_rate"), record.get("tokens_per_second")
     parts = [f"{valid:.0%} valid" if valid is not None else "", f"{speed:.0f} tokens/s" if speed else ""]
     return ", ".join(part for part in parts if part) or "done"

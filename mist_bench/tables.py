@@ -27,7 +27,7 @@ from .fields import (
     text,
 )
 from .layout import SPARE, Table, markdown_table, print_table
-from .results import Row, in_order, interval, over_seeds
+from .results import METRIC_COLUMNS, Row, in_order, interval, over_seeds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +41,7 @@ _GENERATION_KEY = (*_MODEL, "sampler", "steps", "temperature", "batch")
 _GENERATION_VALUES = (
     "nfe", "tokens_per_second", "tokens_per_second_iqr", "judge_nats_per_token", "token_entropy", "distinct_2",
     "longest_overlap", "oracle_valid_rate", "oracle_distinct_ratio", "oracle_divergence", "oracle_divergence_floor",
-    "law_distance",
+    "law_distance", "judge_nats_per_byte", "judge_perplexity",
 )  # fmt: skip
 
 
@@ -83,7 +83,8 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
 
 def throughput_tables(generation: Sequence[Row]) -> list[Table]:
     """Table 2, one for each corpus."""
-    pooled = over_seeds(generation, _GENERATION_KEY, _GENERATION_VALUES)
+    asked = _metric_columns(generation)
+    pooled = over_seeds(generation, _GENERATION_KEY, (*_GENERATION_VALUES, *asked))
     has_oracle = any(row.get("oracle_valid_rate") is not None for row in pooled)
     seeds = seed_fields("oracle_valid_rate", 100) if has_oracle else seed_fields("judge_nats_per_token")
     fields = [
@@ -98,6 +99,8 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
         Field(header="tokens/s ↑ (IQR)", show=_speed),
         Field(header="judge", show=text("judge"), numeric=False, hoist=True),
         Field(header="judge nats ↓", show=error("judge_nats_per_token"), rank=1 if has_oracle else 0),
+        Field(header="judge nats/byte ↓", show=error("judge_nats_per_byte"), rank=2),
+        Field(header="judge ppl ↓", show=number("judge_perplexity"), rank=4),
         Field(header="entropy", show=number("token_entropy", ".3f"), rank=3),
         Field(header="dist. 2", show=number("distinct_2", ".3f"), rank=5),
         Field(header="copied", show=number("longest_overlap", ".3g"), rank=SPARE),
@@ -107,6 +110,7 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
         Field(header="div. ↓", show=number("oracle_divergence", ".3f"), rank=1),
         Field(header="floor of div.", show=number("oracle_divergence_floor", ".3f"), hoist=True, rank=4),
         Field(header="law dist. ↓", show=number("law_distance", ".2g")),
+        *(Field(header=name, show=error(name), hoist=True, rank=rank) for name, rank in asked.items()),
     ]
     notes = ["tokens/s: median and interquartile range of rounds, compiled before; ± standard error over samples"]
     if has_oracle:
@@ -118,7 +122,20 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
     if any(row.get("judge_nats_per_token") is not None for row in pooled):
         notes.append("judge nats can be had low by writing little that differs: read them beside entropy and dist. 2 "
                      "(distinct pairs of tokens), against the data")  # fmt: skip
+    if any(row.get("judge_nats_per_byte") is not None for row in pooled):
+        notes.append("judge nats: those of the text under the judge's own tokenizer, over our tokens; judge ppl: per "
+                     "token of the judge, as papers give it")  # fmt: skip
+    if asked:
+        notes.append(f"{', '.join(asked)}: of metrics that were asked for (mist-bench ls metrics -v)")
     return [table_of("Throughput and what it buys", *part, fields, notes) for part in by_corpus(pooled)]
+
+
+def _metric_columns(rows: Sequence[Row]) -> dict[str, int]:
+    """The columns of the metrics that were asked for, and their rank: `x_more` goes before `x` does. A standard error
+    stands beside its value."""
+    names = dict.fromkeys(name for row in rows for name in str(row.get(METRIC_COLUMNS) or "").split("; ") if name)
+    shown = [name for name in names if not (name.endswith("_se") and name.removesuffix("_se") in names)]
+    return {name: SPARE if any(name.startswith(f"{other}_") for other in shown) else 0 for name in shown}
 
 
 def comparison_tables(comparisons: Sequence[Row]) -> list[Table]:

@@ -13,7 +13,7 @@ from . import controls, device, metrics, noise, target_error
 from .cells import Cell
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .generation import generate
-from .interfaces import FloatArray, IntArray, Metric, UserError
+from .interfaces import FloatArray, IntArray, UserError
 from .laws import law_distance
 from .likelihood import SMALLEST_MASK, Estimate, causal_likelihood, estimate, left_to_right, masked_likelihood
 from .results import perplexity_columns
@@ -27,7 +27,7 @@ VALIDATION_SEQUENCES, VALIDATION_DRAWS = 64, 4
 """Numbers of their own: a curve must not depend on settings that are not part of its training."""
 
 
-def make(cell: Cell, bench: Workbench, metric_plugins: list[Metric], report: Report) -> dict[str, Any]:
+def make(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
     """Runs the cell. What it needs must be finished."""
     if cell.kind == "training":
         return _training(cell, bench, report)
@@ -35,7 +35,9 @@ def make(cell: Cell, bench: Workbench, metric_plugins: list[Metric], report: Rep
         return _likelihood(cell, bench, report)
     if cell.kind == "judgement":
         return _judgement(cell, bench, report)
-    return _generation(cell, bench, metric_plugins, report)
+    if cell.kind == "metric":
+        return _metric(cell, bench)
+    return _generation(cell, bench, report)
 
 
 def _training(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
@@ -165,7 +167,7 @@ def _truth(bench: Workbench, tokens: IntArray, values: np.ndarray[Any, Any]) -> 
     return {"nats_per_sequence": mean, "nats_per_sequence_se": error, "truth_nats_per_sequence": float(truth.mean())}
 
 
-def _generation(cell: Cell, bench: Workbench, metric_plugins: list[Metric], report: Report) -> dict[str, Any]:
+def _generation(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
     if "control" in cell.content:
         tokens = controls.sequences(cell.content["control"], bench.dataset, bench.oracle, cell.content["samples"])
         record: dict[str, Any] = {}
@@ -176,11 +178,8 @@ def _generation(cell: Cell, bench: Workbench, metric_plugins: list[Metric], repo
     record |= {"longest_overlap": overlap, "longest_overlap_se": error}
     if bench.oracle is not None:
         record |= metrics.oracle_columns(bench.oracle, tokens, seed=0)
-    texts = [bench.dataset.decode(row) for row in tokens]
-    for metric in metric_plugins:
-        references = [bench.dataset.decode(row) for row in bench.dataset.test.tokens[: len(texts)]]
-        record |= metric.measure(texts, references)
-    return {**record, "texts": texts[:8], "tokens": pack(tokens)}
+    texts = [bench.dataset.decode(row) for row in tokens[:8]]
+    return {**record, "texts": texts, "tokens": pack(tokens)}
 
 
 def _sampled(cell: Cell, bench: Workbench, report: Report) -> tuple[IntArray, dict[str, Any]]:
@@ -250,15 +249,35 @@ def _law(cell: Cell, bench: Workbench, sampler: Any) -> float | None:
 
 
 def _judgement(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
-    """Nats per token of a generation under the judge, a causal model of another training seed."""
+    """Nats per token of a generation under the judge: a baseline of another training seed, or a model of the Hub."""
+    tokens = _generated(cell, bench)
+    more: dict[str, float | None] = {}
+    if isinstance(cell.content["judge"], str):
+        judge = bench.causal(bench.judge_family(), bench.parameters(cell.content["judge"]))
+        values = causal_likelihood(judge, tokens, lambda done, total: report(done, total, "batches"))
+    else:
+        texts = [bench.dataset.decode(row) for row in tokens]
+        values, scored = bench.text_judge.score(texts, lambda done, total: report(done, total, "windows"))
+        more = metrics.text_judge_columns(values, scored, texts)
+    mean, error = metrics.mean_and_error(values / tokens.shape[1])
+    return {"judge_nats_per_token": mean, "judge_nats_per_token_se": error, **more}
+
+
+def _generated(cell: Cell, bench: Workbench) -> IntArray:
+    """(N, L) the sequences of the generation that a cell is about."""
     generation = bench.store.read(cell.content["generation"])
     if generation is None:
         raise UserError(f"generation {cell.content['generation']} is missing; run again with --rerun all")
-    tokens = unpack(generation["tokens"])
-    judge = bench.causal(bench.judge_family(), bench.parameters(cell.content["judge"]))
-    values = causal_likelihood(judge, tokens, lambda done, total: report(done, total, "batches"))
-    mean, error = metrics.mean_and_error(values / tokens.shape[1])
-    return {"judge_nats_per_token": mean, "judge_nats_per_token_se": error}
+    return unpack(generation["tokens"])
+
+
+def _metric(cell: Cell, bench: Workbench) -> dict[str, Any]:
+    """What a metric says of a generation, beside held-out text."""
+    assert cell.metric is not None
+    tokens = _generated(cell, bench)
+    references = controls.references(bench.dataset, len(tokens))
+    texts, held_out = ([bench.dataset.decode(row) for row in rows] for rows in (tokens, references))
+    return {"columns": dict(cell.metric.measure(texts, held_out))}
 
 
 def pack(tokens: IntArray) -> dict[str, Any]:

@@ -6,7 +6,7 @@ One model and one graph serve all checkpoints of a shape: a checkpoint is copied
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from .registry import Registry
 from .samplers import Sampler
 from .store import Store
 from .training import TrainingGraph
+
+if TYPE_CHECKING:
+    from .language_model import LanguageModel
 
 Parameters = dict[str, np.ndarray[Any, Any]]
 
@@ -108,6 +111,12 @@ class Workbench:
         evaluator = kept(key, make)
         load_parameters(evaluator.model, values)
         return evaluator
+
+    @cached_property
+    def text_judge(self) -> LanguageModel:
+        """The model of somebody else that judges, loaded once."""
+        assert self.plan.text_judge is not None
+        return self.plan.text_judge.load()
 
     def judge_family(self) -> Family:
         family: Family = self.registry.make("family", "autoregressive")

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from mist_bench import cells
-from mist_bench.config import ModelConfig, TrainingConfig, load_preset, override
+from mist_bench.config import ModelConfig, TrainingConfig
 from mist_bench.registry import Registry
+from mist_bench.settings import load_preset, override
 
 GRID = str(Path(__file__).parent / "grid.toml")
 REGISTRY = Registry.discover()

@@ -10,17 +10,9 @@ import pytest
 from conftest import Plugins
 
 from mist_bench import UserError, listing
-from mist_bench.config import (
-    PRESETS,
-    RunConfig,
-    SampleOptions,
-    default_preset,
-    load_preset,
-    override,
-    preset_names,
-    resolve,
-)
+from mist_bench.config import RunConfig, SampleOptions
 from mist_bench.registry import Registry
+from mist_bench.settings import PRESETS, default_preset, load_preset, override, preset_names, resolve
 from mist_bench.specs import split_list
 
 

@@ -27,8 +27,8 @@ from tinygrad import Tensor
 
 from mist_bench import NetworkSize
 from mist_bench import network as network_module
-from mist_bench.config import load_preset, preset_names
 from mist_bench.evaluation import key_tensor, on_device, pack_step
+from mist_bench.settings import load_preset, preset_names
 
 RNG = np.random.default_rng(0)
 CLEAN = TEXTS[RNG.integers(0, len(TEXTS), BATCH)]

@@ -11,10 +11,10 @@ from test_laws import LINEAR, WORLD, S, brute_force, law_of, truth
 from test_samplers import MASK, L, V, assert_same_law, best, ids, scheduled, situation
 
 from mist_bench.cells import plan
-from mist_bench.config import load_preset, override
 from mist_bench.generation import SamplerGraph, generate
 from mist_bench.laws import Start, law_distance, sampler_law, total_variation, view_of
 from mist_bench.registry import Registry
+from mist_bench.settings import load_preset, override
 from mist_bench.store import Store
 from mist_bench.workbench import Workbench
 

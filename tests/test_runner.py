@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mist_bench import cells, cli, results
-from mist_bench.config import load_preset, override
 from mist_bench.registry import Registry
+from mist_bench.settings import load_preset, override
 
 HERE = Path(__file__).parent
 GRID = str(HERE / "grid.toml")

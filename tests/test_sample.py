@@ -13,10 +13,10 @@ from rich.console import Console
 
 from mist_bench import UserError, cli, watch
 from mist_bench.cells import plan
-from mist_bench.config import load_preset, override
 from mist_bench.data import Dataset, Split
 from mist_bench.infill import template
 from mist_bench.registry import Registry
+from mist_bench.settings import load_preset, override
 from mist_bench.store import Store
 from mist_bench.work import make, unpack
 from mist_bench.workbench import Workbench
@@ -355,6 +355,6 @@ def test_the_texts_are_those_of_a_run_with_the_same_seed(sampled, registry, fami
     )  # fmt: skip
     laid = plan(config, registry, "CPU", "float32")
     [cell] = [c for c in laid.cells if c.kind == "generation" and c.needs]
-    rows = unpack(make(cell, Workbench(laid, sampled.store, registry), [], lambda *_: None)["tokens"])
+    rows = unpack(make(cell, Workbench(laid, sampled.store, registry), lambda *_: None)["tokens"])
     texts = ["".join("abc|"[i] for i in row).partition("|")[0] for row in rows]
     assert sampled("--family", family, *how, "--steps", "3", "--seed", "5")[1::2] == texts

@@ -6,9 +6,9 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from ..interfaces import Metric
+from ..interfaces import Metric, UserError
 from ..registry import Registry
-from .core import Failed, Study, check
+from .core import Failed, Skipped, Study, check
 
 TEXTS = {
     "plain text": ["One day, Mia took the kite.", "It flew far.", "It flew far."],
@@ -25,7 +25,15 @@ class MetricStudy(Study):
     component: Metric
 
     def measure(self, texts: Sequence[str]) -> Mapping[str, float]:
+        self.once("identity", self.identity)
         return self.component.measure(texts, REFERENCES)
+
+    def identity(self) -> Mapping[str, object]:
+        """What it needs may not be here: a library, or a model without a network."""
+        try:
+            return self.component.identity()
+        except UserError as error:
+            raise Skipped(str(error)) from error
 
     def first(self) -> Mapping[str, float]:
         return self.once("first", lambda: self.measure(TEXTS["plain text"]))

@@ -1,0 +1,152 @@
+"""Language models of the Hugging Face Hub, or of a folder: found and named before anything is made, loaded later.
+
+Nothing here imports transformers or torch: they are an extra, and slow to start.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .hub import go_offline_where_there_is_no_network
+from .interfaces import UserError
+from .specs import parse_spec, suggest
+
+if TYPE_CHECKING:
+    from .language_model import LanguageModel
+
+LIBRARIES = ("torch", "transformers")
+WEIGHTS = (".safetensors", ".bin")
+FILES = (*WEIGHTS, ".json", ".txt", ".model")
+"""What a folder's model is made of: weights, configuration, tokenizer."""
+
+
+def require(what: str, libraries: Sequence[str], install: str) -> None:
+    """Raises `UserError` if a library (by its import name) is missing; nothing is imported.
+
+    `what`: who needs it, as the user named it; `install`: what to type.
+    """
+    if missing := [name for name in libraries if importlib.util.find_spec(name) is None]:
+        are = "is" if len(missing) == 1 else "are"
+        raise UserError(f"{what} needs {' and '.join(missing)}, which {are} not installed; type: {install}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HubModel:
+    """A causal language model that is known to be there, and which one exactly."""
+
+    source: str
+    """OWNER/NAME on the Hub, or the path of a folder."""
+    version: str
+    """The commit on the Hub; of a folder, the sha256 of its files."""
+    is_folder: bool
+
+    def identity(self) -> dict[str, Any]:
+        """What makes its numbers others. The place of a folder does not; what is in it does."""
+        return {"sha256": self.version} if self.is_folder else {"model": self.source, "commit": self.version}
+
+    @property
+    def title(self) -> str:
+        """`gpt2, commit 607a30d78`: a folder is called by its last name, since a path is of one machine."""
+        kind = "sha256" if self.is_folder else "commit"
+        name = Path(self.source).resolve().name if self.is_folder else self.source
+        return f"{name}, {kind} {self.version[:9]}"
+
+    def load(self) -> LanguageModel:
+        """The network and its tokenizer. Raises `UserError` if they cannot be loaded."""
+        from .language_model import load
+
+        return load(self)
+
+
+def find_model(name: str, *, revision: str = "", asked: str, install: str = "pip install 'mist-bench[hf]'") -> HubModel:
+    """The model of a folder, or else of the Hub at this commit, tag or branch (the newest if empty).
+
+    Of a model on the Hub the configuration alone is fetched; offline, what was downloaded before is found again.
+    `asked`: how the user named it, for messages. Raises `UserError` if the extra is missing, for an unknown model,
+    when offline, and for what is no causal language model.
+    """
+    require(asked, LIBRARIES, install)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if revision:
+            raise UserError(f"{asked}: a folder has no revisions; leave out revision={revision}")
+        return _in_folder(folder, asked)
+    if not name or name[0] in "/.~\\" or name.count("/") > 1:
+        raise UserError(f"{asked}: no folder '{name}'; give the folder of a saved model, or OWNER/NAME as on the Hub")
+    return _on_hub(name, revision, asked)
+
+
+def judge_model(spec: str) -> HubModel:
+    """The model that `hf:NAME`, `hf:FOLDER` or `hf[model=NAME,revision=COMMIT]` stands for. Raises `UserError`."""
+    asked, known = parse_spec(spec), ("model", "revision")
+    given = dict(asked.given) | ({} if asked.first is None else {"model": asked.first})
+    if unknown := [key for key in given if key not in known]:
+        raise UserError(f"judge {spec!r} has no parameter {unknown[0]!r}; {suggest(unknown[0], known)}")
+    if not given.get("model"):
+        raise UserError(f"judge {spec!r} names no model; write hf:OWNER/NAME, e.g. hf:gpt2, or hf:FOLDER")
+    return find_model(given["model"], revision=given.get("revision", ""), asked=f"judge {spec!r}")
+
+
+def _in_folder(folder: Path, asked: str) -> HubModel:
+    files = sorted(path for path in folder.iterdir() if path.suffix in FILES and path.is_file())
+    for what, there in (("config.json", "config.json" in {path.name for path in files}),
+                        ("weights (*.safetensors)", any(path.suffix in WEIGHTS for path in files))):  # fmt: skip
+        if not there:
+            raise UserError(f"{asked}: '{folder}' has no {what}; give the folder that save_pretrained wrote")
+    _check_kind(folder / "config.json", asked)
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
+    return HubModel(source=str(folder), version=digest.hexdigest(), is_folder=True)
+
+
+def _on_hub(name: str, revision: str, asked: str) -> HubModel:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    go_offline_where_there_is_no_network()
+    try:
+        path = Path(hf_hub_download(name, "config.json", revision=revision or None))
+    except LocalEntryNotFoundError:
+        raise UserError(
+            f"{asked} cannot be downloaded: no network; run once with a network, or give the folder of a saved model"
+        ) from None
+    except GatedRepoError:
+        raise UserError(f"{asked} asks for its terms to be accepted: see its page, then type: hf auth login") from None
+    except (RepositoryNotFoundError, HFValidationError):
+        raise UserError(f"{asked}: no such model on the Hugging Face Hub; give OWNER/NAME as its page does") from None
+    except RevisionNotFoundError:
+        raise UserError(f"{asked}: {name!r} has no revision {revision!r}") from None
+    except EntryNotFoundError:
+        raise UserError(f"{asked}: {name!r} has no config.json, so it is no model of transformers") from None
+    except Exception as error:  # what goes wrong inside the client has many types; its first line names the reason
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{asked}: cannot ask the Hugging Face Hub: {reason}") from error
+    _check_kind(path, asked)
+    return HubModel(source=name, version=path.parent.name, is_folder=False)
+
+
+def _check_kind(config: Path, asked: str) -> None:
+    """A masked or an encoder-decoder network would give numbers too, but no likelihood of a text."""
+    try:
+        found = json.loads(config.read_text(encoding="utf-8"))
+        architectures, pair = found.get("architectures") or [], found.get("is_encoder_decoder", False)
+    except (OSError, ValueError, AttributeError):
+        raise UserError(f"{asked}: its config.json cannot be read") from None
+    if pair or (architectures and all(str(name).endswith("MaskedLM") for name in architectures)):
+        kind = "an encoder-decoder" if pair else architectures[0]
+        raise UserError(f"{asked} is {kind}, no causal language model; take one such as gpt2")

@@ -1,0 +1,106 @@
+"""How a CPU's kernels are cut: what tinygrad's own choice leaves undone there.
+
+tinygrad 0.14 unrolls axes by 3 or 4, which fills neither vectors nor registers of a CPU and hides the inner loop from
+the compiler's own vectoriser; and it splits a kernel over threads, which it then calls one after another. Here
+
+- a sum over two free axes (a product of matrices, a table's gradient) is cut into tiles of 16 x 4, or what divides;
+- a kernel without a sum is left as it is, so that the compiler runs its vectors along the last axis;
+
+and everything else, and every other device, keeps tinygrad's choice. Results differ by the rounding of a sum's order.
+What it brings: docs/performance.md. tinygrad has no public hook for this; it is pinned to the release whose names are
+used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+WIDE, NARROW, DEEP = (16, 12, 8), (4, 3, 2), 4
+"""Sizes to try, best first, of the axis that vectors run along and of the other one; and terms of the sum at once."""
+VECTOR = 16
+"""An inner loop of so many steps is worth leaving to the compiler."""
+_start: Any = None
+
+
+def install() -> None:
+    """Puts the choice into this process and into the compile workers that it will start; a second call does nothing."""
+    from tinygrad.codegen.opt import heuristic
+    from tinygrad.engine import worker
+
+    global _start
+    if getattr(heuristic.hand_coded_optimizations, "of_tiles", False):
+        return
+    own = heuristic.hand_coded_optimizations
+
+    def choose(k: Any) -> Any:
+        found = tiled(k) if k.ren.target.device == "CPU" else None
+        return own(k) if found is None else found
+
+    choose.of_tiles = True  # type: ignore[attr-defined]
+    heuristic.hand_coded_optimizations = choose
+    if worker._init_worker is not start_worker:
+        _start, worker._init_worker = worker._init_worker, start_worker
+
+
+def start_worker() -> None:
+    """What a compile worker begins with: found by its name, in a process of its own."""
+    from tinygrad.engine import worker
+
+    (_start or worker._init_worker)()
+    install()
+
+
+def tiled(k: Any) -> Any | None:
+    """The kernel as it is cut here, or None; `k`: tinygrad's Scheduler, which is left as it is."""
+    from tinygrad.codegen.opt import KernelOptError, Opt, OptOps
+    from tinygrad.uop.ops import Ops
+
+    sums = [u for u in k.ast.backward_slice if u.op is Ops.REDUCE]
+    if not sums:
+        return k.copy() if k.full_shape and k.full_shape[-1] >= VECTOR else None
+    if len(sums) != 1 or sums[0].arg[0] is not Ops.ADD or (found := _axes(k, sums[0].src[0])) is None:
+        return None
+    k, (wide, narrow, along) = k.copy(), found
+    try:
+        for axis, sizes in ((wide, WIDE), (narrow, NARROW)):
+            place = k.rngs.index(axis)
+            size = next((size for size in sizes if k.full_shape[place] % size == 0), None)
+            if size is None:
+                return None
+            k.apply_opt(Opt(OptOps.UPCAST, place, size))
+        # where a factor lies along the sum, several of its terms make a vector; else more code would gain nothing
+        if not along and k.full_shape[k.unrollable_dims[-1]] % DEEP == 0:
+            k.apply_opt(Opt(OptOps.UNROLL, len(k.unrollable_dims) - 1, DEEP))
+    except KernelOptError:
+        return None
+    return k
+
+
+def _axes(k: Any, term: Any) -> tuple[Any, Any, bool] | None:
+    """The two axes of a tile, the wide one first, and whether something that the sum reads lies along it.
+
+    Of a product they are the last axis of each factor that the other does not have, so that each number read is used
+    often. The wide one is the inner one along which something lies in memory, or else the outer one.
+    """
+    from tinygrad.uop.ops import AxisType, Ops
+
+    free = [r for r in k.rngs if r.arg[-1] in (AxisType.WEAK, AxisType.GLOBAL)]
+    if term.op is Ops.MUL:
+        first, second = (set(factor.ranges) for factor in term.src)
+        rows, columns = [r for r in free if r in first - second], [r for r in free if r in second - first]
+        pair = sorted([*rows[-1:], *columns[-1:]], key=k.rngs.index)
+    else:
+        pair = free[-2:]
+    along = [r for r in pair if _along(term, r)]
+    if len(pair) < 2 or (term.op is not Ops.MUL and not along):
+        return None
+    wide = along[-1] if along else pair[0]
+    return wide, pair[1] if wide is pair[0] else pair[0], bool(along)
+
+
+def _along(term: Any, axis: Any) -> bool:
+    """Whether a step along the axis is a step to the next number in a buffer that is read."""
+    from tinygrad.uop.ops import Ops
+
+    reads = [u for u in term.toposort() if u.op is Ops.INDEX]
+    return any(part is axis for read in reads for part in read.src[1].get_idx().split_uop(Ops.ADD))

@@ -1,0 +1,178 @@
+"""What makes a CPU fast must change nothing: tiles against numpy, replays against tinygrad's own way through a capture."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tinygrad import Device, Tensor, UOp
+
+from mist_bench import device, tiles
+from mist_bench.graphs import Graph
+from mist_bench.replay import CpuGraph
+
+pytestmark = pytest.mark.skipif(device.name() != "CPU", reason="of a CPU alone")
+RNG = np.random.default_rng(0)
+
+
+def numbers(*shape) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def on(values) -> Tensor:
+    return Tensor(values).realize()
+
+
+# ---- tiles
+
+
+def chosen(monkeypatch, work) -> list[list[tuple[str, int, int]]]:
+    """What `tiled` does with the kernels of this work, compiled in this process; None where it leaves the choice."""
+    from tinygrad.codegen.opt import heuristic
+    from tinygrad.helpers import Context
+
+    found: list = []
+    own = heuristic.hand_coded_optimizations
+
+    def watch(k):
+        mine = tiles.tiled(k)
+        found.append(None if mine is None else [(o.op.name, o.axis, o.arg) for o in mine.applied_opts])
+        return own(k)
+
+    monkeypatch.setattr(heuristic, "hand_coded_optimizations", watch)
+    with Context(PARALLEL=0):
+        work()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rows", "inner", "columns", "opts"),
+    [
+        (64, 20, 48, [("UPCAST", 1, 16), ("UPCAST", 0, 4)]),
+        (64, 20, 36, [("UPCAST", 1, 12), ("UPCAST", 0, 4)]),
+        (66, 20, 40, [("UPCAST", 1, 8), ("UPCAST", 0, 3)]),
+        (64, 20, 35, None),  # nothing divides
+    ],
+)
+def test_products_are_tiled_along_memory(monkeypatch, rows, inner, columns, opts):
+    a, b = numbers(rows, inner), numbers(inner, columns)
+    x, y, out = on(a), on(b), []
+    assert chosen(monkeypatch, lambda: out.append((x @ y).numpy())) == [opts]
+    np.testing.assert_allclose(out[0], a.astype(np.float64) @ b, rtol=0, atol=1e-4)
+
+
+def test_what_lies_along_the_sum_takes_several_terms_at_once(monkeypatch):
+    a, b = numbers(64, 20), numbers(48, 20)
+    x, y, out = on(a), on(b), []
+    opts = chosen(monkeypatch, lambda: out.append((x @ y.T).numpy()))
+    assert opts == [[("UPCAST", 0, 16), ("UPCAST", 1, 4), ("UNROLL", 0, 4)]]
+    np.testing.assert_allclose(out[0], a.astype(np.float64) @ b.T, rtol=0, atol=1e-4)
+
+
+def test_batches_gradients_tables_and_what_has_no_sum(monkeypatch):
+    a, b, ids = numbers(3, 32, 24), numbers(24, 16), RNG.integers(0, 40, 50)
+    w, x, out = on(b), on(a), []
+
+    def gradient():
+        out.append((x @ w).sum().gradient(w)[0].numpy())
+
+    chosen(monkeypatch, gradient)
+    np.testing.assert_allclose(out[0], np.repeat(a.sum(axis=(0, 1))[:, None], 16, axis=1), rtol=0, atol=1e-3)
+    table, places, seen = on(numbers(40, 32)), on(ids.astype(np.int32)), []
+
+    def scatter():
+        seen.append((table[places] * on(numbers(50, 32) * 0 + 2)).sum().gradient(table)[0].numpy())
+
+    assert [("UPCAST", 1, 16), ("UPCAST", 0, 4)] in chosen(monkeypatch, scatter)
+    np.testing.assert_allclose(seen[0], np.repeat(2.0 * np.bincount(ids, minlength=40)[:, None], 32, axis=1), atol=1e-5)
+    assert chosen(monkeypatch, lambda: on(numbers(8, 64)).exp().realize())[-1] == []
+    assert chosen(monkeypatch, lambda: on(numbers(3, 5)).exp().realize())[-1] is None
+    assert chosen(monkeypatch, lambda: on(numbers(8, 64)).max(axis=1).realize())[-1] is None
+
+
+def test_other_devices_keep_their_own_choice():
+    """Rendered for a device that runs nothing: the kernels are those of a process without tiles."""
+    code = (
+        "import sys\n"
+        "from tinygrad import Tensor, GlobalCounters\n"
+        "from tinygrad.codegen.opt import heuristic\n"
+        "if sys.argv[1] == 'tiles':\n"
+        "    from mist_bench import tiles; tiles.install()\n"
+        "of, own = [], heuristic.hand_coded_optimizations\n"
+        "def watch(k):\n"
+        "    made = own(k); of.append([str(o) for o in made.applied_opts]); return made\n"
+        "heuristic.hand_coded_optimizations = watch\n"
+        "(Tensor.empty(64, 64) @ Tensor.empty(64, 64)).exp().realize(); print(of)"
+    )
+    env = {**__import__("os").environ, "DEV": "NULL", "PARALLEL": "0"}
+    texts = [subprocess.run([sys.executable, "-c", code, mode], env=env, capture_output=True, text=True, check=True).stdout
+             for mode in ("tiles", "plain")]  # fmt: skip
+    assert texts[0] == texts[1] and "UPCAST" in texts[0]
+
+
+def test_compile_workers_begin_with_the_tiles():
+    from tinygrad.engine import worker
+
+    assert worker._init_worker is tiles.start_worker
+    tiles.install()  # again, to no effect
+    assert worker._init_worker is tiles.start_worker and tiles._start is not tiles.start_worker
+
+
+# ---- replays
+
+
+def test_a_replay_takes_its_inputs_and_keeps_its_state():
+    total = Tensor.zeros(16).contiguous().realize()
+
+    def work(x, y):
+        total.assign(total + x.sum(axis=0))
+        result = (x @ y).relu().contiguous()
+        Tensor.realize(total, result)
+        return result
+
+    graph = Graph("test", work)
+    assert Device["CPU"].graph is CpuGraph
+    sums = np.zeros(16)
+    for _ in range(4):
+        a, b = numbers(8, 16), numbers(16, 32)
+        out = graph(on(a), on(b)).numpy()
+        sums += a.sum(axis=0)
+        np.testing.assert_allclose(out, np.maximum(a @ b, 0), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(total.numpy(), sums, rtol=0, atol=1e-5)
+    assert graph.kernels >= 2
+
+
+def test_a_replay_follows_a_variable():
+    place = UOp.variable("place", 0, 7)
+    graph = Graph("place", lambda x, i: x[i : i + 1].contiguous().realize() + 0)
+    values = numbers(8, 4)
+
+    def run(x, i):
+        return (x.shrink(((i, i + 1), (0, 4))) * 2).contiguous().realize()
+
+    graph = Graph("place", run)
+    for i in (0, 3, 7, 1):
+        np.testing.assert_array_equal(graph(on(values), place.bind(i)).numpy(), 2 * values[i : i + 1])
+
+
+def test_a_part_of_an_input_is_left_to_tinygrad():
+    """Its address is not the input's: a replay that took it for that would read elsewhere."""
+    graph = Graph("part", lambda x: Tensor.cat(x[4:8] * 2, x[:4] + x[4:8], dim=0).contiguous().realize())
+    for _ in range(3):
+        values = numbers(8, 32)
+        whole = np.concatenate([values[4:] * 2, values[:4] + values[4:]])
+        np.testing.assert_array_equal(graph(on(values)).numpy(), whole)
+
+
+def test_a_replay_gives_the_same_bits_as_tinygrads_own_way(monkeypatch):
+    def work(x, y):
+        h = (x @ y).contiguous()
+        return (h.softmax(-1) @ y.T).contiguous().realize()
+
+    a, b = on(numbers(24, 16)), on(numbers(16, 48))
+    replayed = Graph("ours", work)
+    ours = [replayed(a, b).numpy() for _ in range(3)][-1]
+    monkeypatch.setattr(Device["CPU"], "graph", None)
+    monkeypatch.setattr("mist_bench.replay.install", lambda: None)
+    plain = Graph("theirs", work)
+    np.testing.assert_array_equal(ours, [plain(a, b).numpy() for _ in range(3)][-1])
