@@ -71,6 +71,7 @@ def corners() -> Start:
         ([m, m, 0, 1], [sure(0.9), sure(0.5), even, even]),  # only the last one fails
         ([m, m, m, m], [sure(1.0, 2), sure(0.8), sure(1.0, 3), sure(0.8)]),
         ([m, m, m, m], [sure(0.995), sure(0.6), sure(0.9, 1), sure(0.995, 3)]),
+        ([m, m, 0, 1], [sure(0.81), sure(0.5), even, even]),  # an entropy of 0.682: a bar of 0.7 is just above
     ]
     tokens, p = np.array([row for row, _ in rows]), np.array([law for _, law in rows])
     masked = tokens == m

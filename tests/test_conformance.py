@@ -12,6 +12,7 @@ from pathlib import Path
 
 import bad_corpora
 import bad_families
+import bad_launchers
 import bad_metrics
 import bad_samplers
 import bad_schedules
@@ -34,7 +35,7 @@ MORE = {  # what the defaults do not reach
 }
 BY_KIND = {
     "sampler": bad_samplers, "schedule": bad_schedules, "tokenizer": bad_tokenizers, "corpus": bad_corpora,
-    "family": bad_families, "metric": bad_metrics,
+    "family": bad_families, "metric": bad_metrics, "launcher": bad_launchers,
 }  # fmt: skip
 BAD = [(kind, *row) for kind, module in BY_KIND.items() for row in module.BAD]
 FINE = [(kind, *row) for kind, module in BY_KIND.items() for row in module.FINE]

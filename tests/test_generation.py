@@ -98,6 +98,14 @@ def test_grid_reveals_all_at_the_last_step(schedule):
     np.testing.assert_allclose(reveal[:-1], inside, atol=1e-12)
 
 
+def test_grid_counts_are_rounded_half_up():
+    plan = grid(RandomSampler(), LinearSchedule(), 5, np.array([4, 3, 8]), np.full((3, 8), 0.5))
+    # m(s) = 0.8, 0.6, 0.4, 0.2, 0
+    assert plan.numbers[:, 4].T.tolist() == [[3, 2, 2, 1, 0], [2, 2, 1, 1, 0], [6, 5, 3, 2, 0]]
+    halves = grid(RandomSampler(), LinearSchedule(), 2, np.array([1, 3, 5, 7]), np.full((4, 8), 0.5))
+    assert halves.numbers[0, 4].tolist() == [1, 2, 3, 4]
+
+
 def test_one_graph_serves_every_step_count():
     before = len(graphs.captured)
     graph = sampler_graph("random")

@@ -103,10 +103,10 @@ def situation(step: int, steps: int, *, last: bool) -> tuple[Start, list[Numbers
     free[1, 0] = free[2, 3] = False
     p = np.random.default_rng(7).dirichlet(np.ones(V), size=(6, L))
     p[5] = p[0, 2]  # the same law everywhere: all ties
-    target, fill = np.array([2, 1, 1, 0, 0, 2]), np.array([4, 3, 3, 2, 4, 4])
+    target, fill = np.array([2, 3, 1, 0, 0, 2]), np.array([4, 3, 3, 2, 4, 4])  # row 1: all stay, yet one must go
     r = np.array([0.3, 0.55, 0.9, 0.05, 0.4, 0.3])
     if last:
-        target, r = np.zeros_like(target), np.ones_like(r)
+        r = np.ones_like(r)  # the target stays: `last` alone must be enough to reveal all
     start = Start(
         tokens=tokens, masked=masked, free=free, log_probabilities=np.log(p), to_fill=fill, target_masked=target,
         reveal_probability=r, alpha_t=np.full(6, 0.2), alpha_s=np.full(6, 0.5), step=step, steps=steps, last=last,

@@ -56,7 +56,6 @@ _checks: dict[Kind, list[Check]] = {}
 MODULES: dict[Kind, tuple[str, ...]] = {
     "sampler": ("samplers", "sampler_facts"),
     "corpus": ("corpora", "oracles"),
-    "launcher": (),
 }
 """Where the checks of a kind are, if not in the module of its plural."""
 
@@ -74,7 +73,7 @@ def check(kind: Kind) -> Callable[[Callable[[Any], str | None]], Callable[[Any],
 
 
 def checks_of(kind: Kind) -> list[Check]:
-    """The checks of a kind, in the order in which they are made; none for launchers."""
+    """The checks of a kind, in the order in which they are made."""
     for module in MODULES.get(kind, (PLURALS[kind],)):
         import_module(f".{module}", __package__)
     return _checks.get(kind, [])

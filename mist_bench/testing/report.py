@@ -28,10 +28,7 @@ def check(targets: Sequence[str], plugin_files: Sequence[Path], *, kind: str | N
         _show(console, result, debug, counts)
     for subject in found.subjects:
         console.print(Text(subject.title, style="bold"))
-        checks = checks_of(subject.kind)
-        if not checks:
-            console.print(Text(f"  there are no checks of a {subject.kind}", style="dim"))
-        for one in checks:
+        for one in checks_of(subject.kind):
             with console.status(Text(one.promise)):
                 result = subject.run(one)
             _show(console, result, debug, counts)

@@ -1,0 +1,36 @@
+"""The list of mutations is of the code as it is: every line is found, every test exists, and the page shows them all."""
+
+import re
+from pathlib import Path
+
+import pytest
+from mutations import MUTATIONS, ROOT, changed
+
+PAGE = (ROOT / "docs" / "mutations.md").read_text(encoding="utf-8")
+
+
+def named(mutation) -> str:
+    return f"{mutation.sampler}: {mutation.what}"
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=named)
+def test_the_line_is_there_and_the_mutated_file_is_code(mutation):
+    assert changed(mutation) != mutation.file.read_text(encoding="utf-8")
+    compile(changed(mutation), mutation.file, "exec")
+    file, _, function = mutation.test.partition("::")
+    assert re.search(rf"^def {function}\(", (Path(__file__).parent / file).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_page_shows_every_mutation_and_none_survived():
+    rows = [line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.startswith("| `")]
+    assert [(row[0].strip("`"), row[1]) for row in rows] == [(m.sampler, m.what) for m in MUTATIONS]
+    for row, mutation in zip(rows, MUTATIONS, strict=True):
+        assert row[2].strip("`").startswith(mutation.test)
+    assert f"{len(MUTATIONS)} mutations, 0 survived." in PAGE
+
+
+def test_the_older_samplers_are_all_there():
+    assert {m.sampler for m in MUTATIONS} == {
+        "random", "confidence", "top-k", "margin", "entropy", "entropy-bound", "threshold", "first-hitting",
+        "autoregressive", "pc",
+    }  # fmt: skip
