@@ -17,7 +17,7 @@ from tinygrad import Tensor, UOp
 
 from . import noise
 from .answer import draw, pick, statistics
-from .graphs import Graph
+from .graphs import Graph, Inbox
 from .interfaces import CausalModel, FloatArray, IntArray, MaskedModel
 from .samplers import Sampler, View
 
@@ -27,10 +27,6 @@ STATISTICS = ("log_probability", "max_log_probability", "margin", "entropy")
 def on_device(values: npt.NDArray[Any], dtype: Any) -> Tensor:
     """A realized copy of host numbers, as captured graphs want their inputs."""
     return Tensor(np.ascontiguousarray(values, dtype=dtype)).realize()
-
-
-def key_tensor(seed: int, step: int) -> Tensor:
-    return on_device(np.array(noise.key_words(seed, step)), np.uint32)
 
 
 class Told(NamedTuple):
@@ -43,16 +39,19 @@ class Told(NamedTuple):
     key: Tensor  # (2,)
 
 
+Words = npt.NDArray[np.int32]
+
+
 def pack_step(
     t: FloatArray, numbers: FloatArray, counts: tuple[int, int, int], key: tuple[int, int], temperature: float = 1.0
-) -> Tensor:
+) -> Words:
     """All that one step is told, as one array of 32-bit words: one transfer a step instead of five.
 
     (B,) t, (5, B) numbers and the temperature as float32, then `counts` (step, steps, last) and the key.
     """
     floats = np.append(np.concatenate([t[None], numbers]).ravel(), temperature).astype(np.float32).view(np.int32)
     words = np.array(key, dtype=np.uint32).view(np.int32)
-    return Tensor(np.concatenate([floats, np.array(counts, dtype=np.int32), words])).realize()
+    return np.concatenate([floats, np.array(counts, dtype=np.int32), words])
 
 
 def unpack_step(packed: Tensor, batch: int) -> Told:
@@ -103,6 +102,7 @@ class MaskedEvaluator:
         self.model, self.batch, self.nucleus, self.needs = model, batch, nucleus, needs or Needs()
         if self.needs.left_out and self.needs.asker:
             raise TypeError("a sampler that asks itself is not told what the others say of a shown token")
+        self.told = Inbox(6 * batch + 1 + 3 + 2)
         self.graph = Graph(f"answer {name}", self._answer)
 
     def _answer(
@@ -165,7 +165,7 @@ class MaskedEvaluator:
     def target_log_probability(self, tokens: IntArray, masked: npt.NDArray[np.bool_], t: FloatArray) -> FloatArray:
         """(B, L) clean, (B, L) bool, (B,) -> (B, L) float64 log p(x_i | what is seen); 0 where not masked."""
         seen = np.where(masked, self.model.vocab_size, tokens)
-        packed = pack_step(t, np.zeros((5, self.batch)), (0, 1, 0), (0, 0))
+        packed = self.told(pack_step(t, np.zeros((5, self.batch)), (0, 1, 0), (0, 0)))
         result = self.graph(on_device(seen, np.int32), on_device(tokens, np.int32), packed, *self._still)["target"]
         return np.where(masked, result.numpy().astype(np.float64), 0.0)
 
@@ -182,7 +182,7 @@ class CausalEvaluator:
     def __init__(self, name: str, model: CausalModel, batch: int, sampler: Sampler, *, nucleus: float = 1.0) -> None:
         self.model, self.batch, self.sampler, self.nucleus = model, batch, sampler, nucleus
         self.cache = model.new_cache(batch)
-        self.place = UOp.variable("position", 0, model.length - 1)
+        self.place, self.key = UOp.variable("position", 0, model.length - 1), Inbox(2)
         self.graph = Graph(f"next token {name}", self._next)
         self.likelihood = Graph(f"likelihood {name}", self._likelihood)
 
@@ -193,7 +193,7 @@ class CausalEvaluator:
         self, tokens: Tensor, place: UOp, key: Tensor, sequences: Tensor, temperature: Tensor
     ) -> Tensor:
         """The tokens (B, L) with this place filled if it was masked."""
-        length = self.model.length
+        length, key = self.model.length, key.bitcast("uint32")
         given = self.model.next_log_probabilities(tokens, place, self.cache).contiguous()
         uniform = noise.uniform(key, noise.PROPOSAL, sequences, length).contiguous()
         here = Tensor.arange(length) == Tensor(place)
@@ -223,7 +223,8 @@ class CausalEvaluator:
         now, ids = on_device(tokens, np.int32), on_device(sequences, np.uint32)
         heat = on_device(np.array([temperature]), np.float32)
         for i in range(self.model.length if limit is None else limit):
-            now = self.graph(now, self.place.bind(i), key_tensor(seed, i), ids, heat)
+            key = self.key(np.array(noise.key_words(seed, i), dtype=np.uint32).view(np.int32))
+            now = self.graph(now, self.place.bind(i), key, ids, heat)
             if watch is not None:
                 watch(i, now.numpy())
         return np.asarray(now.numpy())

@@ -178,7 +178,8 @@ def _run(
         if sampler.adaptive:
             t = _time_of(schedule, left, to_fill)
         heat = temperature * sampler.heat(min(step, steps - 1), steps)
-        packed = pack_step(t, plan.numbers[place], (step, steps, last), noise.key_words(seed, step), heat)
+        words = pack_step(t, plan.numbers[place], (step, steps, last), noise.key_words(seed, step), heat)
+        packed = evaluator.told(words)
         told = evaluator.graph(now, targets, packed, ids, own, *previous)
         if previous:
             previous = [told["condition"]]

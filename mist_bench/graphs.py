@@ -72,6 +72,26 @@ def overwrite(tensor: Tensor, values: np.ndarray[Any, Any]) -> None:
     target.copy_from(Buffer("PYTHON", target.size, target.dtype, opaque=memoryview(flat.tobytes())))
 
 
+class Inbox:
+    """A buffer of 32-bit words in which a captured graph finds what the host tells it at each step.
+
+    A new tensor would cost a schedule each time, more than many a kernel. Writing waits for what was asked before, or
+    is in order with it.
+    """
+
+    def __init__(self, words: int) -> None:
+        self.tensor = Tensor.zeros(words, dtype="int32").contiguous().realize()
+
+    def __call__(self, words: np.ndarray[Any, np.dtype[np.int32]]) -> Tensor:
+        """The tensor, holding these words."""
+        target: Any = self.tensor._buffer()
+        if words.dtype != np.int32 or words.shape != self.tensor.shape:
+            raise ValueError(f"{words.dtype} of shape {words.shape} does not fit int32 of {self.tensor.shape}")
+        data: Any = np.ascontiguousarray(words)
+        target.allocator._copyin(target._buf, memoryview(data).cast("B"))
+        return self.tensor
+
+
 def load_parameters(model: Model, values: dict[str, np.ndarray[Any, Any]]) -> None:
     """Puts a checkpoint's parameters into the model's buffers."""
     for name, tensor in model.parameters.items():

@@ -57,23 +57,32 @@ def tiled(k: Any) -> Any | None:
 
     sums = [u for u in k.ast.backward_slice if u.op is Ops.REDUCE]
     if not sums:
-        return k.copy() if k.full_shape and k.full_shape[-1] >= VECTOR else None
+        return k.copy() if k.full_shape and _number(k.full_shape[-1]) >= VECTOR else None
     if len(sums) != 1 or sums[0].arg[0] is not Ops.ADD or (found := _axes(k, sums[0].src[0])) is None:
         return None
     k, (wide, narrow, along) = k.copy(), found
     try:
         for axis, sizes in ((wide, WIDE), (narrow, NARROW)):
             place = k.rngs.index(axis)
-            size = next((size for size in sizes if k.full_shape[place] % size == 0), None)
+            size = next((size for size in sizes if _divides(size, k.full_shape[place])), None)
             if size is None:
                 return None
             k.apply_opt(Opt(OptOps.UPCAST, place, size))
         # where a factor lies along the sum, several of its terms make a vector; else more code would gain nothing
-        if not along and k.full_shape[k.unrollable_dims[-1]] % DEEP == 0:
+        if not along and _divides(DEEP, k.full_shape[k.unrollable_dims[-1]]):
             k.apply_opt(Opt(OptOps.UNROLL, len(k.unrollable_dims) - 1, DEEP))
     except KernelOptError:
         return None
     return k
+
+
+def _number(size: Any) -> int:
+    """The size of an axis; 0 where a variable sets it."""
+    return size if isinstance(size, int) else 0
+
+
+def _divides(part: int, size: Any) -> bool:
+    return _number(size) > 0 and size % part == 0
 
 
 def _axes(k: Any, term: Any) -> tuple[Any, Any, bool] | None:

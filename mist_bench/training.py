@@ -19,7 +19,7 @@ from tinygrad.helpers import Context
 
 from . import device, noise
 from .config import TrainingConfig
-from .graphs import Graph, load_parameters, overwrite
+from .graphs import Graph, Inbox, load_parameters, overwrite
 from .interfaces import Family, FloatArray, IntArray, Model, Schedule, TrainingBatch
 
 RATES = 6
@@ -51,6 +51,7 @@ class TrainingGraph:
         self.average = [p.detach().clone() for p in values]
         self.losses = Tensor.zeros(RING).contiguous()
         Tensor.realize(*self.first, *self.second, *self.average, self.losses)
+        self.told = Inbox(config.batch_size * (model.length + 3) + 2 + RATES)
         self.graph = Graph(f"train {family.spec}", self._step)
 
     def start(self, parameters: dict[str, np.ndarray[Any, Any]]) -> None:
@@ -203,7 +204,7 @@ def _run(graph: TrainingGraph, rows: IntArray, schedule: Schedule | None, seed: 
     numbers = schedule_numbers(schedule, len(rows), seed, step)
     words = pack(rows, numbers, noise.key_words(seed, step), step_rates(graph.config, step))
     with Context(TRAINING=1):  # type: ignore[no-untyped-call]
-        result: Tensor = graph.graph(Tensor(words).realize())
+        result: Tensor = graph.graph(graph.told(words))
     return result
 
 

@@ -8,7 +8,7 @@ import pytest
 from tinygrad import Device, Tensor, UOp
 
 from mist_bench import device, tiles
-from mist_bench.graphs import Graph
+from mist_bench.graphs import Graph, Inbox
 from mist_bench.replay import CpuGraph
 
 pytestmark = pytest.mark.skipif(device.name() != "CPU", reason="of a CPU alone")
@@ -176,3 +176,21 @@ def test_a_replay_gives_the_same_bits_as_tinygrads_own_way(monkeypatch):
     monkeypatch.setattr("mist_bench.replay.install", lambda: None)
     plain = Graph("theirs", work)
     np.testing.assert_array_equal(ours, [plain(a, b).numpy() for _ in range(3)][-1])
+
+
+def test_an_inbox_brings_what_it_is_given_and_nothing_else():
+    inbox = Inbox(5)
+    graph = Graph("inbox", lambda words: (words * 2).contiguous().realize())
+    seen = [graph(inbox(np.arange(5, dtype=np.int32) + i)).numpy() for i in range(4)]
+    np.testing.assert_array_equal(seen, [2 * (np.arange(5) + i) for i in range(4)])
+    for wrong in (np.arange(4, dtype=np.int32), np.arange(5)):
+        with pytest.raises(ValueError, match=r"does not fit int32 of \(5,\)"):
+            inbox(wrong)
+
+
+def test_a_variable_size_keeps_tinygrads_choice(monkeypatch):
+    """The cached step reads as many positions as there are so far: nothing can be said of what divides that."""
+    place = UOp.variable("position", 1, 63)
+    values = on(numbers(64, 32))
+    found = chosen(monkeypatch, lambda: values[: place.bind(40)].exp().contiguous().realize())
+    assert None in found or [] in found

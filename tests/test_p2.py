@@ -237,7 +237,7 @@ def test_the_evaluator_gives_the_networks_own_log_p_of_what_is_shown():
     clean = NETWORK_TEXTS[np.random.default_rng(0).integers(0, len(NETWORK_TEXTS), NETWORK_BATCH)]
     hidden = MASKS[np.arange(NETWORK_BATCH) % len(MASKS)]
     seen = np.where(hidden, NETWORK_MASK, clean)
-    packed = pack_step(np.full(NETWORK_BATCH, 0.5), np.zeros((5, NETWORK_BATCH)), (0, 1, 0), (0, 0))
+    packed = on_device(pack_step(np.full(NETWORK_BATCH, 0.5), np.zeros((5, NETWORK_BATCH)), (0, 1, 0), (0, 0)), np.int32)
     inputs = (on_device(seen, np.int32), on_device(clean, np.int32), packed)
     without = plain.graph(*inputs, *plain._still)
     evaluator = MaskedEvaluator("mdlm", plain.model, NETWORK_BATCH, needs=Needs(whole=True, shown=True))
@@ -253,7 +253,7 @@ def test_the_evaluator_gives_the_networks_own_log_p_of_what_is_shown():
 def test_an_oracle_never_doubts_what_is_shown():
     evaluator, _ = parts(False, "p2")
     tokens = np.tile([0, ORACLE.vocab_size, 2, 1], (BATCH, 1))
-    packed = pack_step(np.full(BATCH, 0.5), np.zeros((5, BATCH)), (0, 1, 0), (0, 0))
+    packed = on_device(pack_step(np.full(BATCH, 0.5), np.zeros((5, BATCH)), (0, 1, 0), (0, 0)), np.int32)
     answer = evaluator.graph(on_device(tokens, np.int32), on_device(tokens, np.int32), packed, *evaluator._still)
     np.testing.assert_array_equal(answer["shown_log_probability"].numpy(), 0.0)
 
