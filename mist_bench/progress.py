@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import FrameType, TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -32,7 +35,11 @@ class _Work:
 
 
 class Display:
-    """A bar for all cells and one for each at work, with rate and time left; plain lines without a terminal."""
+    """A bar for all cells and one for each at work, with rate and time left; plain lines without a terminal.
+
+    A Ctrl-C ends the work at its next report at the latest: Python loses what is raised while an object is being
+    finalized, and tinygrad finalizes thousands a second.
+    """
 
     def __init__(self, total: int, console: Console) -> None:
         self.console, self.total, self.done = console, total, 0
@@ -43,8 +50,12 @@ class Display:
         )  # fmt: skip
         self._all = self._bars.add_task("cells", total=total, note="")
         self._works: dict[str, _Work] = {}
+        self._interrupted = False
+        self._handler: Any = None
 
     def __enter__(self) -> Display:
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, self._interrupt)
         if self.console.is_terminal:
             self._bars.start()
         return self
@@ -53,12 +64,24 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._interrupted = True
+        raise KeyboardInterrupt
+
+    def _go_on(self) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
 
     def begin(self, key: str, title: str) -> None:
+        self._go_on()
         self._works[key] = _Work(title, self._bars.add_task(title, total=1, note="compiling"))
 
     def report(self, key: str, done: int, total: int, note: str) -> None:
         """Progress within a cell."""
+        self._go_on()
         work, now = self._works[key], time.perf_counter()
         rate = work.rate(done)
         left = f"{rate:.3g}/s, {clock((total - done) / rate)} left" if rate else ""

@@ -124,6 +124,7 @@ def situation(revealed) -> tuple[Start, dict]:
     p[5] = [0.8, 0.1, 0.1]  # ties
     left_out = np.where(tokens == m, 1.0, rng.uniform(0.3, 1.0, (7, L)))
     left_out[5] = np.where(tokens[5] == m, 1.0, 0.5)
+    left_out[1, 0], left_out[1, 2] = 0.91, 0.61  # just above the bars
     every = np.ones(7)
     start = Start(
         tokens=tokens, masked=(tokens == m) & free, free=free, log_probabilities=np.log(p), to_fill=free.sum(axis=1),

@@ -40,7 +40,7 @@ def made(store, prompt: int, sampler: str):
     whole = laid(prompt, sampler)
     bench = Workbench(whole, store, REGISTRY)
     [cell] = [c for c in whole.cells if c.kind == "generation" and "sampler" in c.labels]
-    record = work.make(cell, bench, [], lambda done, total, what: None)
+    record = work.make(cell, bench, lambda done, total, what: None)
     return work.unpack(record["tokens"]), record, bench
 
 
