@@ -7,27 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .codec import ByteCodec, TiktokenCodec, utf8
+    from .families import CausalModel, Family, MaskedModel, Model, NetworkSize, TrainingBatch
     from .hookspecs import hookimpl
     from .hub import Column, download, hold_out
     from .hub_models import HubModel, find_model, require
     from .interfaces import (
-        CausalModel,
         Codec,
         Component,
         Corpus,
-        Family,
         FloatArray,
         IntArray,
         Launcher,
-        MaskedModel,
         Metric,
-        Model,
-        NetworkSize,
         Oracle,
         Schedule,
         Texts,
         Tokenizer,
-        TrainingBatch,
         UserError,
         parameter,
         part,
@@ -54,8 +49,8 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # numpy takes a fifth of a second to import, tinygrad longer: neither must be waited for by `mist-bench --help`
     if name in __all__:
-        homes = ("hookspecs", "interfaces", "samplers", "outer", "codec", "hub", "hub_models", "oracle", "network")
-        for module in (import_module(f".{home}", __name__) for home in homes):
+        homes = "hookspecs interfaces families samplers outer codec hub hub_models oracle network"
+        for module in (import_module(f".{home}", __name__) for home in homes.split()):
             if name in vars(module):
                 return vars(module)[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,8 +12,9 @@ from functools import cached_property
 from typing import Any, Literal
 
 from .config import RunConfig
+from .families import Family
 from .hub_models import HubModel, judge_model
-from .interfaces import Component, Corpus, Family, Metric, Schedule, Tokenizer, UserError, parts
+from .interfaces import Component, Corpus, Metric, Schedule, Tokenizer, UserError, parts
 from .registry import Kind as PluginKind
 from .registry import Registry, kind_of
 from .samplers import Sampler

@@ -15,7 +15,8 @@ from typing import Any
 from . import cells, device
 from .config import ModelConfig, RunConfig, SampleOptions, TrainingConfig
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
-from .interfaces import Family, Schedule, UserError
+from .families import Family
+from .interfaces import Schedule, UserError
 from .registry import Registry
 from .retrain import training_command
 from .store import Store, plain

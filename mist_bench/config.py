@@ -9,7 +9,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from .interfaces import NetworkSize, UserError
+from .families import NetworkSize
+from .interfaces import UserError
 
 
 def _require(holds: bool, message: str) -> None:

@@ -17,8 +17,9 @@ from tinygrad import Tensor, UOp
 
 from . import noise
 from .answer import draw, pick, statistics
+from .families import CausalModel, MaskedModel
 from .graphs import Graph, Inbox
-from .interfaces import CausalModel, FloatArray, IntArray, MaskedModel
+from .interfaces import FloatArray, IntArray
 from .samplers import Sampler, View
 
 STATISTICS = ("log_probability", "max_log_probability", "margin", "entropy")

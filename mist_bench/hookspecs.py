@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from .interfaces import Corpus, Family, Launcher, Metric, Schedule, Tokenizer
+    from .families import Family
+    from .interfaces import Corpus, Launcher, Metric, Schedule, Tokenizer
 from .samplers import Sampler
 
 hookspec = pluggy.HookspecMarker("mist_bench")

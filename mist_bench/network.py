@@ -19,7 +19,7 @@ import numpy as np
 from tinygrad import Device, Tensor, dtypes
 from tinygrad.helpers import TRAINING
 
-from .interfaces import NetworkSize
+from .families import NetworkSize
 
 FREQUENCIES = 32
 ROTATION_BASE = 1e4

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import pluggy
 
 from .discovery import Plugin, load_file, load_installed, named_files, new_host, one_line
-from .interfaces import Component, Corpus, Family, Launcher, Metric, Schedule, Tokenizer, UserError
+from .families import Family
+from .interfaces import Component, Corpus, Launcher, Metric, Schedule, Tokenizer, UserError
 from .samplers import Sampler
 from .specs import field_types, from_text, parse_spec, suggest, type_name
 

@@ -19,8 +19,9 @@ from tinygrad.helpers import Context
 
 from . import device, noise
 from .config import TrainingConfig
+from .families import Family, Model, TrainingBatch
 from .graphs import Graph, Inbox, load_parameters, overwrite
-from .interfaces import Family, FloatArray, IntArray, Model, Schedule, TrainingBatch
+from .interfaces import FloatArray, IntArray, Schedule
 
 RATES = 6
 RING = 20
@@ -177,6 +178,7 @@ def train(
         loss = float(np.mean(values[slots], dtype=np.float64))
         if first:
             progress.compile_seconds += graph.graph.compile_seconds
+            start += graph.graph.compile_seconds  # counted apart
         else:
             progress.step_seconds.append((time.perf_counter() - began) / (stop - progress.step))
         progress.step, progress.peak_memory = stop, max(progress.peak_memory, device.memory_used())

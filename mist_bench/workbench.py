@@ -13,9 +13,10 @@ import numpy as np
 from . import data, device, metrics, noise
 from .cells import Plan
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
+from .families import CausalModel, Family, MaskedModel, Model
 from .generation import SamplerGraph
 from .graphs import kept, load_parameters
-from .interfaces import CausalModel, Family, FloatArray, MaskedModel, Model, Oracle, UserError
+from .interfaces import FloatArray, Oracle, UserError
 from .overlap import TrainText
 from .registry import Registry
 from .samplers import Sampler

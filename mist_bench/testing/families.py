@@ -10,7 +10,8 @@ from typing import Any, cast
 import numpy as np
 
 from .. import device
-from ..interfaces import CausalModel, Family, FloatArray, IntArray, MaskedModel, Model, TrainingBatch, UserError
+from ..families import CausalModel, Family, MaskedModel, Model, TrainingBatch
+from ..interfaces import FloatArray, IntArray, UserError
 from ..registry import Registry
 from .core import Failed, Skipped, Study, check
 from .worlds import SIZE, SYMBOLS

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import device
-from ..interfaces import FloatArray, IntArray, NetworkSize, Oracle, Schedule
+from ..families import NetworkSize
+from ..interfaces import FloatArray, IntArray, Oracle, Schedule
 from ..registry import Registry
 from ..samplers import Sampler, State, View
 from .core import Failed

@@ -1,0 +1,131 @@
+"""What a model family implements: how its networks are made and trained, and what they answer.
+
+Shapes: B sequences, L positions, V tokens that can be predicted (the mask is not one of them: its id is V).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .interfaces import Component, LikelihoodKind, Oracle
+
+if TYPE_CHECKING:
+    from tinygrad import Tensor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkSize:
+    """The shape of the transformer, the same for every family that is compared."""
+
+    dim: int
+    layers: int
+    heads: int
+    feed_forward: int
+    conditioning_dim: int
+    local_heads: int = 0
+    """Heads of each block that begin by looking at a neighbour."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingBatch:
+    """What a training step sees. Schedules enter as numbers, so that one graph serves them all."""
+
+    tokens: Tensor  # (B, L) int32, clean
+    uniform: Tensor  # (B, L) in (0, 1)
+    coin: Tensor  # (B,) in (0, 1)
+    t: Tensor  # (B,)
+    mask_probability: Tensor  # (B,)
+    weight: Tensor  # (B,) w(t)
+
+
+class Model(ABC):
+    """A network (or an oracle) that gives log-probabilities. `parameters` are what training changes."""
+
+    vocab_size: int
+    length: int
+    parameters: dict[str, Tensor]
+
+    def embedding_parameters(self) -> int:
+        """How many of the parameters are token or position tables (counted apart)."""
+        return 0
+
+    def set_compute(self, dtype: Any) -> None:  # noqa: B027 - a model without matrix products has nothing to set
+        """The type of its matrix products (a tinygrad dtype); sums and statistics stay float32."""
+
+    def parameter_count(self) -> int:
+        """Trained numbers outside the tables."""
+        return sum(int(p.numel()) for p in self.parameters.values()) - self.embedding_parameters()
+
+
+class MaskedModel(Model):
+    """p(x_i | what is seen) at every position at once."""
+
+    self_conditioned: bool = False
+
+    @abstractmethod
+    def log_probabilities(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> Tensor:
+        """(B, L) with masks, (B,) times -> (B, L, V). SUBS: the mask never; seen positions carry themselves over.
+
+        `previous` (B, L, D) is `self.condition(...)` of the last evaluation, for self-conditioned models.
+        """
+
+    def free_log_probabilities(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> Tensor:
+        """As `log_probabilities` before the carry-over: what the network itself says where a token is seen.
+
+        Unless overridden a seen token has log-probability 0: what is carried over is never doubted.
+        """
+        return self.log_probabilities(tokens, t, previous)
+
+    def left_out(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`log_probabilities`, and (B, L) log p of each token that is seen given all others, as if it alone were masked
+        as well; 0 where masked. Unless overridden by asking for L texts at once, one with each token masked."""
+        from .answer import one_left_out
+
+        length = tokens.shape[1]
+
+        def many(x: Tensor) -> Tensor:
+            return x.unsqueeze(1).expand(x.shape[0], length, *x.shape[1:]).reshape(-1, *x.shape[1:])
+
+        before = None if previous is None else many(previous)
+        left = one_left_out(lambda each: self.log_probabilities(each, many(t), before), tokens, self.vocab_size)
+        return self.log_probabilities(tokens, t, previous), left
+
+    def condition(self, log_probabilities: Tensor) -> Tensor:
+        """What a self-conditioned model wants to be told of its last answer (B, L, D)."""
+        raise TypeError(f"{type(self).__name__} is not self-conditioned")
+
+
+class CausalModel(Model):
+    """p(x_i | x_<i)."""
+
+    @abstractmethod
+    def log_probabilities(self, tokens: Tensor) -> Tensor:
+        """(B, L) clean -> (B, L, V): entry i is the law of token i given the tokens before it."""
+
+    @abstractmethod
+    def new_cache(self, batch: int) -> Tensor:
+        """Room for keys and values of `batch` sequences."""
+
+    @abstractmethod
+    def next_log_probabilities(self, tokens: Tensor, position: Any, cache: Tensor) -> Tensor:
+        """(B, L), a bound variable i, the cache -> (B, 1, V): the law of token i; writes the cache for token i - 1."""
+
+
+class Family(Component, ABC):
+    """How a kind of model is made and trained, and which kind its likelihood is."""
+
+    likelihood_kind: ClassVar[LikelihoodKind]
+    uses_schedule: ClassVar[bool] = False
+    trained: ClassVar[bool] = True
+    control: ClassVar[bool] = False
+    """True for what is no model but a measuring rod (the oracle)."""
+
+    @abstractmethod
+    def create(self, size: NetworkSize, vocab_size: int, length: int, seed: int, oracle: Oracle | None) -> Model:
+        """A fresh model; the same seed gives the same numbers. Raises `UserError` if it cannot be made."""
+
+    def loss(self, model: Any, batch: TrainingBatch) -> Tensor:
+        """The training loss in nats per token, a scalar. Untrained families need none."""
+        raise TypeError(f"family {self.name!r} is not trained")
