@@ -53,8 +53,8 @@ class Graph:
 
 
 def _settle() -> None:
-    """What a capture leaves, some hundred thousand small objects, is not looked at again by Python's collector: with six
-    captures in a process, going through them made a sampling step 1.6 times as long."""
+    """What a capture leaves, some hundred thousand small objects, is not looked at again by Python's collector: with
+    six captures in a process, going through them made a sampling step 1.6 times as long."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()
