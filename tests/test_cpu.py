@@ -28,7 +28,9 @@ def on(values) -> Tensor:
 
 def chosen(monkeypatch, work) -> list[list[tuple[str, int, int]]]:
     """What `tiled` does with the kernels of this work, compiled in this process; None where it leaves the choice."""
+    from tinygrad import codegen
     from tinygrad.codegen.opt import heuristic
+    from tinygrad.engine import realize
     from tinygrad.helpers import Context
 
     found: list = []
@@ -40,6 +42,8 @@ def chosen(monkeypatch, work) -> list[list[tuple[str, int, int]]]:
         return own(k)
 
     monkeypatch.setattr(heuristic, "hand_coded_optimizations", watch)
+    for module in (codegen, realize):  # kernels that are kept would not be cut again
+        monkeypatch.setattr(module, "to_program_cache", {})
     with Context(PARALLEL=0):
         work()
     return found
