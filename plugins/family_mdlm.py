@@ -54,8 +54,9 @@ class MaskedTransformer(MaskedModel):
         return self._carried(tokens, self.free_log_probabilities(tokens, t, previous))
 
     def left_out(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """By a row of masks behind the text: one pass of twice the length. Exact with one layer; with more, the text
-        that a mask sees has seen the token it stands for. The network is told the level of the text as it is."""
+        """By a row of masks behind the text: one pass of twice the length. Exact with one layer that is told no level;
+        with more, the text that a mask sees has seen the token it stands for, and the level told is that of the text
+        as it is, with one mask fewer."""
         masks = self.body.embed((tokens * 0 + self.vocab_size).cast(tokens.dtype))  # the last answer holds the token
         x = self._embed(tokens, previous).cat(masks, dim=1)
         answer = self.body.logits(x, self._told(tokens, t)).log_softmax(-1).contiguous()

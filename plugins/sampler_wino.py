@@ -26,7 +26,8 @@ class WinoSampler(Sampler):
 
     WINO verifies through a row of masks behind the text, each of which sees all but its own token, and all other masks
     of the row. Here it sees itself alone, as the text that is meant would have it: with more than one layer it is an
-    approximation in both, since what it sees has seen the token. Under an oracle it is exact. The code counts and
+    approximation in both, since what it sees has seen the token; and a network that is told the masked fraction is
+    told that of the text as it is. Under an oracle it is exact. The code counts and
     compares over the whole batch, and gives its limits in tokens of a block of 128.
     """
 

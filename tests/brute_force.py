@@ -219,3 +219,20 @@ def assert_counts_follow(counts: IntArray, law: FloatArray) -> None:
     chi, df = (((observed - expected) ** 2)[kept] / expected[kept]).sum(), kept.sum() - 1
     z = ((chi / df) ** (1 / 3) - (1 - 2 / (9 * df))) / math.sqrt(2 / (9 * df))
     assert z < 4, f"chi-square {chi:.1f} with {df} degrees of freedom"
+
+
+# ---- one step of a sampler
+
+
+def one_step_law(origin: IntArray, after: IntArray, weight: FloatArray) -> dict[tuple[int, ...], float]:
+    """What `transitions` gives, as the probability of each (origin, token, token, …)."""
+    law: dict[tuple[int, ...], float] = {}
+    for b, tokens, w in zip(origin, after, weight, strict=True):
+        key = (int(b), *(int(a) for a in tokens))
+        law[key] = law.get(key, 0.0) + w
+    return law
+
+
+def assert_laws_agree(law: dict[Any, float], truth: dict[Any, float]) -> None:
+    worst = max(abs(law.get(key, 0.0) - truth.get(key, 0.0)) for key in law.keys() | truth.keys())
+    assert worst < 1e-6, f"a probability is off by {worst}"

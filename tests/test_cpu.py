@@ -195,6 +195,5 @@ def test_an_inbox_brings_what_it_is_given_and_nothing_else():
 def test_a_variable_size_keeps_tinygrads_choice(monkeypatch):
     """The cached step reads as many positions as there are so far: nothing can be said of what divides that."""
     place = UOp.variable("position", 1, 63)
-    values = on(numbers(64, 32))
-    found = chosen(monkeypatch, lambda: values[: place.bind(40)].exp().contiguous().realize())
-    assert None in found or [] in found
+    values = on(numbers(32, 64))
+    assert chosen(monkeypatch, lambda: values[:, : place.bind(40)].exp().contiguous().realize()) == [None]

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 from brute_force import BATCH as NETWORK_BATCH
-from brute_force import MASKS, assert_counts_follow, masked, masked_answer
+from brute_force import MASKS, assert_counts_follow, assert_laws_agree, masked, masked_answer, one_step_law
 from brute_force import TEXTS as NETWORK_TEXTS
 from brute_force import S as NETWORK_MASK
 from mist_bench_plugins.corpus_markov import world
@@ -62,10 +62,7 @@ def after_one_step(tokens, free, can_show, x, p, own, eta, stay) -> tuple[int, .
 
 
 def assert_same_law(sampler: P2Sampler, start: Start) -> None:
-    law: dict = {}
-    for b, after, weight in zip(*transitions(sampler, start), strict=True):
-        key = (int(b), *(int(a) for a in after))
-        law[key] = law.get(key, 0.0) + weight
+    law = one_step_law(*transitions(sampler, start))
     truth: dict = {}
     for b, row in enumerate(start.tokens):
         p, own = np.exp(start.log_probabilities[b]), np.exp(start.shown_log_probability[b])
@@ -75,8 +72,7 @@ def assert_same_law(sampler: P2Sampler, start: Start) -> None:
             stay = 0 if start.last else start.target_masked[b]
             after = after_one_step(row, start.free[b], start.masked[b], x, p, own, sampler.eta, stay)
             truth[b, *after] = truth.get((b, *after), 0.0) + np.prod([p[i, x[i]] for i in places])
-    worst = max(abs(law.get(key, 0.0) - truth.get(key, 0.0)) for key in law.keys() | truth.keys())
-    assert worst < 1e-6, f"a probability is off by {worst}"
+    assert_laws_agree(law, truth)
 
 
 ETAS = [0.0, 0.5, 1.0, 2.0]

@@ -9,6 +9,7 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
+from brute_force import assert_laws_agree, one_step_law
 from mist_bench_plugins.sampler_autoregressive import AutoregressiveSampler
 from mist_bench_plugins.sampler_confidence import ConfidenceSampler
 from mist_bench_plugins.sampler_entropy import EntropySampler
@@ -129,13 +130,7 @@ def law_of_rule(rule, start: Start, numbers: list[Numbers]) -> dict:
 
 
 def assert_same_law(sampler: Sampler, rule, start: Start, numbers: list[Numbers], **settings) -> None:
-    law: dict = {}
-    for b, after, weight in zip(*transitions(sampler, start, **settings), strict=True):
-        key = (int(b), *(int(x) for x in after))
-        law[key] = law.get(key, 0.0) + weight
-    truth = law_of_rule(rule, start, numbers)
-    worst = max(abs(law.get(key, 0.0) - truth.get(key, 0.0)) for key in law.keys() | truth.keys())
-    assert worst < 1e-6, f"{sampler.spec}: a probability is off by {worst}"
+    assert_laws_agree(one_step_law(*transitions(sampler, start, **settings)), law_of_rule(rule, start, numbers))
 
 
 def ids(value):
