@@ -64,7 +64,7 @@ def sizes() -> dict[str, Size]:
             name="tiny", what="for tests: does everything run?", network=_network(16, 1, 2, 32, 16), vocab_size=11,
             length=8, batch=4, generation_batch=4, denoising_steps=3, train_steps=2, likelihood_draws=2,
         ),
-        _of_preset("quick", 86, denoising_steps=20, train_steps=20, what="the quick preset"),
+        _of_preset("quick", 86, denoising_steps=64, train_steps=20, what="the quick preset"),
         Size(
             name="small", what="1.49 million parameters", network=_network(128, 5, 4, 384, 128), vocab_size=1024,
             length=128, batch=16, generation_batch=16, denoising_steps=16, train_steps=4,
