@@ -2,7 +2,7 @@
 
     python -m benchmarks.share --size quick
 
-One line of JSON: milliseconds of a step and of its kernels, the share of the rest and its interquartile range over rounds.
+One line of JSON: milliseconds of a step and of its kernels, the share of the rest and its interquartile range.
 """
 
 from __future__ import annotations
