@@ -40,14 +40,15 @@ class Network:
     def _linear(self, x: Tensor, name: str) -> Tensor:
         return x.cast(self.kind).matmul(self.parameters[name].cast(self.kind), dtype=dtypes.float)
 
-    def _norm(self, x: Tensor, name: str, told: Tensor) -> Tensor:
-        scale, shift = self._linear(told, name).unsqueeze(1).chunk(2, dim=-1)
+    def _norm(self, x: Tensor, which: int, told: Tensor) -> Tensor:
+        norm = self.parameters["norms"][which].cast(self.kind)
+        scale, shift = told.cast(self.kind).matmul(norm, dtype=dtypes.float).unsqueeze(1).chunk(2, dim=-1)
         return x.layernorm() * (1 + scale) + shift
 
     def _attention(self, h: Tensor, i: int) -> Tensor:
         batch, heads = h.shape[0], self.size.heads
         qkv = self._linear(h, f"{i}.attention.in").reshape(batch, self.length, 3, heads, -1).permute(2, 0, 3, 1, 4)
-        bias = self.parameters[f"{i}.attention.bias"].reshape(2, heads, 1, -1)
+        bias = self.parameters["biases"].reshape(self.size.layers, 2, heads, 1, -1)[i]
         q, k = (self._turned(qkv[j] + bias[j]).cast(self.kind) for j in range(2))
         mixed = q.scaled_dot_product_attention(k, qkv[2].cast(self.kind))
         return self._linear(mixed.transpose(1, 2).reshape(batch, self.length, -1), f"{i}.attention.out")
@@ -65,10 +66,10 @@ class Network:
         told = self._linear(told, "time.out").silu()
         x = self.parameters["tokens"][tokens] + self.parameters["positions"]
         for i in range(self.size.layers):
-            x = x + self._attention(self._norm(x, f"{i}.attention.norm", told), i)
-            inner = self._linear(self._norm(x, f"{i}.feed_forward.norm", told), f"{i}.feed_forward.in").relu().square()
+            x = x + self._attention(self._norm(x, 2 * i, told), i)
+            inner = self._linear(self._norm(x, 2 * i + 1, told), f"{i}.feed_forward.in").relu().square()
             x = x + self._linear(inner, f"{i}.feed_forward.out")
-        return self._linear(self._norm(x, "norm", told), "head")[..., : self.vocab_size]
+        return self._linear(self._norm(x, 2 * self.size.layers, told), "head")[..., : self.vocab_size]
 
     def loss(self, tokens: Tensor, uniform: Tensor, probability: Tensor, weight: Tensor) -> Tensor:
         """The bound in nats per token."""

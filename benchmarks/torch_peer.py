@@ -7,7 +7,7 @@ losses, log-probabilities and whole training steps equal to those of mist-bench 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,28 +118,37 @@ class Network(nn.Module):
 
     def load(self, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """mist-bench's parameters by their names; a matrix is stored the other way round."""
+        by_name = self.by_name()
         with torch.no_grad():
-            for name, parameter in self.by_name().items():
-                value = torch.from_numpy(np.ascontiguousarray(values[name]))
-                table = name in ("tokens", "positions")
-                parameter.copy_(value if table or value.ndim == 1 else value.T)
-        assert set(values) == set(self.by_name())
+            for name, parameters in by_name.items():
+                for parameter, value in zip(parameters, np.split(values[name], len(parameters)), strict=True):
+                    parameter.copy_(_other_way(name, torch.from_numpy(value).reshape(value.shape[-2:])))
+        assert set(values) == set(by_name)
 
-    def by_name(self) -> dict[str, Tensor]:
-        """The parameters under mist-bench's names."""
-        norm = lambda n: n.gain if n.told is None else n.told.weight  # noqa: E731
-        found = {"tokens": self.tokens.weight, "positions": self.positions, "norm": norm(self.norm),
-                 "head": self.head.weight}  # fmt: skip
+    def by_name(self) -> dict[str, list[Tensor]]:
+        """The parameters under mist-bench's names; several where mist-bench has one for all blocks."""
+        norms = [norm for b in self.blocks for norm in (b.attention_norm, b.feed_forward_norm)] + [self.norm]
+        found = {"tokens": [self.tokens.weight], "positions": [self.positions], "head": [self.head.weight],
+                 "norms": [n.gain if n.told is None else n.told.weight for n in norms],
+                 "biases": [b.bias for b in self.blocks]}  # fmt: skip
         if not self.causal:
-            found |= {"time.in": self.time_in.weight, "time.out": self.time_out.weight}
+            found |= {"time.in": [self.time_in.weight], "time.out": [self.time_out.weight]}
         for i, b in enumerate(self.blocks):
             found |= {
-                f"{i}.attention.norm": norm(b.attention_norm), f"{i}.attention.in": b.qkv.weight,
-                f"{i}.attention.bias": b.bias, f"{i}.attention.out": b.out.weight,
-                f"{i}.feed_forward.norm": norm(b.feed_forward_norm), f"{i}.feed_forward.in": b.up.weight,
-                f"{i}.feed_forward.out": b.down.weight,
+                f"{i}.attention.in": [b.qkv.weight], f"{i}.attention.out": [b.out.weight],
+                f"{i}.feed_forward.in": [b.up.weight], f"{i}.feed_forward.out": [b.down.weight],
             }  # fmt: skip
         return found
+
+
+def as_ours(name: str, values: Sequence[Tensor]) -> np.ndarray[Any, Any]:
+    """What `by_name` gives, or an average of it, as mist-bench stores it."""
+    parts = [_other_way(name, value.detach()).numpy() for value in values]
+    return np.stack(parts) if name == "norms" and parts[0].ndim == 2 else np.concatenate(parts)
+
+
+def _other_way(name: str, value: Tensor) -> Tensor:
+    return value if name in ("tokens", "positions") or value.ndim == 1 else value.T
 
 
 def masked_loss(net: Network, tokens: Tensor, uniform: Tensor, probability: Tensor, weight: Tensor) -> Tensor:

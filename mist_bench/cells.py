@@ -20,7 +20,7 @@ from .registry import Registry, kind_of
 from .samplers import Sampler
 from .store import content_hash
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the meaning of a number changes, so that older cells are not taken for newer ones."""
 
 Kind = Literal["training", "likelihood", "generation", "judgement", "metric"]

@@ -104,6 +104,7 @@ class MaskedEvaluator:
         if self.needs.left_out and self.needs.asker:
             raise TypeError("a sampler that asks itself is not told what the others say of a shown token")
         self.told = Inbox(6 * batch + 1 + 3 + 2)
+        model.keep_copies()
         self.graph = Graph(f"answer {name}", self._answer)
 
     def _answer(
@@ -182,6 +183,7 @@ class CausalEvaluator:
 
     def __init__(self, name: str, model: CausalModel, batch: int, sampler: Sampler, *, nucleus: float = 1.0) -> None:
         self.model, self.batch, self.sampler, self.nucleus = model, batch, sampler, nucleus
+        model.keep_copies()
         self.cache = model.new_cache(batch)
         self.place, self.key = UOp.variable("position", 0, model.length - 1), Inbox(2)
         self.graph = Graph(f"next token {name}", self._next)

@@ -54,6 +54,9 @@ class Model(ABC):
     def set_compute(self, dtype: Any) -> None:  # noqa: B027 - a model without matrix products has nothing to set
         """The type of its matrix products (a tinygrad dtype); sums and statistics stay float32."""
 
+    def keep_copies(self) -> None:  # noqa: B027 - most have none
+        """Called where the model is only read, after its parameters were given values: for copies in that type."""
+
     def parameter_count(self) -> int:
         """Trained numbers outside the tables."""
         return sum(int(p.numel()) for p in self.parameters.values()) - self.embedding_parameters()

@@ -106,3 +106,9 @@ def load_parameters(model: Model, values: dict[str, np.ndarray[Any, Any]]) -> No
     """Puts a checkpoint's parameters into the model's buffers."""
     for name, tensor in model.parameters.items():
         overwrite(tensor, values[name].astype(np.float32))
+
+
+def load_to_read(model: Model, values: dict[str, np.ndarray[Any, Any]]) -> None:
+    """The same for a model that is not trained any more."""
+    load_parameters(model, values)
+    model.keep_copies()

@@ -7,7 +7,7 @@ the time: a sinusoidal embedding, a two-layer perceptron, and shift and scale of
 started at the identity). The activation is the squared ReLU (Primer, arXiv 2109.08668): no exponential to compute.
 
 Shape suffixes: B sequences, L positions, D width, H heads, E width of a head, C conditioning, V tokens.
-`_joint` cuts the graph where tinygrad would else compute the same thing again in many kernels of the backward pass.
+`joint` cuts the graph where tinygrad would else compute the same thing again in many kernels of the backward pass.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import math
 from typing import Any
 
 import numpy as np
-from tinygrad import Device, Tensor, dtypes
-from tinygrad.helpers import TRAINING
+from tinygrad import Tensor, dtypes
 
 from .families import NetworkSize
+from .layers import attention, cross_entropy, joint, layer_norm, lookup, on_cpu, product, squared_relu
 
 FREQUENCIES = 32
 ROTATION_BASE = 1e4
@@ -32,29 +32,6 @@ def _padded(rows: int) -> int:
     """Table sizes that divide well: a kernel over 87 rows cannot be unrolled, one over 88 can."""
     multiple = 8 if rows <= 1024 else 64
     return -(-rows // multiple) * multiple
-
-
-def _joint(x: Tensor) -> Tensor:
-    return x.contiguous().contiguous_backward()
-
-
-def _layer_norm(x: Tensor) -> Tensor:
-    centred = x - x.mean(axis=-1, keepdim=True)
-    return centred * (centred.square().mean(axis=-1, keepdim=True) + 1e-5).rsqrt()
-
-
-def _softmax(x: Tensor) -> Tensor:
-    """Over the last axis, with one exponential in all: left to itself, the backward pass would compute it again.
-
-    The value is y; the gradient comes from y (z - z) with z = x - sum(y x), that is y (dx - sum(y dx)).
-    """
-    fixed = x.detach()
-    e = (fixed - fixed.max(axis=-1, keepdim=True)).exp().contiguous()
-    y = (e / e.sum(axis=-1, keepdim=True)).contiguous()
-    if not TRAINING:
-        return y
-    z = x - (y * x).sum(axis=-1, keepdim=True)
-    return y + y * (z - z.detach())
 
 
 def _rotation(length: int, width: int) -> tuple[Tensor, Tensor]:
@@ -73,7 +50,7 @@ class Transformer:
         self.size, self.vocab_size, self.length = size, vocab_size, length
         self.causal, self.conditioned = causal, conditioned
         self.compute = dtypes.float
-        self.partial_gradients = str(Device.DEFAULT).startswith("CPU")
+        self._copies: dict[str, Tensor] = {}
         self._rng = np.random.default_rng(np.random.Philox(key=seed))
         self.parameters: dict[str, Tensor] = {}
         self._cosine, self._sine = _rotation(length, size.dim // size.heads)
@@ -84,15 +61,18 @@ class Transformer:
         if conditioned:
             self._add("time.in", (2 * FREQUENCIES, c), (2 * FREQUENCIES) ** -0.5)
             self._add("time.out", (c, c), c**-0.5)
+        biases = []
         for i in range(size.layers):
-            self._add_norm(f"{i}.attention.norm")
             self._add(f"{i}.attention.in", (d, 3 * d), d**-0.5)
-            self._add_bias(f"{i}.attention.bias")
+            biases.append(self._bias())
             self._add(f"{i}.attention.out", (d, d), (2 * size.layers * d) ** -0.5)
-            self._add_norm(f"{i}.feed_forward.norm")
             self._add(f"{i}.feed_forward.in", (d, f), d**-0.5)
             self._add(f"{i}.feed_forward.out", (f, d), (2 * size.layers * f) ** -0.5)
-        self._add_norm("norm")
+        norms = 2 * size.layers + 1
+        # one parameter for all norms, one for all biases: as many products and updates fewer
+        shape, start = ((norms, c, 2 * d), np.zeros) if conditioned else ((norms * d,), np.ones)
+        self.parameters["norms"] = Tensor(start(shape, dtype=np.float32))
+        self.parameters["biases"] = Tensor(np.concatenate(biases))
         self._add("head", (d, _padded(vocab_size)), 0.02)
         Tensor.realize(*self.parameters.values())
 
@@ -100,15 +80,7 @@ class Transformer:
         values = self._rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)
         self.parameters[name] = Tensor(values)
 
-    def _add_norm(self, name: str) -> None:
-        """A conditioned norm takes shift and scale from the time; a plain one has a learned gain."""
-        d = self.size.dim
-        if self.conditioned:
-            self._add(name, (self.size.conditioning_dim, 2 * d), 0.0)
-        else:
-            self.parameters[name] = Tensor(np.ones(d, dtype=np.float32))
-
-    def _add_bias(self, name: str) -> None:
+    def _bias(self) -> np.ndarray[Any, Any]:
         """(2 D) for queries and keys: random, but for local heads, whose score begins at its highest at a neighbour."""
         heads, width = self.size.heads, self.size.dim // self.size.heads
         bias = self._rng.standard_normal((2, heads, width), dtype=np.float32) * np.float32(BIAS_SCALE)
@@ -118,7 +90,7 @@ class Transformer:
             turn = angle * NEIGHBOURS[head % len(NEIGHBOURS)]
             bias[0, head] = LOCAL_SCALE * np.concatenate([np.ones_like(turn), np.zeros_like(turn)])
             bias[1, head] = LOCAL_SCALE * np.concatenate([np.cos(turn), -np.sin(turn)])
-        self.parameters[name] = Tensor(bias.ravel())
+        return bias.ravel()
 
     def add_zeros(self, name: str, shape: tuple[int, ...]) -> None:
         """One more parameter, started at zero, for a family that needs it."""
@@ -129,30 +101,63 @@ class Transformer:
         """Numbers in the token, position and output tables."""
         return sum(int(self.parameters[n].numel()) for n in ("tokens", "positions", "head"))
 
-    def _linear(self, x: Tensor, name: str) -> Tensor:
+    def linear(self, x: Tensor, name: str) -> Tensor:
         """Matrix product in the compute type, summed and given back in float32."""
-        w = self.parameters[name]
-        if self.partial_gradients and x.ndim == 3:
+        w = self._weight(name)
+        if on_cpu() and x.ndim == 3:
             # a gradient per sequence, then their sum: two small operands stay in the first cache of a CPU
             w = w.unsqueeze(0).expand(x.shape[0], *w.shape).contiguous_backward()
-        return self._product(x, w)
+        return product(x, w, self.compute)
 
-    def _norm(self, x: Tensor, name: str, told: Tensor | None) -> Tensor:
+    def _weight(self, name: str) -> Tensor:
+        """A matrix in the compute type: its copy if there is one, else made once in the graph at hand."""
+        w = self.parameters[name]
+        if self.compute == dtypes.float:
+            return w
+        return self._copies[name] if name in self._copies else w.cast(self.compute).contiguous()
+
+    def keep_copies(self) -> None:
+        """Copies of the matrices in the compute type, for graphs that only read them; again after each change."""
+        if self.compute == dtypes.float:
+            return
+        for name, w in self.parameters.items():
+            if w.ndim > 1:
+                copy = w.cast(self.compute).contiguous()
+                if name in self._copies:
+                    self._copies[name].assign(copy)
+                else:
+                    self._copies[name] = copy
+        Tensor.realize(*self._copies.values())
+
+    def _norm(self, x: Tensor, which: int, told: Tensor | None) -> Tensor:
+        """Layer norm number `which`: two for each block, and the last. A conditioned one is shifted and scaled by what
+        it is told; a plain one has a learned gain."""
         if told is None:
-            return _joint(_layer_norm(x) * self.parameters[name])
-        shift_scale = _joint(self._linear(told, name)).reshape(-1, 2, 1, self.size.dim)
-        return _joint(_layer_norm(x) * (1 + shift_scale[:, 0]) + shift_scale[:, 1])
+            gain = self.parameters["norms"].reshape(-1, self.size.dim)[which]
+            return joint(layer_norm(x) * gain, self.compute)
+        shift_scale = told[which].contiguous_backward()
+        return joint(layer_norm(x) * (1 + shift_scale[:, 0]) + shift_scale[:, 1], self.compute)
 
     def told(self, level: Tensor) -> Tensor:
-        """(B,) time or masked fraction in 0..1 -> (B, C), what the adaptive layer norms are told."""
+        """(B,) time or masked fraction in 0..1 -> (norms, B, 2, 1, D), shift and scale of each layer norm."""
         frequency = (Tensor.arange(FREQUENCIES).float() * (-math.log(1e4) / FREQUENCIES)).exp()
         angle = level.reshape(-1, 1) * 1000.0 * frequency
         features = angle.sin().cat(angle.cos(), dim=-1).contiguous()
-        return _joint(self._linear(_joint(self._linear(features, "time.in").silu()), "time.out").silu())
+        c = joint(self.linear(joint(self.linear(features, "time.in").silu()), "time.out").silu())
+        return joint(self.linear(c, "norms")).reshape(-1, len(level), 2, 1, self.size.dim)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """(B, L) -> (B, L, D)."""
-        return self.parameters["tokens"][tokens] + self.parameters["positions"]
+        return lookup(self.parameters["tokens"], tokens, self.compute) + self.parameters["positions"]
+
+    def mean_embedding(self, probabilities: Tensor) -> Tensor:
+        """(B, L, V) -> (B, L, D)."""
+        return product(probabilities, self._weight("tokens")[: self.vocab_size], self.compute)
+
+    def loss(self, x: Tensor, told: Tensor | None, targets: Tensor, weights: Tensor) -> Tensor:
+        """(B, L, D) embedded tokens, (B, L) ids, (B, L) -> scalar: the sum of weight times -log p(target)."""
+        h = self._body(x, told)
+        return cross_entropy(h, self._weight("head"), targets, weights, self.vocab_size, self.compute)
 
     def logits(self, x: Tensor, told: Tensor | None = None) -> Tensor:
         """(B, L, D) embedded tokens -> (B, L, V).
@@ -160,12 +165,16 @@ class Transformer:
         (B, 2 L, D), where a row of L masks stands behind the text -> (B, 2 L, V). Mask i of that row sees itself and
         all of the text but token i, and nobody else sees it: it says (nearly) what the others say of token i.
         """
-        x = _joint(x)
+        return self._head(self._body(x, told))
+
+    def _body(self, x: Tensor, told: Tensor | None) -> Tensor:
+        """(B, L, D) -> (B, L, D), what the head reads, in the compute type."""
+        x = joint(x)
         visible = self._visible(int(x.shape[1]))
         for i in range(self.size.layers):
-            x = _joint(x + self._attention(self._norm(x, f"{i}.attention.norm", told), i, visible))
-            x = _joint(x + self._feed_forward(self._norm(x, f"{i}.feed_forward.norm", told), i))
-        return self._head(self._norm(x, "norm", told))
+            x = joint(x + self._attention(self._norm(x, 2 * i, told), i, visible))
+            x = joint(x + self._feed_forward(self._norm(x, 2 * i + 1, told), i))
+        return self._norm(x, 2 * self.size.layers, told)
 
     def _visible(self, length: int) -> Tensor | None:
         """(length, length) which place (column) each place (row) sees; None: all."""
@@ -176,28 +185,28 @@ class Transformer:
         return column <= row if self.causal else None
 
     def _head(self, h: Tensor) -> Tensor:
-        return _joint(self._linear(h, "head"))[:, :, : self.vocab_size]
+        return joint(self.linear(h, "head"))[:, :, : self.vocab_size]
 
     def _feed_forward(self, h: Tensor, i: int) -> Tensor:
-        inner = _joint(self._linear(h, f"{i}.feed_forward.in").contiguous_backward().relu().square())
-        return self._linear(inner, f"{i}.feed_forward.out")
+        inner = squared_relu(self.linear(h, f"{i}.feed_forward.in"), self.compute)
+        return self.linear(inner, f"{i}.feed_forward.out")
 
     def _attention(self, h: Tensor, i: int, visible: Tensor | None) -> Tensor:
         batch, length, heads = h.shape[0], h.shape[1], self.size.heads
-        qkv = _joint(self._linear(h, f"{i}.attention.in")).reshape(batch, length, 3, heads, -1)
+        qkv = joint(self.linear(h, f"{i}.attention.in"), self.compute).reshape(batch, length, 3, heads, -1)
         q, k, v = (qkv[:, :, j].transpose(1, 2) for j in range(3))
         rows = length // self.length
         q, k = self._placed(q, k, i, self._cosine.repeat(rows, 1), self._sine.repeat(rows, 1))
-        q, k, v = _joint(q), _joint(k), _joint(v)
-        scores = self._product(q, k.transpose(-1, -2)) * (self.size.dim // heads) ** -0.5
-        if visible is not None:
-            scores = visible.where(scores, -1e9)
-        mixed = self._product(_joint(_softmax(_joint(scores))), v)
-        return self._linear(_joint(mixed.transpose(1, 2)).reshape(batch, length, -1), f"{i}.attention.out")
+        q, k, v = (joint(each, self.compute) for each in (q, k, v))
+        mixed = attention(q, k, v, visible, self.compute)
+        mixed = joint(mixed.transpose(1, 2), self.compute).reshape(batch, length, -1)
+        return self.linear(mixed, f"{i}.attention.out")
 
     def _placed(self, q: Tensor, k: Tensor, i: int, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, L, E) queries and keys of block i with their bias, turned by their places; tables (L, E)."""
-        bias = self.parameters[f"{i}.attention.bias"].reshape(2, self.size.heads, 1, -1)
+        bias = self.parameters["biases"].reshape(-1, 2, self.size.heads, 1, q.shape[-1])[i]
+        # a gradient for each sequence, then their sum: one long sum would be left to few threads
+        bias = bias.unsqueeze(1).expand(2, q.shape[0], *bias.shape[1:]).contiguous_backward()
         half = cosine.shape[1] // 2
 
         def turned(x: Tensor) -> Tensor:
@@ -205,16 +214,11 @@ class Transformer:
 
         return turned(q + bias[0]), turned(k + bias[1])
 
-    def _product(self, a: Tensor, b: Tensor) -> Tensor:
-        if self.compute == dtypes.float:
-            return a @ b
-        return a.cast(self.compute).matmul(b.cast(self.compute), dtype=dtypes.float)
-
     def new_cache(self, batch: int) -> Tensor:
         """(layers, 2, B, H, L, E) zeros: keys and values of the positions read so far."""
         s = self.size
         shape = (s.layers, 2, batch, s.heads, self.length, s.dim // s.heads)
-        return Tensor.zeros(*shape).contiguous().realize()
+        return Tensor.zeros(*shape, dtype=self.compute).contiguous().realize()
 
     def next_logits(self, tokens: Tensor, position: Any, cache: Tensor) -> Tensor:
         """(B, 1) the token just read, its place (a bound variable), the cache -> (B, 1, V) of the token after it."""
@@ -222,16 +226,16 @@ class Transformer:
         here = slice(position, position + 1)
         x = self.parameters["tokens"][tokens] + self.parameters["positions"][here]
         for i in range(self.size.layers):
-            qkv = self._linear(self._norm(x, f"{i}.attention.norm", None), f"{i}.attention.in").contiguous()
+            qkv = self.linear(self._norm(x, 2 * i, None), f"{i}.attention.in").contiguous()
             q, k, v = (qkv.reshape(batch, 1, 3, heads, width)[:, :, j].transpose(1, 2) for j in range(3))
             q, k = self._placed(q, k, i, self._cosine[here], self._sine[here])
             layer = cache[i]
-            written = layer[:, :, :, here].uop.store(Tensor.stack(k, v).uop)
+            written = layer[:, :, :, here].uop.store(Tensor.stack(k, v).cast(self.compute).uop)
             layer = Tensor(layer.uop.after(written))
             keys, values = layer[0, :, :, : position + 1], layer[1, :, :, : position + 1]
-            weights = (self._product(q, keys.transpose(-1, -2)) * width**-0.5).softmax(-1)
-            mixed = self._product(weights, values).transpose(1, 2).reshape(batch, 1, -1).contiguous()
-            x = (x + self._linear(mixed, f"{i}.attention.out")).contiguous()
-            h = self._norm(x, f"{i}.feed_forward.norm", None)
+            weights = (product(q, keys.transpose(-1, -2), self.compute) * width**-0.5).softmax(-1)
+            mixed = product(weights, values, self.compute).transpose(1, 2).reshape(batch, 1, -1).contiguous()
+            x = (x + self.linear(mixed, f"{i}.attention.out")).contiguous()
+            h = self._norm(x, 2 * i + 1, None)
             x = (x + self._feed_forward(h, i)).contiguous()
-        return self._head(self._norm(x, "norm", None))
+        return self._head(self._norm(x, 2 * self.size.layers, None))

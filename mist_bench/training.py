@@ -111,7 +111,7 @@ class TrainingGraph:
         first.assign(beta1 * first + (1 - beta1) * g)
         second.assign(beta2 * second + (1 - beta2) * g * g)
         change = (first / rates[1]) / ((second / rates[2]).sqrt() + 1e-8)
-        if p.ndim == 2:
+        if p.ndim > 1:
             change = change + self.config.weight_decay * p.detach()
         p.assign(p.detach() - rates[0] * change)
         average.assign(rates[3] * average + (1 - rates[3]) * p.detach())

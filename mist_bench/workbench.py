@@ -15,7 +15,7 @@ from .cells import Plan
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .families import CausalModel, Family, MaskedModel, Model
 from .generation import SamplerGraph
-from .graphs import kept, load_parameters
+from .graphs import kept, load_to_read
 from .interfaces import FloatArray, Oracle, UserError
 from .overlap import TrainText
 from .registry import Registry
@@ -94,7 +94,7 @@ class Workbench:
 
         evaluator = kept(key, make)
         if values:
-            load_parameters(evaluator.model, values)
+            load_to_read(evaluator.model, values)
         return evaluator
 
     def causal(self, family: Family, values: Parameters) -> CausalEvaluator:
@@ -110,7 +110,7 @@ class Workbench:
             return CausalEvaluator(family.spec, model, settings.batch_size, sampler, nucleus=settings.nucleus)
 
         evaluator = kept(key, make)
-        load_parameters(evaluator.model, values)
+        load_to_read(evaluator.model, values)
         return evaluator
 
     @cached_property

@@ -29,9 +29,19 @@ class CausalTransformer(CausalModel):
     def set_compute(self, dtype: Any) -> None:
         self.body.compute = dtype
 
+    def keep_copies(self) -> None:
+        self.body.keep_copies()
+
     def log_probabilities(self, tokens: Tensor) -> Tensor:
-        begun = tokens[:, :-1].pad(((0, 0), (1, 0)), value=self.vocab_size)
-        return self.body.logits(self.body.embed(begun)).log_softmax(-1)
+        return self.body.logits(self._embed(tokens)).log_softmax(-1)
+
+    def loss(self, tokens: Tensor) -> Tensor:
+        """The mean of -log p(x_i | x_<i)."""
+        weights = (tokens * 0 + 1).float() / int(tokens.numel())
+        return self.body.loss(self._embed(tokens), None, tokens, weights)
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        return self.body.embed(tokens[:, :-1].pad(((0, 0), (1, 0)), value=self.vocab_size))
 
     def new_cache(self, batch: int) -> Tensor:
         return self.body.new_cache(batch)
@@ -76,9 +86,7 @@ class AutoregressiveFamily(Family):
         return CausalTransformer(body)
 
     def loss(self, model: CausalTransformer, batch: TrainingBatch) -> Tensor:
-        answer = model.log_probabilities(batch.tokens).contiguous().contiguous_backward()
-        itself = batch.tokens.unsqueeze(-1) == batch.tokens.arange(model.vocab_size)
-        return -itself.where(answer, 0.0).sum(axis=-1).mean()
+        return model.loss(batch.tokens)
 
 
 @hookimpl

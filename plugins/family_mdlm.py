@@ -31,9 +31,16 @@ class MaskedTransformer(MaskedModel):
     def set_compute(self, dtype: Any) -> None:
         self.body.compute = dtype
 
+    def keep_copies(self) -> None:
+        self.body.keep_copies()
+
     def free_log_probabilities(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> Tensor:
         """(B, L, V) before the carry-over: what the loss needs, since it looks at masked positions only."""
         return self.body.logits(self._embed(tokens, previous), self._told(tokens, t)).log_softmax(-1)
+
+    def loss(self, tokens: Tensor, t: Tensor, previous: Tensor | None, targets: Tensor, weights: Tensor) -> Tensor:
+        """The sum over all positions of weight times -log p(target)."""
+        return self.body.loss(self._embed(tokens, previous), self._told(tokens, t), targets, weights)
 
     def _told(self, tokens: Tensor, t: Tensor) -> Tensor | None:
         if self.conditioning == "none":
@@ -43,7 +50,7 @@ class MaskedTransformer(MaskedModel):
 
     def _embed(self, tokens: Tensor, previous: Tensor | None) -> Tensor:
         x = self.body.embed(tokens)
-        return x if previous is None else x + previous @ self.parameters["condition"]
+        return x if previous is None else x + self.body.linear(previous, "condition")
 
     def _carried(self, tokens: Tensor, answer: Tensor) -> Tensor:
         vocabulary = tokens.arange(self.vocab_size)
@@ -66,7 +73,7 @@ class MaskedTransformer(MaskedModel):
 
     def condition(self, log_probabilities: Tensor) -> Tensor:
         """The mean embedding of the last answer (B, L, D)."""
-        return log_probabilities.exp() @ self.parameters["tokens"][: self.vocab_size]
+        return self.body.mean_embedding(log_probabilities.exp())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +112,8 @@ class MdlmFamily(Family):
         if self.self_conditioning:
             first = model.condition(model.free_log_probabilities(seen, batch.t)).detach()
             previous = (batch.coin < 0.5).reshape(-1, 1, 1).where(first, 0.0)
-        answer = model.free_log_probabilities(seen, batch.t, previous).contiguous().contiguous_backward()
-        itself = batch.tokens.unsqueeze(-1) == batch.tokens.arange(model.vocab_size)
-        cross_entropy = -itself.where(answer, 0.0).sum(axis=-1)
-        per_sequence = masked.where(cross_entropy, 0.0).sum(axis=-1) * batch.weight
-        return per_sequence.mean() / model.length
+        weights = masked.where(batch.weight.unsqueeze(-1), 0.0) / int(seen.numel())
+        return model.loss(seen, batch.t, previous, batch.tokens, weights)
 
 
 @hookimpl

@@ -118,10 +118,13 @@ def logits(
     length = tokens.shape[1]
     x = values["tokens"][tokens] + values["positions"] + extra
     c = None if level is None else told(values, level)
-    for i in range(sum(name.endswith("attention.in") for name in values)):
-        h = _norm(x, values[f"{i}.attention.norm"], c)
+    layers = sum(name.endswith("attention.in") for name in values)
+    biases = values["biases"].reshape(layers, 2, -1)
+    norms = values["norms"] if level is not None else values["norms"].reshape(2 * layers + 1, -1)
+    for i in range(layers):
+        h = _norm(x, norms[2 * i], c)
         q, k, v = np.split(h @ values[f"{i}.attention.in"], 3, axis=-1)
-        bias_q, bias_k = np.split(values[f"{i}.attention.bias"], 2)
+        bias_q, bias_k = biases[i]
         q, k = placed(q + bias_q, heads), placed(k + bias_k, heads)
         width, mixed = q.shape[-1] // heads, np.zeros_like(q)
         for part in (slice(n * width, (n + 1) * width) for n in range(heads)):
@@ -131,9 +134,9 @@ def logits(
                 weight = np.exp(log_softmax(score))
                 mixed[:, place, part] = (weight[:, :, None] * v[:, :last, part]).sum(axis=1)
         x = x + mixed @ values[f"{i}.attention.out"]
-        h = _norm(x, values[f"{i}.feed_forward.norm"], c) @ values[f"{i}.feed_forward.in"]
+        h = _norm(x, norms[2 * i + 1], c) @ values[f"{i}.feed_forward.in"]
         x = x + np.maximum(h, 0) ** 2 @ values[f"{i}.feed_forward.out"]
-    return np.asarray((_norm(x, values["norm"], c) @ values["head"])[:, :, :vocab_size])
+    return np.asarray((_norm(x, norms[-1], c) @ values["head"])[:, :, :vocab_size])
 
 
 def masked_answer(values: Values, tokens: IntArray, t: FloatArray | None = None, extra: Any = 0.0) -> FloatArray:

@@ -51,7 +51,8 @@ def answer(evaluator, tokens, t, previous=None) -> dict[str, np.ndarray]:
 
 def assert_same(found, values, seen, t=None, extra=0.0) -> None:
     truth = carried(masked_answer(values, seen, t, extra), seen)
-    np.testing.assert_allclose(found, truth, rtol=0, atol=1e-5)
+    # 1000 t times a rounded frequency: the angle is that much off
+    np.testing.assert_allclose(found, truth, rtol=0, atol=1e-5 if t is None else 5e-5)
 
 
 def test_the_masked_network_is_the_formula():
@@ -257,7 +258,7 @@ def test_local_heads_begin_at_a_neighbour(length):
     size = replace(SIZE, heads=2, local_heads=1)
     values = {n: t.numpy().astype(np.float64) for n, t in
               MdlmFamily().create(size, S, length, 0, None).parameters.items()}  # fmt: skip
-    bias = np.split(values["0.attention.bias"], 2)
+    bias = np.split(values["biases"], 2)
     q, k = (placed(np.tile(b, (1, length, 1)), size.heads)[0, :, : SIZE.dim // 2] for b in bias)
     scores = q @ k.T
     assert (scores.argmax(axis=1)[1:] == np.arange(length - 1)).all()  # the first local head looks one to the left

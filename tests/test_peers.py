@@ -27,6 +27,7 @@ def network(family):
     import torch
 
     from benchmarks import theirs
+    from benchmarks.torch_peer import as_ours
 
     made, model = ours.create(SIZE, family)
     rng = np.random.default_rng(0)
@@ -35,8 +36,8 @@ def network(family):
         overwrite(tensor, values[name])
     net, _ = theirs.create(SIZE, family)
     net.load(values)
-    assert {name: tuple(p.shape) if p.ndim == 1 or name in ("tokens", "positions") else tuple(p.T.shape)
-            for name, p in net.by_name().items()} == {name: value.shape for name, value in values.items()}  # fmt: skip
+    for name, parameters in net.by_name().items():
+        np.testing.assert_array_equal(as_ours(name, parameters), values[name], err_msg=name)
     return made, model, net, values, torch
 
 
@@ -67,7 +68,7 @@ def test_the_peers_answer_is_ours(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_peers_training_is_ours(family):
     """Three steps from the same weights on the same data and masks: the same losses, weights and averages."""
-    from benchmarks.torch_peer import Training
+    from benchmarks.torch_peer import Training, as_ours
 
     made, model, net, values, torch = network(family)
     config, data = SIZE.training(), SIZE.tokens(64)
@@ -86,13 +87,11 @@ def test_the_peers_training_is_ours(family):
         own.append(peer.step(torch.from_numpy(tokens).long(), tuple(map(torch.from_numpy, told))).item())
     chunk = config.checkpoint_every
     np.testing.assert_allclose(np.reshape(own, (-1, chunk)).mean(axis=1), losses, atol=1e-4)
-    for name, p in net.by_name().items():
-        value = p.detach().numpy()
-        turned = value if value.ndim == 1 or name in ("tokens", "positions") else value.T
-        np.testing.assert_allclose(turned, model.parameters[name].numpy(), atol=1e-4, err_msg=name)
-    place = {id(p): i for i, p in enumerate(peer.parameters)}
-    average = peer.average[place[id(net.by_name()["norm"])]].numpy()
-    np.testing.assert_allclose(average if average.ndim == 1 else average.T, graph.averaged()["norm"], atol=1e-4)
+    average = {id(p): mean for p, mean in zip(peer.parameters, peer.average, strict=True)}
+    for name, parameters in net.by_name().items():
+        np.testing.assert_allclose(as_ours(name, parameters), model.parameters[name].numpy(), atol=1e-4, err_msg=name)
+        means = as_ours(name, [average[id(p)] for p in parameters])
+        np.testing.assert_allclose(means, graph.averaged()[name], atol=1e-4, err_msg=name)
 
 
 class _Stop:

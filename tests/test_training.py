@@ -236,7 +236,7 @@ def test_the_update_is_adamw_and_the_average_follows():
         g = (after[f"first/{name}"] - beta1 * first) / (1 - beta1)
         new_first, new_second = beta1 * first + (1 - beta1) * g, beta2 * second + (1 - beta2) * g**2
         change = (new_first / (1 - beta1**n)) / (np.sqrt(new_second / (1 - beta2**n)) + 1e-8)
-        decay = CONFIG.weight_decay if p.ndim == 2 else 0.0
+        decay = CONFIG.weight_decay if p.ndim > 1 else 0.0
         new = p - rate * (change + decay * p)
         np.testing.assert_allclose(after[f"second/{name}"], new_second, rtol=1e-4, atol=1e-9)
         np.testing.assert_allclose(after[f"parameters/{name}"], new, rtol=0, atol=2e-6)

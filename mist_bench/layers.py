@@ -1,0 +1,167 @@
+"""The parts of a transformer whose backward pass is written out, where tinygrad's own would store or compute too much.
+
+Matrix products take their operands in a `compute` type and sum in float32. What a backward pass needs of the forward
+one is kept in that type; statistics (largest, sums, logarithms) are float32. Nothing here has a state.
+
+Shapes: B sequences, L positions, D width, H heads, E width of a head, V tokens, N = B L rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from tinygrad import Device, Tensor, dtypes
+
+if TYPE_CHECKING:
+    from tinygrad import UOp
+    from tinygrad.dtype import DType
+
+CHUNK = 1 << 27
+"""Logits that are held at once: of 50 257 tokens, those of 2600 positions, 256 MiB in bfloat16."""
+Backward = Callable[[Tensor], Sequence[Tensor]]
+
+
+def on_cpu() -> bool:
+    """Whether the device is a CPU: an exponential is dear there, and a second store cheap."""
+    return str(Device.DEFAULT).startswith("CPU")
+
+
+def with_gradient(value: Tensor, inputs: Sequence[Tensor], backward: Backward) -> Tensor:
+    """`value`, whose gradients with respect to the `inputs` are what `backward` makes of its own gradient."""
+
+    def gradients(upstream: UOp, call: UOp) -> tuple[UOp | None, ...]:
+        found = zip(backward(Tensor(upstream)), inputs, strict=True)
+        return None, *(gradient.cast(given.dtype).uop for gradient, given in found)
+
+    return Tensor.call(value.detach(), *inputs, fxn=value.as_param(0), grad_fxn=gradients)
+
+
+def joint(x: Tensor, kind: DType = dtypes.float) -> Tensor:
+    """A cut in the graph, forward and backward: stored once, instead of computed again in each kernel that reads it."""
+    return x.cast(kind).contiguous().contiguous_backward()
+
+
+def product(a: Tensor, b: Tensor, compute: DType) -> Tensor:
+    """Matrix product in the compute type, summed and given back in float32."""
+    if compute == dtypes.float:
+        return a @ b
+    return a.cast(compute).matmul(b.cast(compute), dtype=dtypes.float)
+
+
+def layer_norm(x: Tensor) -> Tensor:
+    """Over the last axis, without gain or bias."""
+    centred = x - x.mean(axis=-1, keepdim=True)
+    return centred * (centred.square().mean(axis=-1, keepdim=True) + 1e-5).rsqrt()
+
+
+def squared_relu(x: Tensor, compute: DType) -> Tensor:
+    """In the compute type. Its gradient is 2 sqrt(y): the input need not be kept."""
+    y = x.relu().square().cast(compute).contiguous()
+    return with_gradient(y, [x], lambda upstream: [(2 * y.float().sqrt() * upstream).cast(compute).contiguous()])
+
+
+def _exponentials(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """exp(x - largest), the largest and the sum of the exponentials along the last axis."""
+    largest = x.max(axis=-1, keepdim=True).contiguous()
+    e = (x - largest).exp()
+    e = e.contiguous() if on_cpu() else e
+    return e, largest, e.sum(axis=-1, keepdim=True).contiguous()
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, compute: DType) -> Tensor:
+    """(B, H, L, E) queries, keys and values in the compute type, (L, L) what each place sees -> (B, H, L, E).
+
+    The gradient of the scores is y (dy - sum(y dy)), and the sum is that of the output times its gradient (Dao et al.,
+    arXiv 2205.14135, section 3.1): so it is one product with no second pass over (L, L).
+    """
+    scale = float(q.shape[-1]) ** -0.5
+    scores = product(q, k.transpose(-1, -2), compute) * scale
+    if visible is not None:
+        scores = visible.where(scores, -1e9)
+    e, _, total = _exponentials(scores.contiguous())
+    y = (e / total).cast(compute).contiguous()
+    out = product(y, v, compute).cast(compute).contiguous()
+
+    def backward(upstream: Tensor) -> Sequence[Tensor]:
+        given = upstream.cast(compute).contiguous()
+        mean = (given.float() * out.float()).sum(axis=-1, keepdim=True).contiguous()
+        change = product(given, v.transpose(-1, -2), compute) - mean
+        change = (y.float() * change * scale).cast(compute).contiguous()
+        found = (product(change, k, compute), product(change.transpose(-1, -2), q, compute),
+                 product(y.transpose(-1, -2), given, compute))  # fmt: skip
+        return [each.cast(compute).contiguous() for each in found]
+
+    return with_gradient(out, [q, k, v], backward)
+
+
+def cross_entropy(h: Tensor, w: Tensor, targets: Tensor, weights: Tensor, vocab_size: int, compute: DType) -> Tensor:
+    """(B, L, D), (D, V or more), (B, L) ids, (B, L) -> scalar: the sum of weight times -log p(target).
+
+    The gradients are made with the loss, a few sequences at a time, so that logits are stored in the compute type and
+    no more than `CHUNK` of them at once. Columns from `vocab_size` on are padding, and have no probability.
+    """
+    batch, most = int(h.shape[0]), CHUNK // (int(h.shape[1]) * int(w.shape[1]))
+    size = max(part for part in range(1, batch + 1) if batch % part == 0 and part <= max(1, most))
+    parts = [slice(start, start + size) for start in range(0, batch, size)]  # equal, so that they share their kernels
+    done = [_part(h[part], w, targets[part], weights[part], vocab_size, compute) for part in parts]
+    loss = done[0][0]
+    for value, _, _ in done[1:]:
+        loss = loss + value
+
+    def backward(upstream: Tensor) -> Sequence[Tensor]:
+        to_w = done[0][2].contiguous()
+        for _, _, more in done[1:]:
+            to_w = (to_w + more).contiguous()
+        return Tensor.cat(*[to_h for _, to_h, _ in done]) * upstream, to_w * upstream
+
+    return with_gradient(loss, [h, w], backward)
+
+
+def _part(
+    h: Tensor, w: Tensor, targets: Tensor, weights: Tensor, vocab_size: int, compute: DType
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of some sequences, and its gradients with respect to h and w."""
+    column = Tensor.arange(w.shape[1])
+    logits = product(h, w, compute).cast(compute).contiguous()
+    inside = logits.float() if w.shape[1] == vocab_size else (column < vocab_size).where(logits.float(), -1e9)
+    e, largest, total = _exponentials(inside)
+    target = targets.unsqueeze(-1) == column
+    chosen = target.where(logits.float(), 0.0).sum(axis=-1, keepdim=True)
+    loss = (weights.unsqueeze(-1) * (total.log() + largest - chosen)).sum()
+    change = (((e / total) - target.float()) * weights.unsqueeze(-1)).cast(compute).contiguous()
+    to_h = product(change, w.transpose(), compute).contiguous()
+    return loss, to_h, weight_gradient(h, change, compute)
+
+
+def weight_gradient(x: Tensor, upstream: Tensor, compute: DType) -> Tensor:
+    """(B, L, D), (B, L, F) -> (D, F), their product summed over all rows."""
+    if on_cpu():  # for each sequence, then their sum: two small operands stay in the first cache
+        return product(x.transpose(1, 2), upstream, compute).contiguous().sum(axis=0)
+    x, upstream = x.reshape(-1, x.shape[-1]), upstream.reshape(-1, upstream.shape[-1])
+    return product(x.transpose(), upstream, compute)
+
+
+def lookup(table: Tensor, ids: Tensor, compute: DType) -> Tensor:
+    """(V, D) float32, (B, L) ids -> (B, L, D) float32.
+
+    The table's gradient is a product with a matrix of zeros and ones, of V columns; or, where the table has more rows
+    than are read, of N columns: which rows hold the same token as this one. Both are sums in a fixed order.
+    """
+    value = table[ids]
+    rows, count = int(table.shape[0]), int(ids.shape[0]) * int(ids.shape[1])
+    if on_cpu() and rows <= count:
+        return value
+
+    def backward(upstream: Tensor) -> Sequence[Tensor]:
+        given, flat = upstream.reshape(count, -1).cast(compute).contiguous(), ids.reshape(count)
+        if rows <= count:
+            same = (Tensor.arange(rows).reshape(rows, 1) == flat).cast(compute).contiguous()
+            return [product(same, given, compute)]
+        same = (flat.reshape(count, 1) == flat).cast(compute).contiguous()
+        summed = product(same, given, compute).contiguous()
+        place = (Tensor.arange(rows).reshape(rows, 1) == flat).where(Tensor.arange(count) + 1, 0)
+        last = place.max(axis=-1).contiguous()  # 1 + the last row that holds the token; 0: none does
+        return [(last > 0).unsqueeze(-1).where(summed[(last - 1).maximum(0)], 0.0)]
+
+    return with_gradient(value, [table], backward)

@@ -1,0 +1,108 @@
+"""Each backward pass that is written out, against float64 numpy; and the same numbers in bfloat16, within its rounding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tinygrad import Tensor, dtypes
+
+from mist_bench import layers
+
+RNG = np.random.default_rng(0)
+KINDS = [pytest.param(dtypes.float, 2e-5, id="float32"), pytest.param(dtypes.bfloat16, 3e-2, id="bfloat16")]
+HOW = pytest.mark.parametrize("cpu", [True, False], ids=["cut for a CPU", "cut for a GPU"])
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def gradients(value: Tensor, upstream: np.ndarray, *inputs: Tensor) -> list[np.ndarray]:
+    return [g.float().numpy() for g in (value.float() * Tensor(upstream)).sum().gradient(*inputs)]
+
+
+def close(found: np.ndarray, truth: np.ndarray, rounding: float) -> None:
+    np.testing.assert_allclose(found, truth, rtol=0, atol=rounding * np.abs(truth).max())
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def rounded(kind, *arrays: np.ndarray) -> list[np.ndarray]:
+    """What the operands are in the compute type, so that only what happens to them is compared."""
+    return [Tensor(a).cast(kind).float().numpy().astype(np.float64) for a in arrays]
+
+
+@HOW
+@pytest.mark.parametrize(("kind", "rounding"), KINDS)
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention(kind, rounding, causal, cpu, monkeypatch):
+    monkeypatch.setattr(layers, "on_cpu", lambda: cpu)
+    batch, heads, length, width = 2, 2, 5, 4
+    given = [numbers(batch, heads, length, width) for _ in range(4)]
+    q, k, v, upstream = rounded(kind, *given)
+    inputs = [Tensor(a).cast(kind) for a in given[:3]]
+    visible = np.tril(np.ones((length, length), dtype=bool)) if causal else np.ones((length, length), dtype=bool)
+    out = layers.attention(*inputs, Tensor(visible) if causal else None, kind)
+    p = softmax(np.where(visible, q @ k.swapaxes(-1, -2) / 2, -1e9))
+    close(out.float().numpy(), p @ v, rounding)
+    to_p = upstream @ v.swapaxes(-1, -2)
+    to_scores = p * (to_p - (p * to_p).sum(axis=-1, keepdims=True)) / 2
+    truth = [to_scores @ k, to_scores.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ upstream]
+    for found, expected in zip(gradients(out, upstream.astype(np.float32), *inputs), truth, strict=True):
+        close(found, expected, rounding)
+
+
+@HOW
+@pytest.mark.parametrize(("kind", "rounding"), KINDS)
+@pytest.mark.parametrize("chunk", [1 << 27, 48], ids=["at once", "two sequences at a time"])
+def test_cross_entropy(kind, rounding, chunk, cpu, monkeypatch):
+    monkeypatch.setattr(layers, "on_cpu", lambda: cpu)
+    monkeypatch.setattr(layers, "CHUNK", chunk)
+    batch, length, width, columns, vocab = 4, 3, 6, 8, 7
+    arrays = numbers(batch, length, width), numbers(width, columns)
+    h, w = rounded(kind, *arrays)
+    w[:, vocab:] += 50  # padding, however large, has no probability
+    arrays[1][:, vocab:] += 50
+    targets = RNG.integers(0, vocab, (batch, length))
+    weights = np.where(RNG.random((batch, length)) < 0.5, numbers(batch, length) ** 2, 0.0)
+    inputs = [Tensor(a).cast(kind) for a in arrays]
+    told = Tensor(targets.astype(np.int32)), Tensor(weights.astype(np.float32))
+    loss = layers.cross_entropy(*inputs, *told, vocab, kind)
+    p = softmax((h @ w)[..., :vocab])
+    chosen = np.take_along_axis(p, targets[..., None], axis=-1)[..., 0]
+    close(loss.numpy(), -(weights * np.log(chosen)).sum(), rounding)
+    change = np.zeros((batch, length, columns))
+    change[..., :vocab] = (p - np.eye(vocab)[targets]) * weights[..., None]
+    to_h, to_w = gradients(loss, np.full(1, 3.0, dtype=np.float32), *inputs)
+    close(to_h, 3 * change @ w.T, rounding)
+    close(to_w, 3 * np.einsum("bld,blv->dv", h, change), rounding)
+
+
+@HOW
+@pytest.mark.parametrize(("kind", "rounding"), KINDS)
+@pytest.mark.parametrize("rows", [5, 40], ids=["few rows", "more rows than are read"])
+def test_lookup(kind, rounding, rows, cpu, monkeypatch):
+    monkeypatch.setattr(layers, "on_cpu", lambda: cpu)
+    ids = RNG.integers(0, rows, (4, 6))
+    ids[0] = ids[1, 0]  # one row is read again and again
+    table, upstream = numbers(rows, 3), numbers(4, 6, 3)
+    kept = Tensor(table)
+    found = layers.lookup(kept, Tensor(ids.astype(np.int32)), kind)
+    np.testing.assert_array_equal(found.numpy(), table[ids])
+    truth = np.zeros((rows, 3))
+    np.add.at(truth, ids, upstream)
+    [gradient] = gradients(found, upstream, kept)
+    close(gradient, truth, rounding)
+    assert (gradient[np.setdiff1d(np.arange(rows), ids)] == 0).all()
+
+
+@pytest.mark.parametrize(("kind", "rounding"), KINDS)
+def test_squared_relu(kind, rounding):
+    x, upstream = numbers(4, 6), numbers(4, 6)
+    kept = Tensor(x)
+    y = layers.squared_relu(kept, kind)
+    close(y.float().numpy(), np.maximum(x, 0) ** 2, rounding)
+    close(gradients(y, upstream, kept)[0], 2 * np.maximum(x, 0) * upstream, rounding)
