@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .layers import on_cpu
+
 if TYPE_CHECKING:
     from tinygrad import Tensor
 
@@ -40,35 +42,71 @@ def one_left_out(ask: Callable[[Tensor], Tensor], tokens: Tensor, mask: int) -> 
     return pick(own, tokens)
 
 
-def draw(log_probabilities: Tensor, uniform: Tensor, temperature: Tensor, nucleus: float = 1.0) -> Tensor:
+def draw(scores: Tensor, uniform: Tensor, temperature: Tensor, nucleus: float = 1.0) -> Tensor:
     """(B, L, V), (B, L) in (0, 1), (1,) -> (B, L) int32 drawn from p^(1/T), cut to the nucleus; T = 0 is the argmax.
 
-    The first token with p > 0 whose cumulative sum exceeds u times the total, or the last token with p > 0.
+    The first token with p > 0 whose cumulative sum exceeds u times the total, or the last token with p > 0. `scores`:
+    log p, normalised or not.
     """
-    best = log_probabilities.max(axis=-1, keepdim=True)
-    p = ((log_probabilities - best) / temperature.maximum(1e-6)).exp()
+    blocks = _in_blocks(scores)
+    p = ((blocks - _largest(blocks)) / temperature.maximum(1e-6)).exp()
     if nucleus < 1.0:
-        p = (p >= _nucleus_threshold(p, nucleus)).where(p, 0.0)
-    return (temperature > 0).where(_inverse_cdf(p.contiguous(), uniform), log_probabilities.argmax(axis=-1)).int()
+        p = (p >= _nucleus_threshold(p.contiguous(), nucleus)).where(p, 0.0)
+    p = p.contiguous() if on_cpu() or nucleus < 1.0 else p
+    return (temperature > 0).where(_inverse_cdf(p, uniform), _most_likely(blocks)[0]).int()
+
+
+def _in_blocks(scores: Tensor) -> Tensor:
+    """(…, V) -> (…, N, V/N) with N about sqrt(V): whatever is asked of a row is asked of blocks first, then of one of
+    them, so that the row is read once for each question. Short sums also cost less, and round less."""
+    count = int(scores.shape[-1])
+    size = _block_size(count)
+    blocks = -(-count // size)
+    if blocks * size > count:
+        scores = scores.pad((*[(0, 0)] * (scores.ndim - 1), (0, blocks * size - count)), value=IMPOSSIBLE)
+    return scores.reshape(*scores.shape[:-1], blocks, size)
+
+
+def _block_size(count: int) -> int:
+    """A divisor near the root, of 4 if there is one: nothing to pad, and numbers are read four at a time."""
+    root = math.isqrt(count - 1) + 1
+    near = [size for size in range(max(1, root // 2), 2 * root + 1) if count % size == 0]
+    return min(near, key=lambda size: (size % 4 != 0, abs(size - root)), default=root)
+
+
+def _largest(blocks: Tensor) -> Tensor:
+    """(…, N, S) -> (…, 1, 1)."""
+    return blocks.max(axis=-1, keepdim=True).contiguous().max(axis=-2, keepdim=True).contiguous()
+
+
+def _chosen(blocks: Tensor, block: Tensor) -> Tensor:
+    """(…, N, S), (…, 1) which block -> (…, S)."""
+    here = blocks.arange(blocks.shape[-2]) == block
+    return here.unsqueeze(-1).where(blocks, 0.0).sum(axis=-2).contiguous()
+
+
+def _most_likely(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """(…, N, S) -> (…) the first of the most likely, and the score of the next one."""
+    tops = blocks.max(axis=-1).contiguous()
+    block = tops.argmax(axis=-1, keepdim=True)
+    inside = _chosen(blocks, block)
+    place = inside.argmax(axis=-1, keepdim=True)
+    elsewhere = (tops.arange(tops.shape[-1]) == block).where(2 * IMPOSSIBLE, tops).max(axis=-1)
+    beside = (inside.arange(inside.shape[-1]) == place).where(2 * IMPOSSIBLE, inside).max(axis=-1)
+    return (block * int(blocks.shape[-1]) + place).squeeze(-1), elsewhere.maximum(beside)
 
 
 def _inverse_cdf(p: Tensor, uniform: Tensor) -> Tensor:
-    """(B, L, V) weights, (B, L) -> (B, L): first the block of some sqrt(V) tokens, then the token within it.
-
-    Two short cumulative sums cost far less than one over V, and round less.
-    """
-    size = math.isqrt(p.shape[-1] - 1) + 1
-    blocks = -(-p.shape[-1] // size)
-    p = p.pad(((0, 0), (0, 0), (0, blocks * size - p.shape[-1]))).reshape(*p.shape[:2], blocks, size)
+    """(B, L, N, S) weights, (B, L) -> (B, L): first the block, then the token within it."""
     mass = p.sum(axis=-1).contiguous()
     upto = mass.cumsum(axis=-1).contiguous()
     goal = uniform.unsqueeze(-1) * upto[..., -1:]
-    block = _first_above(upto, mass, goal)
-    number = p.arange(blocks)
+    block = _first_above(upto, mass, goal).contiguous()
     # the very sum that the goal was compared with: upto - mass would round, and could exceed the goal
-    before = (number == block - 1).where(upto, 0.0).sum(axis=-1, keepdim=True)
-    inside = (number == block).unsqueeze(-1).where(p, 0.0).sum(axis=-2).contiguous()
-    return (block * size + _first_above(inside.cumsum(axis=-1).contiguous(), inside, goal - before)).squeeze(-1)
+    before = (mass.arange(mass.shape[-1]) == block - 1).where(upto, 0.0).sum(axis=-1, keepdim=True)
+    inside = _chosen(p, block)
+    upto = inside.cumsum(axis=-1).contiguous()
+    return (block * int(p.shape[-1]) + _first_above(upto, inside, goal - before)).squeeze(-1)
 
 
 def _first_above(upto: Tensor, mass: Tensor, goal: Tensor) -> Tensor:
@@ -80,30 +118,48 @@ def _first_above(upto: Tensor, mass: Tensor, goal: Tensor) -> Tensor:
 
 
 def _nucleus_threshold(p: Tensor, nucleus: float) -> Tensor:
-    """(..., V) unnormalised -> (..., 1): the largest threshold whose survivors hold the asked mass.
+    """(…, N, S) unnormalised -> (…, 1, 1): the largest threshold whose survivors hold the asked mass.
 
     By bisection: 32 sums over V rather than a sort. The token that crosses the mass is kept, and so are ties.
     """
-    goal = nucleus * p.sum(axis=-1, keepdim=True)
-    low, high = p.max(axis=-1, keepdim=True) * 0.0, p.max(axis=-1, keepdim=True)
+    goal = nucleus * p.sum(axis=(-2, -1), keepdim=True)
+    high = p.max(axis=(-2, -1), keepdim=True)
+    low = high * 0.0
     for _ in range(32):
         middle = ((low + high) / 2).contiguous()
-        enough = (p >= middle).where(p, 0.0).sum(axis=-1, keepdim=True) >= goal
+        enough = (p >= middle).where(p, 0.0).sum(axis=(-2, -1), keepdim=True) >= goal
         low, high = enough.where(middle, low).contiguous(), enough.where(high, middle).contiguous()
     return low
 
 
-def statistics(log_probabilities: Tensor, proposal: Tensor) -> dict[str, Tensor]:
-    """(B, L, V), (B, L) -> log_probability, max_log_probability, margin, entropy, each (B, L)."""
-    from tinygrad import Tensor
+def statistics(scores: Tensor, proposal: Tensor, *, normalised: bool = True) -> dict[str, Tensor]:
+    """(B, L, V), (B, L) -> log_probability, max_log_probability, margin, entropy, each (B, L).
 
-    vocabulary = Tensor.arange(log_probabilities.shape[-1])
-    best = log_probabilities.max(axis=-1)
-    is_best = vocabulary == log_probabilities.argmax(axis=-1, keepdim=True)
-    second = is_best.where(2 * IMPOSSIBLE, log_probabilities).max(axis=-1)
+    `scores`: log p; if not `normalised`, up to a constant for each row. What is normalised is passed on as it is, so
+    that equal probabilities stay equal to the last bit.
+    """
+    blocks = _in_blocks(scores)
+    largest, e, total = _partition(blocks)
+    best, log_total = largest.reshape(*scores.shape[:-1]), total.log()
+    shift = best * 0.0 if normalised else best + log_total
+    spread = (e * (blocks - largest)).sum(axis=-1).contiguous().sum(axis=-1)
     return {
-        "log_probability": pick(log_probabilities, proposal),
-        "max_log_probability": best,
-        "margin": best.exp() - second.exp(),
-        "entropy": -(log_probabilities.exp() * log_probabilities).sum(axis=-1),
+        "log_probability": pick(scores, proposal) - shift,
+        "max_log_probability": best - shift,
+        "margin": (best - shift).exp() - (_most_likely(blocks)[1] - shift).exp(),
+        "entropy": log_total - spread / total,
     }
+
+
+def log_normaliser(scores: Tensor) -> Tensor:
+    """(…, V) -> (…): what is to be taken from a score to have log p."""
+    largest, _, total = _partition(_in_blocks(scores))
+    return largest.reshape(*scores.shape[:-1]) + total.log()
+
+
+def _partition(blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(…, N, S) -> the largest score (…, 1, 1), exp(score - largest), and their sum (…)."""
+    largest = _largest(blocks)
+    e = (blocks - largest).exp()
+    e = e.contiguous() if on_cpu() else e
+    return largest, e, e.sum(axis=-1).contiguous().sum(axis=-1).contiguous()

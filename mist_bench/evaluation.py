@@ -16,13 +16,15 @@ import numpy.typing as npt
 from tinygrad import Tensor, UOp
 
 from . import noise
-from .answer import draw, pick, statistics
+from .answer import draw, log_normaliser, pick, statistics
 from .families import CausalModel, MaskedModel
 from .graphs import Graph, Inbox
 from .interfaces import FloatArray, IntArray
 from .samplers import Sampler, View
 
-STATISTICS = ("log_probability", "max_log_probability", "margin", "entropy")
+CERTAIN = {"log_probability": 0.0, "max_log_probability": 0.0, "margin": 1.0, "entropy": 0.0}
+"""What there is to say of a token that is seen: it stays."""
+STATISTICS = tuple(CERTAIN)
 
 
 def on_device(values: npt.NDArray[Any], dtype: Any) -> Tensor:
@@ -112,18 +114,38 @@ class MaskedEvaluator:
         previous: Tensor | None = None,
     ) -> dict[str, Tensor]:  # fmt: skip
         told = unpack_step(packed, self.batch)
-        given, out = self._asked(tokens, told.t, free, previous)
-        given = given.contiguous()
         uniform = noise.uniform(told.key, noise.PROPOSAL, sequences, self.model.length).contiguous()
-        proposal = draw(given, uniform, told.temperature, self.nucleus).contiguous()
-        out |= {"target": pick(given, targets), "proposal": proposal, **statistics(given, proposal)}
+        scores = self.model.scores(tokens, told.t) if self.needs == Needs() and previous is None else None
+        if scores is None:
+            given, out = self._asked(tokens, told.t, free, previous)
+            out |= self._told_of_all(given.contiguous(), targets, uniform, told.temperature)
+        else:
+            out = self._told_of_masked(scores.contiguous(), tokens, targets, uniform, told.temperature)
+        out = {name: value.contiguous() for name, value in out.items()}
+        Tensor.realize(*out.values())
+        return out
+
+    def _told_of_all(self, given: Tensor, targets: Tensor, uniform: Tensor, temperature: Tensor) -> dict[str, Tensor]:
+        """From the answer (B, L, V), what is seen carried over."""
+        proposal = draw(given, uniform, temperature, self.nucleus).contiguous()
+        out = {"target": pick(given, targets), "proposal": proposal, **statistics(given, proposal)}
         if self.needs.whole:
             out["log_probabilities"] = given
         if self.model.self_conditioned:
             out["condition"] = self.model.condition(given)
-        out = {name: value.contiguous() for name, value in out.items()}
-        Tensor.realize(*out.values())
         return out
+
+    def _told_of_masked(
+        self, scores: Tensor, tokens: Tensor, targets: Tensor, uniform: Tensor, temperature: Tensor
+    ) -> dict[str, Tensor]:
+        """From the model's scores (B, L, V or more): the carry-over is no more than another value where a token is
+        seen, and nobody need write (B, L, V) for it."""
+        masked = tokens == self.model.vocab_size
+        proposal = draw(scores, uniform, temperature, self.nucleus).contiguous()
+        known = statistics(scores, proposal, normalised=False)
+        out = {name: masked.where(value, CERTAIN[name]) for name, value in known.items()}
+        out["target"] = masked.where(pick(scores, targets) - log_normaliser(scores), 0.0)
+        return out | {"proposal": masked.where(proposal, tokens)}
 
     def _asked(
         self, tokens: Tensor, t: Tensor, free: Tensor, previous: Tensor | None
@@ -190,19 +212,26 @@ class CausalEvaluator:
         self.likelihood = Graph(f"likelihood {name}", self._likelihood)
 
     def _likelihood(self, tokens: Tensor) -> Tensor:
-        return pick(self.model.log_probabilities(tokens).contiguous(), tokens).contiguous().realize()
+        scores = self.model.scores(tokens)
+        if scores is None:
+            return pick(self.model.log_probabilities(tokens).contiguous(), tokens).contiguous().realize()
+        return (pick(scores, tokens) - log_normaliser(scores)).contiguous().realize()
 
     def _next(
         self, tokens: Tensor, place: UOp, key: Tensor, sequences: Tensor, temperature: Tensor
     ) -> Tensor:
         """The tokens (B, L) with this place filled if it was masked."""
         length, key = self.model.length, key.bitcast("uint32")
-        given = self.model.next_log_probabilities(tokens, place, self.cache).contiguous()
+        given = self.model.next_scores(tokens, place, self.cache)
+        normalised = given is None
+        if given is None:
+            given = self.model.next_log_probabilities(tokens, place, self.cache).contiguous()
         uniform = noise.uniform(key, noise.PROPOSAL, sequences, length).contiguous()
         here = Tensor.arange(length) == Tensor(place)
         u = here.where(uniform, 0.0).sum(axis=1, keepdim=True)
         proposal = draw(given, u, temperature, self.nucleus)
-        told = {name: x.expand(*tokens.shape) for name, x in statistics(given, proposal).items()}
+        known = statistics(given, proposal, normalised=normalised)
+        told = {name: x.expand(*tokens.shape) for name, x in known.items()}
         masked = (tokens == self.model.vocab_size) & here
         one = Tensor.ones(1)
         view = View(

@@ -81,6 +81,11 @@ class MaskedModel(Model):
         """
         return self.log_probabilities(tokens, t, previous)
 
+    def scores(self, tokens: Tensor, t: Tensor) -> Tensor | None:
+        """(B, L, V or more): `free_log_probabilities` up to a constant for each position, columns from V on impossible
+        (-1e9). None: there is nothing that is cheaper. With it nothing of the size of (B, L, V) is computed twice."""
+        return None
+
     def left_out(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`log_probabilities`, and (B, L) log p of each token that is seen given all others, as if it alone were masked
         as well; 0 where masked. Unless overridden by asking for L texts at once, one with each token masked."""
@@ -106,6 +111,15 @@ class CausalModel(Model):
     @abstractmethod
     def log_probabilities(self, tokens: Tensor) -> Tensor:
         """(B, L) clean -> (B, L, V): entry i is the law of token i given the tokens before it."""
+
+    def scores(self, tokens: Tensor) -> Tensor | None:
+        """(B, L, V or more): `log_probabilities` up to a constant for each position, columns from V on impossible
+        (-1e9). None: there is nothing that is cheaper."""
+        return None
+
+    def next_scores(self, tokens: Tensor, position: Any, cache: Tensor) -> Tensor | None:
+        """(B, 1, V or more): `next_log_probabilities` in the same way."""
+        return None
 
     @abstractmethod
     def new_cache(self, batch: int) -> Tensor:

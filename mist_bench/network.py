@@ -159,6 +159,16 @@ class Transformer:
         h = self._body(x, told)
         return cross_entropy(h, self._weight("head"), targets, weights, self.vocab_size, self.compute)
 
+    def scores(self, x: Tensor, told: Tensor | None = None) -> Tensor:
+        """As `logits`, with the padding of the table left on: (B, L, V or more), impossible from V on."""
+        return self._scores(self._body(x, told))
+
+    def _scores(self, h: Tensor) -> Tensor:
+        found = self.linear(h, "head")
+        padded = int(found.shape[-1])
+        inside = found if padded == self.vocab_size else (Tensor.arange(padded) < self.vocab_size).where(found, -1e9)
+        return inside.contiguous()
+
     def logits(self, x: Tensor, told: Tensor | None = None) -> Tensor:
         """(B, L, D) embedded tokens -> (B, L, V).
 
@@ -222,6 +232,10 @@ class Transformer:
 
     def next_logits(self, tokens: Tensor, position: Any, cache: Tensor) -> Tensor:
         """(B, 1) the token just read, its place (a bound variable), the cache -> (B, 1, V) of the token after it."""
+        return self.next_scores(tokens, position, cache)[:, :, : self.vocab_size]
+
+    def next_scores(self, tokens: Tensor, position: Any, cache: Tensor) -> Tensor:
+        """As `next_logits`, with the padding of the table left on."""
         batch, heads, width = tokens.shape[0], self.size.heads, self.size.dim // self.size.heads
         here = slice(position, position + 1)
         x = self.parameters["tokens"][tokens] + self.parameters["positions"][here]
@@ -238,4 +252,4 @@ class Transformer:
             x = (x + self.linear(mixed, f"{i}.attention.out")).contiguous()
             h = self._norm(x, 2 * i + 1, None)
             x = (x + self._feed_forward(h, i)).contiguous()
-        return self._head(self._norm(x, 2 * self.size.layers, None))
+        return self._scores(self._norm(x, 2 * self.size.layers, None))

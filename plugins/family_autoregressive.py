@@ -35,6 +35,9 @@ class CausalTransformer(CausalModel):
     def log_probabilities(self, tokens: Tensor) -> Tensor:
         return self.body.logits(self._embed(tokens)).log_softmax(-1)
 
+    def scores(self, tokens: Tensor) -> Tensor:
+        return self.body.scores(self._embed(tokens))
+
     def loss(self, tokens: Tensor) -> Tensor:
         """The mean of -log p(x_i | x_<i)."""
         weights = (tokens * 0 + 1).float() / int(tokens.numel())
@@ -47,8 +50,15 @@ class CausalTransformer(CausalModel):
         return self.body.new_cache(batch)
 
     def next_log_probabilities(self, tokens: Tensor, position: Any, cache: Tensor) -> Tensor:
+        return self.body.next_logits(self._read(tokens, position), position, cache).log_softmax(-1)
+
+    def next_scores(self, tokens: Tensor, position: Any, cache: Tensor) -> Tensor:
+        return self.body.next_scores(self._read(tokens, position), position, cache)
+
+    def _read(self, tokens: Tensor, position: Any) -> Tensor:
+        """(B, L) -> (B, 1), the token before this place."""
         begun = tokens.pad(((0, 0), (1, 0)), value=self.vocab_size).contiguous()
-        return self.body.next_logits(begun[:, position : position + 1], position, cache).log_softmax(-1)
+        return begun[:, position : position + 1]
 
 
 def matched_feed_forward(size: NetworkSize) -> int:

@@ -6,7 +6,7 @@ from brute_force import assert_counts_follow
 from tinygrad import Tensor
 
 from mist_bench import noise
-from mist_bench.answer import IMPOSSIBLE, draw, pick, statistics
+from mist_bench.answer import IMPOSSIBLE, _in_blocks, draw, log_normaliser, pick, statistics
 
 ROWS, MANY, V = 8, 4096, 8
 LATTICE = 2**23  # a uniform is (k + 1/2) / 2^23
@@ -163,3 +163,27 @@ def test_pick_gives_0_for_a_mask():
     expected = np.take_along_axis(log(p), np.minimum(x, V - 1)[..., None], axis=-1)[..., 0]
     expected[0, 0] = 0
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_scores_need_not_be_normalised():
+    """Up to a constant for each row, with columns that are impossible at the end: the same draws and statistics."""
+    p, x = answers()
+    shifted = (log(p) + np.random.default_rng(5).normal(0, 30, (2, ROWS, 1))).astype(np.float32)
+    scores = Tensor(np.concatenate([shifted, np.full((2, ROWS, 3), IMPOSSIBLE, dtype=np.float32)], axis=-1))
+    found = statistics(scores, Tensor(x), normalised=False)
+    for name, truth in statistics(Tensor(log(p).astype(np.float32)), Tensor(x)).items():
+        possible = truth.numpy() > IMPOSSIBLE / 2
+        np.testing.assert_allclose(found[name].numpy()[possible], truth.numpy()[possible], rtol=0, atol=2e-5)
+    own = np.take_along_axis(log(p), x[..., None], axis=-1)[..., 0]
+    given = (pick(scores, Tensor(x)) - log_normaliser(scores)).numpy()
+    np.testing.assert_allclose(np.exp(given), np.exp(own), atol=2e-5)
+    uniform = Tensor(np.random.default_rng(6).random((2, ROWS)).astype(np.float32))
+    drawn_once = draw(Tensor(log(p).astype(np.float32)), uniform, Tensor([0.7])).numpy()
+    np.testing.assert_array_equal(draw(scores, uniform, Tensor([0.7])).numpy(), drawn_once)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 88, 97, 1025, 50304])
+def test_blocks_hold_every_token_once(count):
+    blocks = _in_blocks(Tensor(np.arange(count, dtype=np.float32).reshape(1, 1, count))).numpy().ravel()
+    np.testing.assert_array_equal(blocks[:count], np.arange(count))
+    assert (blocks[count:] == np.float32(IMPOSSIBLE)).all() and len(blocks) < 4 * count
