@@ -25,11 +25,11 @@ class _Enough(Exception):
     """Ends a training after one round."""
 
 
-def create(size: Size, family: str) -> tuple[Any, Any]:
-    """The family and an untrained model of it, in the device's precision."""
+def create(size: Size, family: str, precision: str = "auto") -> tuple[Any, Any]:
+    """The family and an untrained model of it, by default in the device's precision."""
     made = Registry.discover().make("family", family)
     model = made.create(size.network, size.vocab_size, size.length, 0, None)
-    model.set_compute(device.compute_type("auto"))
+    model.set_compute(device.compute_type(precision))
     return made, model
 
 

@@ -1,10 +1,12 @@
 """The contest without clocks: made-up entries, their ratios and intervals, the report, baselines, and the command."""
 
+import importlib.util
 import itertools
 import json
 import subprocess
 import sys
 from math import comb
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,6 +183,25 @@ def test_every_size_names_what_it_is():
         assert size.name == name and size.what
         assert size.tokens(3).shape == (3, size.length) and size.tokens(3).max() < size.vocab_size
         assert size.training().checkpoint_every == size.train_steps <= 20  # so that one report ends a round
+
+
+def test_what_a_gpu_would_be_given_is_bound_by_the_slower_of_two_peaks():
+    rendered = bench.load("rendered")
+    product = rendered.Rendered(name="r_1", matrix=True, launches=2, operations=989e9, bytes=3.35e6)
+    copy = rendered.Rendered(name="E_1", matrix=False, launches=1, operations=0.0, bytes=3.35e9)
+    np.testing.assert_allclose([product.at_best, copy.at_best], [1e-3, 1e-3])
+    shown = rendered.table([product, copy], 2 * 10**9, 64)
+    assert "3 launches of 2 kernels; 0.989 TFLOP, 100.0% of them" in shown and "no faster than 2 ms" in shown
+    assert "| r_1 | 2 | yes | 989 | 3.35 | 1 |" in shown and "| E_1 | 1 |  | 0 | 3350 | 1 |" in shown
+
+
+@pytest.mark.skipif(importlib.util.find_spec("nvidia") is None, reason="needs CUDA's compiler (no GPU)")
+@pytest.mark.parametrize(("work", "family"), [("training", "mdlm"), ("generation", "mdlm")])
+def test_kernels_are_rendered_for_a_gpu_that_is_not_there(work, family, tmp_path):
+    out = tmp_path / "kernels.md"
+    command = ["-m", "benchmarks.rendered", "--size", "tiny", "--work", work, "--family", family, "--out", str(out)]
+    subprocess.run([sys.executable, *command], cwd=Path(__file__).parent.parent, check=True)
+    assert "in kernels that use tensor cores" in out.read_text() and "| yes |" in out.read_text()
 
 
 def test_kernels_are_read_from_what_tinygrad_prints():

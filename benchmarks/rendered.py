@@ -1,0 +1,201 @@
+"""The kernels that a GPU would be given, looked at without one: what they compute and move, and which use tensor cores.
+
+    pip install nvidia-cuda-nvrtc-cu12 nvidia-nvjitlink-cu12
+    python -m benchmarks.rendered --size gpt2 --work training --out rendered.md
+
+tinygrad renders and compiles for a GPU that is not there (its NULL device). Operations and bytes are its own
+estimates; nothing runs, so there is no time in the table but one: what the published peaks of an H100 would allow at
+best. It shows what to mend before a GPU is at hand, and is no measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .kernels import ANSI
+
+MATRIX, PLAIN, BANDWIDTH = 989e12, 67e12, 3.35e12
+"""An H100 SXM by its data sheet: dense bfloat16 and float32 operations, and bytes of memory, a second."""
+LIBRARIES = {"NVRTC_PATH": ("cuda_nvrtc", "libnvrtc.so.12"), "NVJITLINK_PATH": ("nvjitlink", "libnvJitLink.so.12")}
+
+
+@dataclass(kw_only=True)
+class Rendered:
+    """All launches of one kernel."""
+
+    name: str
+    matrix: bool
+    launches: int = 0
+    operations: float = 0.0
+    bytes: float = 0.0
+
+    @property
+    def at_best(self) -> float:
+        """Seconds."""
+        return max(self.operations / (MATRIX if self.matrix else PLAIN), self.bytes / BANDWIDTH)
+
+
+def prepare(architecture: str) -> None:
+    """Before tinygrad is imported: its NULL device, which compiles for this architecture."""
+    os.environ["DEV"] = f"NULL:CUDA:{architecture}"
+    for variable, (package, library) in LIBRARIES.items():
+        spec = importlib.util.find_spec("nvidia")
+        roots = list(spec.submodule_search_locations or []) if spec else []
+        found = [path for root in roots if (path := Path(root) / package / "lib" / library).exists()]
+        if variable not in os.environ and not found:
+            raise SystemExit(f"{library} is missing: pip install nvidia-{package.replace('_', '-')}-cu12")
+        os.environ.setdefault(variable, str(found[0]) if found else "")
+
+
+def programs(linear: Any) -> Iterator[Any]:
+    """The compiled kernels of a captured graph, once for each launch."""
+    from tinygrad.uop.ops import Ops
+
+    for call in linear.src:
+        what = call.src[0]
+        if what.op is Ops.PROGRAM:
+            yield what
+        else:
+            yield from programs(what if what.op is Ops.LINEAR else what.src[0])
+
+
+def rendered(graph: Any) -> list[Rendered]:
+    """The kernels of a `Graph`, the longest at best first."""
+    from tinygrad.uop.ops import Ops
+
+    found: dict[str, Rendered] = {}
+    for program in programs(graph._jit.captured.linear):
+        source = next(str(part.arg) for part in program.src if part.op is Ops.SOURCE)
+        matrix = "WMMA" in source
+        kernel = found.setdefault(source, Rendered(name=ANSI.sub("", program.src[0].arg.name), matrix=matrix))
+        estimates = program.src[0].arg.estimates
+        kernel.launches += 1
+        kernel.operations += _number(estimates.ops)
+        kernel.bytes += _number(estimates.mem)
+    return sorted(found.values(), key=lambda kernel: -kernel.at_best)
+
+
+def _number(value: Any) -> float:
+    """What a variable sets is left out."""
+    return float(value) if isinstance(value, int) else 0.0
+
+
+def held(graph: Any) -> int:
+    """Bytes of all buffers that the graph reads or writes."""
+    from tinygrad.engine.realize import get_call_arg_uops
+    from tinygrad.uop.ops import Ops
+
+    sizes: dict[int, int] = defaultdict(int)
+    for call in _calls(graph._jit.captured.linear):
+        for part in get_call_arg_uops(call):
+            if all(u.op is not Ops.PARAM for u in part.toposort()):  # an input of the graph is not among them
+                base: Any = part.buffer
+                sizes[id(base.base)] = int(base.base.nbytes)
+    return sum(sizes.values())
+
+
+def _calls(linear: Any) -> Iterator[Any]:
+    from tinygrad.uop.ops import Ops
+
+    for call in linear.src:
+        if call.src[0].op is Ops.PROGRAM:
+            yield call
+        else:
+            yield from _calls(call.src[0] if call.src[0].op is Ops.LINEAR else call.src[0].src[0])
+
+
+def table(kernels: list[Rendered], memory: int, tokens: int, most: int = 40) -> str:
+    """Markdown."""
+    work, moved = sum(k.operations for k in kernels), sum(k.bytes for k in kernels)
+    on_cores = sum(k.operations for k in kernels if k.matrix) / max(work, 1.0)
+    best = sum(k.at_best for k in kernels)
+    lines = [
+        f"{sum(k.launches for k in kernels)} launches of {len(kernels)} kernels; {work / 1e12:.4g} TFLOP, {on_cores:.1%} "
+        f"of them in kernels that use tensor cores; {moved / 1e9:.4g} GB moved; buffers of {memory / 1e9:.4g} GB; "
+        f"{tokens} tokens. At an H100's published peaks no faster than {1e3 * best:.4g} ms: no measurement.",
+        "",
+        "| kernel | launches | tensor cores | GFLOP | MB | ms at best |",
+        "| :--- | ---: | :--- | ---: | ---: | ---: |",
+    ]
+    for k in kernels[:most]:
+        lines.append(f"| {k.name} | {k.launches} | {'yes' if k.matrix else ''} | {k.operations / 1e9:.4g} | "
+                     f"{k.bytes / 1e6:.4g} | {1e3 * k.at_best:.4g} |")  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def training(size: Any, family: str) -> tuple[Any, int]:
+    """The captured step, and the tokens that it reads."""
+    import numpy as np
+    from tinygrad.helpers import Context
+
+    from mist_bench.training import TrainingGraph
+
+    from . import ours
+
+    made, model = ours.create(size, family, "bfloat16")
+    step = TrainingGraph(made, model, size.training())
+    with Context(TRAINING=1):
+        step.graph(step.told(np.zeros(step.told.tensor.shape, dtype=np.int32)))
+    return step.graph, size.batch * size.length
+
+
+def generation(size: Any, family: str) -> tuple[Any, int]:
+    """One evaluation of a masked model, with proposals and their statistics; or one token of the cached baseline."""
+    import numpy as np
+
+    from mist_bench.evaluation import CausalEvaluator, MaskedEvaluator, on_device, pack_step
+    from mist_bench.registry import Registry
+
+    from . import ours
+
+    made, model = ours.create(size, family, "bfloat16")
+    batch, length = size.generation_batch, size.length
+    ids, tokens = on_device(np.arange(batch), np.uint32), on_device(np.zeros((batch, length)), np.int32)
+    if made.likelihood_kind == "exact":
+        rule = Registry.discover().make("sampler", "autoregressive")
+        causal = CausalEvaluator(made.spec, model, batch, rule)
+        key = causal.key(np.zeros(2, dtype=np.int32))
+        causal.graph(tokens, causal.place.bind(0), key, ids, on_device(np.ones(1), np.float32))
+        return causal.graph, batch
+    masked = MaskedEvaluator(made.spec, model, batch)
+    told = masked.told(pack_step(np.ones(batch), np.zeros((5, batch)), (0, 1, 0), (0, 0)))
+    free, targets = on_device(np.ones((batch, length)), np.bool_), on_device(np.zeros((batch, length)), np.int32)
+    masked.graph(tokens, targets, told, ids, free)
+    return masked.graph, batch * length
+
+
+WORK: dict[str, Callable[[Any, str], tuple[Any, int]]] = {"training": training, "generation": generation}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="small")
+    parser.add_argument("--work", choices=sorted(WORK), default="training")
+    parser.add_argument("--family", default="mdlm")
+    parser.add_argument("--architecture", default="sm_90")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    prepare(given.architecture)
+    from mist_bench import device
+
+    device.prepare()
+    from .sizes import sizes
+
+    graph, tokens = WORK[given.work](sizes()[given.size], given.family)
+    title = f"# Kernels of {given.work}, {given.family}, {given.size}, rendered for {given.architecture}\n\n"
+    text = title + table(rendered(graph), held(graph), tokens)
+    if given.out:
+        given.out.write_text(text, encoding="utf-8")
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
