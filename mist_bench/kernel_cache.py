@@ -23,6 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from . import walker
+
 DIGEST = hashlib.sha256().digest_size
 READABLE = {
     "tinygrad.codegen.opt": {"Opt", "OptOps"},
@@ -76,7 +78,7 @@ def name(key: tuple[Any, ...]) -> str:
 @cache
 def _surroundings() -> tuple[str, ...]:
     own = hashlib.sha256((Path(__file__).parent / "tiles.py").read_bytes()).hexdigest()
-    return version("tinygrad"), platform.python_version(), own, _processor()
+    return version("tinygrad"), platform.python_version(), own, str(walker.cores()), _processor()
 
 
 def _processor() -> str:

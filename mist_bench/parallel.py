@@ -1,8 +1,8 @@
-"""Trainings side by side on a CPU: tinygrad 0.14 runs a CPU's kernels one after another, so a core each is free.
+"""Trainings side by side on a CPU: small kernels gain little from more cores, and whole trainings gain all.
 
 Trainings and their likelihoods are grouped by the graph that they share; each group runs in a process of its own and
-writes finished cells into the store, which is the only thing that passes between processes. What is timed, generation,
-never runs beside anything else.
+writes finished cells into the store, which is the only thing that passes between processes. The cores are shared out
+evenly, and anew when one ends. What is timed, generation, never runs beside anything else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import device
+from . import device, walker
 from .cells import Cell, plan
 from .config import RunConfig
 from .registry import Registry
@@ -63,14 +63,15 @@ def run(
     A process that dies takes its unfinished cells along and nothing else: the caller sees what the store lacks.
     """
     context = multiprocessing.get_context("spawn")
-    events = context.Queue()
+    events, busy = context.Queue(), context.RawValue("i", 1)
     waiting, running = list(jobs), list[Any]()
     try:
         while waiting or running:
             while waiting and len(running) < processes:
-                process = context.Process(target=_work, args=(waiting.pop(0), events, os.getpid()), daemon=False)
+                process = context.Process(target=_work, args=(waiting.pop(0), events, busy, os.getpid()))
                 process.start()
                 running.append(process)
+            busy.value = max(1, len(running))
             try:
                 on_event(*events.get(timeout=0.5))
             except queue.Empty:
@@ -98,8 +99,9 @@ def _interrupt(running: Sequence[Any]) -> None:
         process.terminate()
 
 
-def _work(job: Job, events: Any, parent: int) -> None:
+def _work(job: Job, events: Any, busy: Any, parent: int) -> None:
     """The process: what an interrupt leaves undone is made by the next run."""
+    walker.limit(lambda: walker.cores() // int(busy.value))
     try:
         _make(job, events, parent)
     except KeyboardInterrupt:

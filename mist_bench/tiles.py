@@ -1,10 +1,11 @@
 """How a CPU's kernels are cut: what tinygrad's own choice leaves undone there.
 
 tinygrad 0.14 unrolls axes by 3 or 4, which fills neither vectors nor registers of a CPU and hides the inner loop from
-the compiler's own vectoriser; and it splits a kernel over threads, which it then calls one after another. Here
+the compiler's own vectoriser. Here
 
 - a sum over two free axes (a product of matrices, a table's gradient) is cut into tiles of 16 x 4, or what divides;
 - a kernel without a sum is left as it is, so that the compiler runs its vectors along the last axis;
+- either is split into a part for each core, which `walker` runs side by side;
 
 and everything else, and every other device, keeps tinygrad's choice. Results differ by the rounding of a sum's order.
 What it brings: docs/performance.md. tinygrad has no public hook for this; it is pinned to the release whose names are
@@ -13,12 +14,18 @@ used.
 
 from __future__ import annotations
 
+import contextlib
+import math
 from typing import Any
+
+from . import walker
 
 WIDE, NARROW, DEEP = (16, 12, 8), (4, 3, 2), 4
 """Sizes to try, best first, of the axis that vectors run along and of the other one; and terms of the sum at once."""
 VECTOR = 16
 """An inner loop of so many steps is worth leaving to the compiler."""
+SHARE = 1 << 15
+"""Terms that each core must have to do: some microseconds, beside the one in which they meet."""
 _start: Any = None
 
 
@@ -52,6 +59,26 @@ def start_worker() -> None:
 
 def tiled(k: Any) -> Any | None:
     """The kernel as it is cut here, or None; `k`: tinygrad's Scheduler, which is left as it is."""
+    found = _cut(k)
+    return None if found is None else _split(found)
+
+
+def _split(k: Any) -> Any:
+    """Its outermost axis that divides, in a part for each core, if that is worth their meeting."""
+    from tinygrad.codegen.opt import KernelOptError, Opt, OptOps
+    from tinygrad.uop.ops import AxisType
+
+    parts, sizes = walker.cores(), [_number(size) for size in k.full_shape]
+    if parts > 1 and math.prod(sizes) >= parts * SHARE:
+        for axis in k.axes_of(AxisType.WEAK):
+            if _divides(parts, sizes[axis]):
+                with contextlib.suppress(KernelOptError):
+                    k.apply_opt(Opt(OptOps.THREAD, axis, parts))
+                    break
+    return k
+
+
+def _cut(k: Any) -> Any | None:
     from tinygrad.codegen.opt import KernelOptError, Opt, OptOps
     from tinygrad.uop.ops import Ops
 

@@ -1,0 +1,121 @@
+"""A walk along a list of calls, by one core or more: each part once, each step after the one before."""
+
+import ctypes
+import os
+
+import numpy as np
+import pytest
+from tinygrad import Tensor
+
+from mist_bench import device, walker
+from mist_bench.graphs import Graph
+
+pytestmark = pytest.mark.skipif(device.name() != "CPU", reason="of a CPU alone")
+needs_cores = pytest.mark.skipif(walker.cores() < 2, reason="needs two cores")
+LIBRARY = ctypes.CDLL(None)
+SIZE = 1 << 16
+
+
+def address(name: str) -> int:
+    return int(ctypes.cast(getattr(LIBRARY, name), ctypes.c_void_p).value or 0)
+
+
+@pytest.fixture
+def only(monkeypatch):
+    """Sets how many cores a walk may take."""
+    return lambda count: monkeypatch.setattr(walker, "_allowed", lambda: count)
+
+
+def crossing(rounds: int, parts: int = 2):
+    """Copies from row to row; each part goes on with what another part has just written: without a wait it is old."""
+    rows = np.zeros((rounds + 1, parts, SIZE), dtype=np.uint8)
+    rows[0] = np.arange(parts)[:, None] + 1
+    words, steps = [], []
+    for i in range(rounds):
+        steps.append((address("memcpy"), parts, 3, len(words), int(i > 0)))
+        for part in range(parts):
+            words += [rows[i + 1, part].ctypes.data, rows[i, (part + 1) % parts].ctypes.data, SIZE]
+    padded = np.array(words + [0] * 64, dtype=np.uint64)
+    return rows, np.array(steps, dtype=np.uint64), padded
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_every_part_is_done_once_and_in_order(count, only):
+    only(count)
+    for _ in range(20):
+        rows, steps, words = crossing(50)
+        walker.team().walk(steps, words)
+        for i, row in enumerate(rows):
+            assert (row[0] == 1 + i % 2).all() and (row[1] == 2 - i % 2).all()
+
+
+@needs_cores
+def test_without_the_waits_the_parts_run_apart(only):
+    """So that the test above can fail: the cores do not keep step by themselves."""
+    only(2)
+    wrong = 0
+    for _ in range(50):
+        rows, steps, words = crossing(50)
+        steps[:, 4] = 0
+        walker.team().walk(steps, words)
+        wrong += int((rows[-1, 0] != 1).any())
+    assert wrong > 0
+
+
+@needs_cores
+def test_as_many_cores_meet_as_may(only):
+    rows, steps, words = crossing(3)
+    for count in (1, 2):
+        only(count)
+        before = int(walker.team().arrived[0])
+        walker.team().walk(steps, words)
+        met = 3  # before the second and the third step, and at the end
+        assert int(walker.team().arrived[0]) - before == (0 if count == 1 else met * count)
+
+
+@pytest.mark.parametrize("count", [5, 12, 20])
+def test_kernels_of_many_arguments(count):
+    given = [np.random.default_rng(i).standard_normal((4, 5)).astype(np.float32) for i in range(count)]
+
+    def sums(*parts: Tensor) -> Tensor:
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        return total.contiguous().realize()
+
+    graph = Graph("sums", sums)
+    inputs = [Tensor(value).realize() for value in given]
+    for _ in range(3):
+        np.testing.assert_allclose(graph(*inputs).numpy(), np.sum(given, axis=0), rtol=1e-5, atol=1e-5)
+
+
+def test_a_product_is_the_same_to_the_last_bit_by_any_number_of_cores(only):
+    a, b = (Tensor(np.random.default_rng(i).standard_normal((256, 256)).astype(np.float32)).realize() for i in range(2))
+    graph, found = Graph("product", lambda x, y: (x @ y).contiguous().realize()), []
+    for count in (1, 2, 8):
+        only(count)
+        found.append(graph(a, b).numpy().copy())
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_fork_has_threads_of_its_own(only):
+    only(2)
+    rows, steps, words = crossing(10)
+    walker.team().walk(steps, words)
+    child = os.fork()
+    if child == 0:
+        again, steps, words = crossing(10)
+        walker.team().walk(steps, words)
+        os._exit(int((again[-1] != rows[-1]).any()))
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_share_of_time_counts_as_cores(monkeypatch, tmp_path):
+    for text, most in (("150000 100000", 1), ("max 100000", None), ("50000 100000", 1), ("nonsense", None)):
+        monkeypatch.setattr(walker.Path, "read_text", lambda self, text=text: text)
+        walker._free.cache_clear()
+        found = walker._free()
+        assert found == (most or len(os.sched_getaffinity(0)))
+    walker._free.cache_clear()
