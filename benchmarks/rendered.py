@@ -119,7 +119,8 @@ def table(kernels: list[Rendered], memory: int, tokens: int, most: int = 40) -> 
     lines = [
         f"{sum(k.launches for k in kernels)} launches of {len(kernels)} kernels; {work / 1e12:.4g} TFLOP, "
         f"{on_cores:.1%} of them in kernels that use tensor cores; {moved / 1e9:.4g} GB moved; "
-        f"buffers of {memory / 1e9:.4g} GB; {tokens} tokens. At an H100's published peaks no faster than {1e3 * best:.4g} ms: no measurement.",
+        f"buffers of {memory / 1e9:.4g} GB; {tokens} tokens. At an H100's published peaks no faster than "
+        f"{1e3 * best:.4g} ms: no measurement.",
         "",
         "| kernel | launches | tensor cores | GFLOP | MB | ms at best |",
         "| :--- | ---: | :--- | ---: | ---: | ---: |",
