@@ -13,7 +13,8 @@ from mist_bench.evaluation import CausalEvaluator, MaskedEvaluator
 from mist_bench.generation import SamplerGraph, generate
 from mist_bench.likelihood import causal_likelihood, masked_likelihood
 from mist_bench.registry import Registry
-from mist_bench.training import Progress, TrainingGraph, train
+from mist_bench.training import Progress, train
+from mist_bench.training_step import TrainingGraph
 
 from .sizes import Size, forward_flops
 

@@ -136,7 +136,7 @@ def training(size: Any, family: str) -> tuple[Any, int]:
     import numpy as np
     from tinygrad.helpers import Context
 
-    from mist_bench.training import TrainingGraph
+    from mist_bench.training_step import TrainingGraph
 
     from . import ours
 

@@ -158,7 +158,7 @@ class _Grid:
             **self.text, "family": self._content("family", family),
             "schedule": self._content("schedule", schedule),
             "training_seed": seed, "model": dataclasses.asdict(self.config.model),
-            "training": dataclasses.asdict(self.config.training), "device": self.device,
+            "training": self.config.training.identity(), "device": self.device,
         }  # fmt: skip
         labels = {**self.names, "family": family.spec, "schedule": schedule.spec if schedule else None,
                   "training_seed": seed}  # fmt: skip

@@ -59,6 +59,10 @@ class ModelConfig:
         return NetworkSize(**dataclasses.asdict(self))
 
 
+HOW_IT_IS_READ = ("micro_batch",)
+"""Settings of a training that are no part of a checkpoint's name."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How every network of the run is trained: AdamW, linear warm-up, cosine decay."""
@@ -66,7 +70,9 @@ class TrainingConfig:
     train_steps: int
     """Optimiser steps."""
     batch_size: int
-    """Sequences of a training step."""
+    """Sequences of a training step, as the optimiser sees it."""
+    micro_batch: int = 0
+    """Sequences that the device reads at once; their gradients are added up. 0: as many as fit."""
     learning_rate: float
     """Peak learning rate, reached after the warm-up."""
     warmup_steps: int
@@ -92,12 +98,19 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "train_steps", "batch_size", "validate_every", "checkpoint_every")
-        _at_least(self, 0, "warmup_steps", "weight_decay")
+        _at_least(self, 0, "warmup_steps", "weight_decay", "micro_batch")
+        whole = self.micro_batch == 0 or self.batch_size % self.micro_batch == 0
+        _require(whole, f"micro_batch must divide batch_size ({self.batch_size}), given {self.micro_batch}")
         _share(self, "beta1", "beta2", "ema_decay")
         _require(self.learning_rate > 0, f"learning_rate must be positive, given {self.learning_rate}")
         _require(self.gradient_clip > 0, f"gradient_clip must be positive, given {self.gradient_clip}")
         ratio = self.final_learning_rate_ratio
         _require(0 <= ratio <= 1, f"final_learning_rate_ratio must be from 0 to 1, given {ratio}")
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the network: all but how the device goes about it, which changes rounding alone."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if name not in HOW_IT_IS_READ}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

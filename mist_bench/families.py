@@ -144,5 +144,8 @@ class Family(Component, ABC):
         """A fresh model; the same seed gives the same numbers. Raises `UserError` if it cannot be made."""
 
     def loss(self, model: Any, batch: TrainingBatch) -> Tensor:
-        """The training loss in nats per token, a scalar. Untrained families need none."""
+        """The training loss in nats per token, a scalar, and a mean over sequences: a batch may be read in parts.
+
+        Untrained families need none.
+        """
         raise TypeError(f"family {self.name!r} is not trained")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .config import RunConfig
+from .config import HOW_IT_IS_READ, RunConfig
 from .registry import Kind, Registry
 from .settings import load_preset, preset_names
 from .specs import parse_spec
@@ -53,7 +53,7 @@ def _settings(config: RunConfig, base: RunConfig) -> Iterator[str]:
         other: Any = getattr(base, section)
         for field in dataclasses.fields(mine):
             value = getattr(mine, field.name)
-            if value != getattr(other, field.name):
+            if value != getattr(other, field.name) and field.name not in HOW_IT_IS_READ:
                 yield f"{section}.{field.name}={value}"
 
 

@@ -18,7 +18,8 @@ from .laws import law_distance
 from .likelihood import SMALLEST_MASK, Estimate, causal_likelihood, estimate, left_to_right, masked_likelihood
 from .results import perplexity_columns
 from .throughput import timed
-from .training import Progress, TrainingGraph, train
+from .training import Progress, train
+from .training_step import TrainingGraph
 from .workbench import Parameters, Workbench
 
 Report = Callable[[int, int, str], None]
@@ -53,11 +54,17 @@ def _training(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
     progress = train(
         graph, cell.schedule, tokens, seed, progress,
         validate=lambda values: validation(bench, cell, values), save=save,
-        report=lambda step, loss: report(step, config.train_steps, f"loss {loss:.3f}"),
+        report=lambda step, loss: report(step, config.train_steps, f"loss {loss:.3f}{_parts(graph)}"),
     )  # fmt: skip
     bench.store.save_checkpoint(cell.hash, graph.averaged(), {"content": cell.content, "labels": cell.labels})
     bench.store.checkpoint_path(partial).unlink(missing_ok=True)
     return _training_record(graph, progress, bench)
+
+
+def _parts(graph: TrainingGraph) -> str:
+    """How the batch is read, if it is not read whole."""
+    whole = graph.micro_batch == graph.config.batch_size
+    return "" if whole else f", {graph.micro_batch} of {graph.config.batch_size} sequences at once"
 
 
 def _resume(graph: TrainingGraph, bench: Workbench, partial: str, family: Any, seed: int) -> Progress:
@@ -84,7 +91,8 @@ def _training_record(graph: TrainingGraph, progress: Progress, bench: Workbench)
         "tokens_per_second": speed,
         "model_flops_utilization": 6 * (body + head) * speed / peak if speed and peak else None,
         "compile_seconds": progress.compile_seconds, "wall_seconds": progress.wall_seconds + progress.compile_seconds,
-        "peak_memory_bytes": progress.peak_memory, "curve": progress.curve,
+        "peak_memory_bytes": progress.peak_memory, "micro_batch": graph.micro_batch,
+        "curve": progress.curve,
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from .overlap import TrainText
 from .registry import Registry
 from .samplers import Sampler
 from .store import Store
-from .training import TrainingGraph
+from .training_step import TrainingGraph
 
 if TYPE_CHECKING:
     from .language_model import LanguageModel

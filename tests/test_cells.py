@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mist_bench import cells
-from mist_bench.config import ModelConfig, TrainingConfig
+from mist_bench.config import HOW_IT_IS_READ, ModelConfig, TrainingConfig
 from mist_bench.registry import Registry
 from mist_bench.settings import load_preset, override
 
@@ -77,7 +77,7 @@ def changed(value):
 
 @pytest.mark.parametrize(
     ("section", "key"),
-    [("training", f.name) for f in dataclasses.fields(TrainingConfig)]
+    [("training", f.name) for f in dataclasses.fields(TrainingConfig) if f.name not in HOW_IT_IS_READ]
     + [("model", f.name) for f in dataclasses.fields(ModelConfig)],
 )
 def test_every_setting_of_a_training_is_in_its_name(section, key):
@@ -92,6 +92,11 @@ def test_every_setting_of_a_training_is_in_its_name(section, key):
     assert hashes(before, "training").isdisjoint(hashes(after, "training"))
     trained = {cell.hash for cell in after if cell.needs}
     assert trained.isdisjoint(hashes(before)), "what was measured of another network"
+
+
+@pytest.mark.parametrize("key", HOW_IT_IS_READ)
+def test_how_a_batch_is_read_changes_no_name(key):
+    assert hashes(lay_out(settings=[f"training.{key}=2"])) == hashes(lay_out())
 
 
 @pytest.mark.parametrize("given", [{"device": "CUDA"}, {"precision": "bfloat16"}, {"corpus": "markov[skew=0.5]"}])

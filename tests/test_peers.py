@@ -10,7 +10,8 @@ from mist_bench import bench, noise
 from mist_bench.families import TrainingBatch
 from mist_bench.graphs import overwrite
 from mist_bench.registry import Registry
-from mist_bench.training import Progress, TrainingGraph, batch_rows, schedule_numbers, train
+from mist_bench.training import Progress, batch_rows, schedule_numbers, train
+from mist_bench.training_step import TrainingGraph
 
 bench.load("sizes")
 from benchmarks import mist_way, ours  # noqa: E402

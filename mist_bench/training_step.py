@@ -1,0 +1,170 @@
+"""The captured step of a training: gradients of the loss, clipping, AdamW, and an average of the weights.
+
+A batch that is read whole is one graph. One that is read in parts of `micro_batch` sequences is two: the first adds a
+part's gradients to buffers in float32, the second takes the optimiser's step from their mean. A family's loss is a mean
+over sequences, and noise belongs to a sequence's place in the batch, so the parts change nothing but rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tinygrad import Tensor
+
+from . import noise
+from .config import TrainingConfig
+from .families import Family, Model, TrainingBatch
+from .graphs import Graph, Inbox, load_parameters, overwrite
+from .interfaces import FloatArray, IntArray
+
+RATES = 6
+RING = 20
+"""Losses stay on the device and are fetched every so many steps."""
+
+Words = npt.NDArray[np.int32]
+State = dict[str, np.ndarray[Any, Any]]
+
+
+def pack(rows: IntArray, numbers: FloatArray, key: tuple[int, int], rates: FloatArray) -> Words:
+    """All that a graph is told as one array of 32-bit words: (B, L) tokens, (3, B) t, mask probability and weight, key,
+    rates. One transfer costs as much as four small ones save.
+
+    Rates: learning rate, 1 - beta1^n, 1 - beta2^n, decay of the average, the first row's place in the batch, slot.
+    """
+    words = [rows.astype(np.int32), numbers.astype(np.float32).view(np.int32)]
+    words += [np.array(key, dtype=np.uint32).view(np.int32), rates.astype(np.float32).view(np.int32)]
+    return np.concatenate([word.ravel() for word in words])
+
+
+class TrainingGraph:
+    """A model, its optimiser's state and the captured step; reused by every training of the same shape."""
+
+    def __init__(self, family: Family, model: Model, config: TrainingConfig) -> None:
+        self.family, self.model, self.config = family, model, config
+        self.names = list(model.parameters)
+        values = [model.parameters[n] for n in self.names]
+        self.first = [Tensor.zeros(*p.shape).contiguous() for p in values]
+        self.second = [Tensor.zeros(*p.shape).contiguous() for p in values]
+        self.average = [p.detach().clone() for p in values]
+        self.losses = Tensor.zeros(RING).contiguous()
+        Tensor.realize(*self.first, *self.second, *self.average, self.losses)
+        self._prepare(config.micro_batch or config.batch_size)
+
+    def _prepare(self, micro_batch: int) -> None:
+        """The graphs, not captured yet, that read so many sequences at once."""
+        self.micro_batch = micro_batch
+        self.told = Inbox(micro_batch * (self.model.length + 3) + 2 + RATES)
+        self.total: list[Tensor] = []
+        """Sums of the loss and of the gradients over the parts of a batch that have been read."""
+        self.update: Graph | None = None
+        if micro_batch == self.config.batch_size:
+            self.graph = Graph(f"train {self.family.spec}", self._step)
+            return
+        self.total = [Tensor.zeros(*shape).contiguous() for shape in ((), *(p.shape for p in self.first))]
+        Tensor.realize(*self.total)
+        self.graph = Graph(f"gradients {self.family.spec}", self._accumulate)
+        self.update = Graph(f"update {self.family.spec}", self._update)
+
+    @property
+    def compile_seconds(self) -> float:
+        """What the captures took; 0 before them."""
+        return self.graph.compile_seconds + (self.update.compile_seconds if self.update else 0.0)
+
+    def start(self, parameters: State) -> None:
+        """A fresh optimiser and these parameters."""
+        load_parameters(self.model, parameters)
+        for name, first, second, average in zip(self.names, self.first, self.second, self.average, strict=True):
+            overwrite(first, np.zeros(first.shape, dtype=np.float32))
+            overwrite(second, np.zeros(second.shape, dtype=np.float32))
+            overwrite(average, parameters[name])
+
+    def state(self) -> State:
+        """All tensors of an unfinished training, by name."""
+        groups = {"parameters": [self.model.parameters[n] for n in self.names], "first": self.first,
+                  "second": self.second, "average": self.average}  # fmt: skip
+        return {f"{g}/{n}": t.numpy() for g, ts in groups.items() for n, t in zip(self.names, ts, strict=True)}
+
+    def restore(self, state: State) -> None:
+        load_parameters(self.model, {n: state[f"parameters/{n}"] for n in self.names})
+        for group, tensors in (("first", self.first), ("second", self.second), ("average", self.average)):
+            for name, tensor in zip(self.names, tensors, strict=True):
+                overwrite(tensor, state[f"{group}/{name}"])
+
+    def averaged(self) -> State:
+        """The averaged weights, what is evaluated."""
+        return {n: t.numpy() for n, t in zip(self.names, self.average, strict=True)}
+
+    def step(self, words: Callable[[int, int], Words]) -> Tensor:
+        """One step of the optimiser -> the ring of losses. `words(start, stop)`: these rows of the batch, packed."""
+        for start in range(0, self.config.batch_size, self.micro_batch):
+            told = self.told(words(start, start + self.micro_batch))
+            self.graph(told)
+        if self.update is not None:
+            self.update(told)
+        return self.losses
+
+    def _step(self, packed: Tensor) -> Tensor:
+        """A whole batch, read at once."""
+        loss, *gradients = self._gradients(packed)
+        return self._apply(loss, gradients, self._rates(packed))
+
+    def _accumulate(self, packed: Tensor) -> Tensor:
+        """Adds what a part of the batch says; the first part begins anew, whatever an interrupted step left."""
+        fresh = self._rates(packed)[4] == 0
+        for total, part in zip(self.total, self._gradients(packed), strict=True):
+            total.assign(fresh.where(0.0, total) + part)
+        Tensor.realize(*self.total)
+        return self.total[0]
+
+    def _update(self, packed: Tensor) -> Tensor:
+        """The optimiser's step, by the mean over the parts."""
+        loss, *gradients = (total * (self.micro_batch / self.config.batch_size) for total in self.total)
+        return self._apply(loss, [g.contiguous() for g in gradients], self._rates(packed))
+
+    def _rates(self, packed: Tensor) -> Tensor:
+        return packed[-RATES:].bitcast("float32")
+
+    def _gradients(self, packed: Tensor) -> list[Tensor]:
+        """What `pack` made -> the loss of these rows, and its gradient for each parameter."""
+        batch, length = self.micro_batch, self.model.length
+        ends = np.cumsum([0, batch * length, 3 * batch, 2])
+        parts = [packed[int(start) : int(stop)] for start, stop in zip(ends, ends[1:], strict=False)]
+        tokens, numbers = parts[0].reshape(batch, length), parts[1].bitcast("float32").reshape(3, batch)
+        key, sequences = parts[2].bitcast("uint32"), Tensor.arange(batch).cast("uint32")
+        if self.update is not None:
+            sequences = sequences + self._rates(packed)[4].cast("uint32")
+        loss = self.family.loss(self.model, TrainingBatch(
+            tokens=tokens, t=numbers[0], mask_probability=numbers[1], weight=numbers[2],
+            uniform=noise.uniform(key, noise.MASKING, sequences, length).contiguous(),
+            coin=noise.uniform(key, noise.COIN, sequences, 1).reshape(batch),
+        ))  # fmt: skip
+        parameters = [self.model.parameters[n] for n in self.names]
+        return [loss.detach(), *(g.contiguous() for g in loss.gradient(*parameters))]
+
+    def _apply(self, loss: Tensor, gradients: list[Tensor], rates: Tensor) -> Tensor:
+        """Clips the gradients to a norm and takes the optimiser's step; the loss goes into its slot of the ring."""
+        square = Tensor.stack(*[g.square().sum() for g in gradients]).sum()
+        clip = (self.config.gradient_clip / (square.sqrt() + 1e-6)).minimum(1.0).contiguous()
+        slot = Tensor.arange(RING) == rates[5].int()
+        self.losses.assign(slot.where(loss, self.losses))
+        parameters = [self.model.parameters[n] for n in self.names]
+        for p, g, first, second, average in zip(
+            parameters, gradients, self.first, self.second, self.average, strict=True
+        ):
+            self._adamw(p, g * clip, first, second, average, rates)
+        Tensor.realize(self.losses, *self.first, *self.second, *parameters, *self.average)
+        return self.losses
+
+    def _adamw(self, p: Tensor, g: Tensor, first: Tensor, second: Tensor, average: Tensor, rates: Tensor) -> None:
+        """arXiv 1711.05101; no decay for what is no matrix."""
+        beta1, beta2 = self.config.beta1, self.config.beta2
+        first.assign(beta1 * first + (1 - beta1) * g)
+        second.assign(beta2 * second + (1 - beta2) * g * g)
+        change = (first / rates[1]) / ((second / rates[2]).sqrt() + 1e-8)
+        if p.ndim > 1:
+            change = change + self.config.weight_decay * p.detach()
+        p.assign(p.detach() - rates[0] * change)
+        average.assign(rates[3] * average + (1 - rates[3]) * p.detach())
