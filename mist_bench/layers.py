@@ -61,35 +61,29 @@ def squared_relu(x: Tensor, compute: DType) -> Tensor:
     return with_gradient(y, [x], lambda upstream: [(2 * y.float().sqrt() * upstream).cast(compute).contiguous()])
 
 
-def _exponentials(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """exp(x - largest), the largest and the sum of the exponentials along the last axis."""
-    largest = x.max(axis=-1, keepdim=True).contiguous()
-    e = (x - largest).exp()
-    e = e.contiguous() if on_cpu() else e
-    return e, largest, e.sum(axis=-1, keepdim=True).contiguous()
-
-
 def attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, compute: DType) -> Tensor:
     """(B, H, L, E) queries, keys and values in the compute type, (L, L) what each place sees -> (B, H, L, E).
 
-    The gradient of the scores is y (dy - sum(y dy)), and the sum is that of the output times its gradient (Dao et al.,
-    arXiv 2205.14135, section 3.1): so it is one product with no second pass over (L, L).
+    Of (L, L) only the exponentials are kept: what they add up to divides the output, which is smaller. The gradient of
+    the scores is y (dy - sum(y dy)), and the sum is that of the output times its gradient (Dao et al., arXiv
+    2205.14135, section 3.1): so it is one product with no second pass over (L, L).
     """
     scale = float(q.shape[-1]) ** -0.5
     scores = product(q, k.transpose(-1, -2), compute) * scale
     if visible is not None:
         scores = visible.where(scores, -1e9)
-    e, _, total = _exponentials(scores.contiguous())
-    y = (e / total).cast(compute).contiguous()
-    out = product(y, v, compute).cast(compute).contiguous()
+    scores = scores.contiguous()
+    e = (scores - scores.max(axis=-1, keepdim=True).contiguous()).exp().cast(compute).contiguous()
+    total = e.float().sum(axis=-1, keepdim=True).contiguous()
+    out = (product(e, v, compute) / total).cast(compute).contiguous()
 
     def backward(upstream: Tensor) -> Sequence[Tensor]:
-        given = upstream.cast(compute).contiguous()
-        mean = (given.float() * out.float()).sum(axis=-1, keepdim=True).contiguous()
-        change = product(given, v.transpose(-1, -2), compute) - mean
-        change = (y.float() * change * scale).cast(compute).contiguous()
+        mean = ((upstream.float() * out.float()).sum(axis=-1, keepdim=True) / total).contiguous()
+        given = (upstream.float() / total).cast(compute).contiguous()
+        change = (product(given, v.transpose(-1, -2), compute) - mean) * e.float() * scale
+        change = change.cast(compute).contiguous()
         found = (product(change, k, compute), product(change.transpose(-1, -2), q, compute),
-                 product(y.transpose(-1, -2), given, compute))  # fmt: skip
+                 product(e.transpose(-1, -2), given, compute))  # fmt: skip
         return [each.cast(compute).contiguous() for each in found]
 
     return with_gradient(out, [q, k, v], backward)
@@ -125,7 +119,10 @@ def _part(
     column = Tensor.arange(w.shape[1])
     logits = product(h, w, compute).cast(compute).contiguous()
     inside = logits.float() if w.shape[1] == vocab_size else (column < vocab_size).where(logits.float(), -1e9)
-    e, largest, total = _exponentials(inside)
+    largest = inside.max(axis=-1, keepdim=True).contiguous()
+    e = (inside - largest).exp()
+    e = e.contiguous() if on_cpu() else e
+    total = e.sum(axis=-1, keepdim=True).contiguous()
     target = targets.unsqueeze(-1) == column
     chosen = target.where(logits.float(), 0.0).sum(axis=-1, keepdim=True)
     loss = (weights.unsqueeze(-1) * (total.log() + largest - chosen)).sum()
