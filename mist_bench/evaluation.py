@@ -20,11 +20,10 @@ from .answer import draw, log_normaliser, pick, statistics
 from .families import CausalModel, MaskedModel
 from .graphs import Graph, Inbox
 from .interfaces import FloatArray, IntArray
+from .masked_rows import MaskedRows, carried
 from .samplers import Sampler, View
 
-CERTAIN = {"log_probability": 0.0, "max_log_probability": 0.0, "margin": 1.0, "entropy": 0.0}
-"""What there is to say of a token that is seen: it stays."""
-STATISTICS = tuple(CERTAIN)
+STATISTICS = ("log_probability", "max_log_probability", "margin", "entropy")
 
 
 def on_device(values: npt.NDArray[Any], dtype: Any) -> Tensor:
@@ -108,22 +107,47 @@ class MaskedEvaluator:
         self.told = Inbox(6 * batch + 1 + 3 + 2)
         model.keep_copies()
         self.graph = Graph(f"answer {name}", self._answer)
+        self.rows: MaskedRows | None = None
+        if self.plain and model.rows_pay:
+            self.rows = MaskedRows(name, model, self._told_of, uniform=self._uniform,
+                                   level=lambda packed: unpack_step(packed, batch).t)  # fmt: skip
+
+    @property
+    def compile_seconds(self) -> float:
+        """What the captures took."""
+        return self.graph.compile_seconds + (self.rows.compile_seconds if self.rows else 0.0)
 
     def _answer(
         self, tokens: Tensor, targets: Tensor, packed: Tensor, sequences: Tensor, free: Tensor,
         previous: Tensor | None = None,
     ) -> dict[str, Tensor]:  # fmt: skip
-        told = unpack_step(packed, self.batch)
-        uniform = noise.uniform(told.key, noise.PROPOSAL, sequences, self.model.length).contiguous()
-        scores = self.model.scores(tokens, told.t) if self.needs == Needs() and previous is None else None
-        if scores is None:
+        told, uniform = unpack_step(packed, self.batch), self._uniform(packed, sequences)
+        hidden = self.model.hidden(tokens, told.t) if self.plain else None
+        if hidden is None:
             given, out = self._asked(tokens, told.t, free, previous)
             out |= self._told_of_all(given.contiguous(), targets, uniform, told.temperature)
         else:
-            out = self._told_of_masked(scores.contiguous(), tokens, targets, uniform, told.temperature)
+            found = self._told_of(self.model.scores(hidden), targets, uniform, packed)
+            out = carried(found, tokens, self.model.vocab_size)
         out = {name: value.contiguous() for name, value in out.items()}
         Tensor.realize(*out.values())
         return out
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is asked but proposals and their statistics."""
+        return self.needs == Needs() and not self.model.self_conditioned
+
+    def _uniform(self, packed: Tensor, sequences: Tensor) -> Tensor:
+        key = unpack_step(packed, self.batch).key
+        return noise.uniform(key, noise.PROPOSAL, sequences, self.model.length).contiguous()
+
+    def _told_of(self, scores: Tensor, targets: Tensor, uniform: Tensor, packed: Tensor) -> dict[str, Tensor]:
+        """(B, K, V or more) scores, (B, K), (B, K) -> all that is asked of these positions if they are masked."""
+        scores = scores.contiguous()
+        proposal = draw(scores, uniform, unpack_step(packed, self.batch).temperature, self.nucleus).contiguous()
+        target = pick(scores, targets) - log_normaliser(scores)
+        return {"target": target, "proposal": proposal, **statistics(scores, proposal, normalised=False)}
 
     def _told_of_all(self, given: Tensor, targets: Tensor, uniform: Tensor, temperature: Tensor) -> dict[str, Tensor]:
         """From the answer (B, L, V), what is seen carried over."""
@@ -134,18 +158,6 @@ class MaskedEvaluator:
         if self.model.self_conditioned:
             out["condition"] = self.model.condition(given)
         return out
-
-    def _told_of_masked(
-        self, scores: Tensor, tokens: Tensor, targets: Tensor, uniform: Tensor, temperature: Tensor
-    ) -> dict[str, Tensor]:
-        """From the model's scores (B, L, V or more): the carry-over is no more than another value where a token is
-        seen, and nobody need write (B, L, V) for it."""
-        masked = tokens == self.model.vocab_size
-        proposal = draw(scores, uniform, temperature, self.nucleus).contiguous()
-        known = statistics(scores, proposal, normalised=False)
-        out = {name: masked.where(value, CERTAIN[name]) for name, value in known.items()}
-        out["target"] = masked.where(pick(scores, targets) - log_normaliser(scores), 0.0)
-        return out | {"proposal": masked.where(proposal, tokens)}
 
     def _asked(
         self, tokens: Tensor, t: Tensor, free: Tensor, previous: Tensor | None
@@ -188,10 +200,20 @@ class MaskedEvaluator:
 
     def target_log_probability(self, tokens: IntArray, masked: npt.NDArray[np.bool_], t: FloatArray) -> FloatArray:
         """(B, L) clean, (B, L) bool, (B,) -> (B, L) float64 log p(x_i | what is seen); 0 where not masked."""
-        seen = np.where(masked, self.model.vocab_size, tokens)
+        seen = on_device(np.where(masked, self.model.vocab_size, tokens), np.int32)
         packed = self.told(pack_step(t, np.zeros((5, self.batch)), (0, 1, 0), (0, 0)))
-        result = self.graph(on_device(seen, np.int32), on_device(tokens, np.int32), packed, *self._still)["target"]
+        sequences, free, *previous = self._still
+        targets, most = on_device(tokens, np.int32), int(masked.sum(axis=1).max())
+        if self.rows is None:
+            result = self.graph(seen, targets, packed, sequences, free, *previous)["target"]
+        else:
+            result = self.rows((seen, targets, packed, sequences), self.none_missed, most)["target"]
         return np.where(masked, result.numpy().astype(np.float64), 0.0)
+
+    @cached_property
+    def none_missed(self) -> Tensor:
+        """What a generation begins with."""
+        return on_device(np.zeros(1), np.int32)
 
     @cached_property
     def _still(self) -> list[Tensor]:
@@ -210,6 +232,11 @@ class CausalEvaluator:
         self.place, self.key = UOp.variable("position", 0, model.length - 1), Inbox(2)
         self.graph = Graph(f"next token {name}", self._next)
         self.likelihood = Graph(f"likelihood {name}", self._likelihood)
+
+    @property
+    def compile_seconds(self) -> float:
+        """What the capture of a generation's step took."""
+        return self.graph.compile_seconds
 
     def _likelihood(self, tokens: Tensor) -> Tensor:
         scores = self.model.scores(tokens)

@@ -162,13 +162,18 @@ def _run(
     targets, kept, own = on_device(tokens * 0, np.int32), on_device(free, np.bool_), on_device(unfixed, np.bool_)
     ids = on_device(sequences, np.uint32)
     nfe, previous = on_device(to_fill * 0, np.int32), evaluator.no_condition()
-    left, asked = to_fill, 0
+    left, asked, missed, rows = to_fill, 0, evaluator.none_missed, evaluator.rows
     # a network that is told its last answer must be asked at every step
     idle = _IdleSteps(plan, free, seed, sequences) if sampler.skips_idle_steps and not previous else None
+    count = None if rows is None else _MostMasked(sampler, plan, tokens == mask, free, seed, sequences)
+    if rows is not None and limit is not None:
+        words = pack_step(plan.times[0], plan.numbers[0], (0, steps, False), noise.key_words(seed, 0), temperature)
+        rows.capture((now, targets, evaluator.told(words), ids), missed)
     planned = max((most_steps(sampler, steps, int(m)) for m in to_fill), default=0)
     for step in range(max(planned, limit or 0)):
         if asked == limit or (sampler.adaptive and not left.any()):
             break
+        most = count.before(step, left) if count else 0
         if idle is not None and idle.whole_batch(step):
             continue
         asked += 1
@@ -180,7 +185,11 @@ def _run(
         heat = temperature * sampler.heat(min(step, steps - 1), steps)
         words = pack_step(t, plan.numbers[place], (step, steps, last), noise.key_words(seed, step), heat)
         packed = evaluator.told(words)
-        told = evaluator.graph(now, targets, packed, ids, own, *previous)
+        if rows is None:
+            told = evaluator.graph(now, targets, packed, ids, own, *previous)
+        else:
+            told = rows((now, targets, packed, ids), missed, most)
+            missed = told["missed"]
         if previous:
             previous = [told["condition"]]
         if watch is not None:
@@ -188,12 +197,37 @@ def _run(
         now, nfe, *state = graph.graph(now, kept, [told[name] for name in graph.asks], packed, ids, nfe, state)
         if sampler.adaptive:
             left = ((now.numpy() == mask) & free).sum(axis=1)
+    if rows is not None and missed.numpy().any():
+        raise TypeError(f"sampler {sampler.spec!r} leaves more masked than `most_left` or `reveals_by_chance` says")
     if sampler.adaptive:
         return np.asarray(now.numpy()), nfe.numpy()
     # a sampler that keeps to its plan evaluates every step of it, whatever is masked by then
     if idle is not None:
         return np.asarray(now.numpy()), idle.used * sampler.evaluations
     return np.asarray(now.numpy()), np.array([sampler.nfe(steps, int(m)) for m in to_fill])
+
+
+class _MostMasked:
+    """How many positions of a sequence are masked at most before each step: as many need be asked about."""
+
+    def __init__(
+        self, sampler: Sampler, plan: Grid, masked: BoolArray, free: BoolArray, seed: int, sequences: IntArray
+    ) -> None:
+        self.sampler, self.plan, self.length = sampler, plan, masked.shape[1]
+        self.outside = (masked & ~free).sum(axis=1)
+        self.inside: IntArray | None = free.sum(axis=1)
+        self.chance = _IdleSteps(plan, free, seed, sequences) if sampler.reveals_by_chance else None
+
+    def before(self, step: int, left: IntArray) -> int:
+        """Must be asked for every step, in order. `left` (B,): what an adaptive sampler has been seen to leave."""
+        now = left if self.sampler.adaptive else self.inside
+        if self.chance is not None:
+            self.chance.whole_batch(step)
+            self.inside = self.chance.masked.sum(axis=1)
+        elif self.inside is not None:
+            many, stay = self.plan.numbers[min(step, len(self.plan.numbers) - 1), 3:].astype(np.int64)
+            self.inside = self.sampler.most_left(self.inside, stay, many, step, self.plan.steps)
+        return self.length if now is None else int((now + self.outside).max())
 
 
 class _IdleSteps:

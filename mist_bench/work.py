@@ -224,7 +224,7 @@ def _sampled(cell: Cell, bench: Workbench, report: Report) -> tuple[IntArray, di
         raise UserError(f"sampler {sampler.spec!r} left masks in the text after its last step")
     nfe = np.concatenate([used for _, used in batches])[: content["samples"]]
     low, middle, high = np.percentile(nfe, [25, 50, 75])
-    graphs = [evaluator.graph.compile_seconds]
+    graphs = [evaluator.compile_seconds]
     if isinstance(evaluator, MaskedEvaluator):
         graphs.append(bench.sampler_graph(sampler).graph.compile_seconds)
     return tokens, {
