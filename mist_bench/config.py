@@ -121,8 +121,8 @@ class LikelihoodConfig:
     """Test sequences."""
     mask_draws: int
     """Mask draws of each sequence, for exact-k."""
-    batch_size: int
-    """Sequences of an evaluation."""
+    batch_size: int = 0
+    """Sequences of an evaluation. 0: as many as fit and pay, found by measuring."""
     weighted_draws: int
     """Draws of each sequence for the bound weighted by a schedule; 0 leaves it out."""
     evaluation_schedules: tuple[str, ...] = ("linear", "cosine")
@@ -133,8 +133,8 @@ class LikelihoodConfig:
     """Test sequences that masked models read from left to right, at one evaluation a token; 0 leaves it out."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "sequences", "mask_draws", "batch_size")
-        _at_least(self, 0, "weighted_draws", "target_se", "chain_rule_sequences")
+        _at_least(self, 1, "sequences", "mask_draws")
+        _at_least(self, 0, "batch_size", "weighted_draws", "target_se", "chain_rule_sequences")
         _distinct(self, "evaluation_schedules")
 
 
@@ -144,8 +144,8 @@ class GenerationConfig:
 
     samples: int
     """Samples of a row."""
-    batch_size: int
-    """Sequences generated at once; the same for all rows, so that times compare."""
+    batch_size: int = 0
+    """Sequences generated at once; the same for all rows, so that times compare. 0: as many as fit and pay."""
     rounds: int
     """Timed repetitions; the table shows their median and interquartile range."""
     nucleus: float = 1.0
@@ -162,8 +162,8 @@ class GenerationConfig:
     """More columns about the texts: `mist-bench ls metrics`; `none`: no more."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "samples", "batch_size", "rounds", "judge_seed_offset", "oracle_samples")
-        _at_least(self, 0, "prompt")
+        _at_least(self, 1, "samples", "rounds", "judge_seed_offset", "oracle_samples")
+        _at_least(self, 0, "prompt", "batch_size")
         _require(0 < self.nucleus <= 1, f"nucleus must be above 0 and at most 1, given {self.nucleus}")
         object.__setattr__(self, "metrics", tuple(spec for spec in dict.fromkeys(self.metrics) if spec != "none"))
         known = self.judge in ("auto", "autoregressive", "none") or self.judged_by_text

@@ -121,6 +121,11 @@ def published_peak() -> float | None:
     return next((peak for part, peak in PEAK_BFLOAT16.items() if part in names), None)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the device had no room: tinygrad's allocators raise MemoryError, a driver's launch a RuntimeError."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+
+
 def memory_used() -> int:
     """Bytes that tinygrad holds on the device now."""
     from tinygrad import GlobalCounters

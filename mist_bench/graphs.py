@@ -43,6 +43,16 @@ class Graph:
         captured.append(self)
         return result
 
+    def drop(self) -> None:
+        """Gives back what a capture holds, also one that failed half way; the next call captures anew."""
+        given: Any = self._jit.captured
+        self._jit.reset()
+        self._jit.cnt = 1
+        if given is not None:
+            given.free_intermediates()
+        if self in captured:
+            captured.remove(self)
+
     @property
     def kernels(self) -> int:
         if self._jit.captured is None:

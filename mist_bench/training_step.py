@@ -7,18 +7,20 @@ over sequences, and noise belongs to a sequence's place in the batch, so the par
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tinygrad import Tensor
 
-from . import noise
+from . import device, noise
 from .config import TrainingConfig
 from .families import Family, Model, TrainingBatch
 from .graphs import Graph, Inbox, load_parameters, overwrite
-from .interfaces import FloatArray, IntArray
+from .interfaces import FloatArray, IntArray, UserError
 
 RATES = 6
 RING = 20
@@ -40,9 +42,13 @@ def pack(rows: IntArray, numbers: FloatArray, key: tuple[int, int], rates: Float
 
 
 class TrainingGraph:
-    """A model, its optimiser's state and the captured step; reused by every training of the same shape."""
+    """A model, its optimiser's state and the captured step; reused by every training of the same shape.
 
-    def __init__(self, family: Family, model: Model, config: TrainingConfig) -> None:
+    `at_once`: how many sequences to try to read at once, 0 for what the configuration says, or else the whole batch.
+    Unless the configuration says it, the first step halves that until the device has enough memory.
+    """
+
+    def __init__(self, family: Family, model: Model, config: TrainingConfig, at_once: int = 0) -> None:
         self.family, self.model, self.config = family, model, config
         self.names = list(model.parameters)
         values = [model.parameters[n] for n in self.names]
@@ -51,30 +57,52 @@ class TrainingGraph:
         self.average = [p.detach().clone() for p in values]
         self.losses = Tensor.zeros(RING).contiguous()
         Tensor.realize(*self.first, *self.second, *self.average, self.losses)
-        self._prepare(config.micro_batch or config.batch_size)
-
-    def _prepare(self, micro_batch: int) -> None:
-        """The graphs, not captured yet, that read so many sequences at once."""
-        self.micro_batch = micro_batch
-        self.told = Inbox(micro_batch * (self.model.length + 3) + 2 + RATES)
+        self.told: Inbox | None = None
         self.total: list[Tensor] = []
         """Sums of the loss and of the gradients over the parts of a batch that have been read."""
         self.update: Graph | None = None
+        self.fits = False
+        """Whether a step has been made, so that the memory is known to suffice."""
+        self._begin: Callable[[], None] = lambda: None
+        self._lost_seconds = 0.0
+        self._prepare(config.micro_batch or at_once or config.batch_size)
+
+    def _prepare(self, micro_batch: int) -> None:
+        """The graphs that read so many sequences at once; they are captured, and have buffers, with the first step."""
+        self.micro_batch, self.told = micro_batch, None
+        self.total = []
         if micro_batch == self.config.batch_size:
-            self.graph = Graph(f"train {self.family.spec}", self._step)
-            return
-        self.total = [Tensor.zeros(*shape).contiguous() for shape in ((), *(p.shape for p in self.first))]
-        Tensor.realize(*self.total)
-        self.graph = Graph(f"gradients {self.family.spec}", self._accumulate)
-        self.update = Graph(f"update {self.family.spec}", self._update)
+            self.graph, self.update = Graph(f"train {self.family.spec}", self._step), None
+        else:
+            self.graph = Graph(f"gradients {self.family.spec}", self._add)
+            self.update = Graph(f"update {self.family.spec}", self._update)
+
+    def _allocate(self) -> Inbox:
+        if self.update is not None:
+            self.total = [Tensor.zeros(*shape).contiguous() for shape in ((), *(p.shape for p in self.first))]
+            Tensor.realize(*self.total)
+        self.told = Inbox(self.micro_batch * (self.model.length + 3) + 2 + RATES)
+        return self.told
 
     @property
     def compile_seconds(self) -> float:
-        """What the captures took; 0 before them."""
-        return self.graph.compile_seconds + (self.update.compile_seconds if self.update else 0.0)
+        """What the captures took, also those that did not fit."""
+        return self._lost_seconds + sum(graph.compile_seconds for graph in (self.graph, self.update) if graph)
 
     def start(self, parameters: State) -> None:
         """A fresh optimiser and these parameters."""
+        self._begin_with(partial(self._start, parameters))
+
+    def restore(self, state: State) -> None:
+        """What `state` gave."""
+        self._begin_with(partial(self._restore, state))
+
+    def _begin_with(self, begin: Callable[[], None]) -> None:
+        begin()
+        if not self.fits:  # a step that runs out of memory half way has changed something
+            self._begin = begin
+
+    def _start(self, parameters: State) -> None:
         load_parameters(self.model, parameters)
         for name, first, second, average in zip(self.names, self.first, self.second, self.average, strict=True):
             overwrite(first, np.zeros(first.shape, dtype=np.float32))
@@ -87,7 +115,7 @@ class TrainingGraph:
                   "second": self.second, "average": self.average}  # fmt: skip
         return {f"{g}/{n}": t.numpy() for g, ts in groups.items() for n, t in zip(self.names, ts, strict=True)}
 
-    def restore(self, state: State) -> None:
+    def _restore(self, state: State) -> None:
         load_parameters(self.model, {n: state[f"parameters/{n}"] for n in self.names})
         for group, tensors in (("first", self.first), ("second", self.second), ("average", self.average)):
             for name, tensor in zip(self.names, tensors, strict=True):
@@ -98,20 +126,57 @@ class TrainingGraph:
         return {n: t.numpy() for n, t in zip(self.names, self.average, strict=True)}
 
     def step(self, words: Callable[[int, int], Words]) -> Tensor:
-        """One step of the optimiser -> the ring of losses. `words(start, stop)`: these rows of the batch, packed."""
-        for start in range(0, self.config.batch_size, self.micro_batch):
-            told = self.told(words(start, start + self.micro_batch))
-            self.graph(told)
-        if self.update is not None:
-            self.update(told)
+        """One step of the optimiser -> the ring of losses. `words(start, stop)`: these rows of the batch, packed.
+
+        Raises `UserError` if the device has not enough memory.
+        """
+        while not self.fits:
+            began = time.perf_counter()
+            try:
+                self._run(words)
+                self.fits, self._begin = True, lambda: None
+                return self.losses
+            except (MemoryError, RuntimeError) as error:
+                if not device.out_of_memory(error):
+                    raise
+            self._read_less()
+            self._lost_seconds += time.perf_counter() - began
+        self._run(words)
         return self.losses
+
+    def _run(self, words: Callable[[int, int], Words]) -> None:
+        told = self.told or self._allocate()
+        for start in range(0, self.config.batch_size, self.micro_batch):
+            packed = told(words(start, start + self.micro_batch))
+            self.graph(packed)
+        if self.update is not None:
+            self.update(packed)
+
+    def _read_less(self) -> None:
+        """Lets go of graphs that did not fit, and begins again with at most half as many sequences at once."""
+        for graph in (self.graph, self.update):
+            if graph is not None:
+                graph.drop()
+        if self.config.micro_batch:
+            raise UserError(
+                f"the device has not enough memory to train with training.micro_batch={self.micro_batch}; "
+                "give a smaller one, or 0 for as many sequences as fit"
+            )
+        smaller = [n for n in range(1, self.micro_batch // 2 + 1) if self.config.batch_size % n == 0]
+        if not smaller:
+            raise UserError(
+                "the device has not enough memory to train on one sequence at a time; a smaller network (model.layers, "
+                "model.dim) or a smaller length may fit"
+            )
+        self._prepare(smaller[-1])
+        self._begin()
 
     def _step(self, packed: Tensor) -> Tensor:
         """A whole batch, read at once."""
         loss, *gradients = self._gradients(packed)
         return self._apply(loss, gradients, self._rates(packed))
 
-    def _accumulate(self, packed: Tensor) -> Tensor:
+    def _add(self, packed: Tensor) -> Tensor:
         """Adds what a part of the batch says; the first part begins anew, whatever an interrupted step left."""
         fresh = self._rates(packed)[4] == 0
         for total, part in zip(self.total, self._gradients(packed), strict=True):
