@@ -59,7 +59,7 @@ class ModelConfig:
         return NetworkSize(**dataclasses.asdict(self))
 
 
-HOW_IT_IS_READ = ("micro_batch",)
+HOW_IT_IS_READ = ("micro_batch", "devices")
 """Settings of a training that are no part of a checkpoint's name."""
 
 
@@ -73,6 +73,8 @@ class TrainingConfig:
     """Sequences of a training step, as the optimiser sees it."""
     micro_batch: int = 0
     """Sequences that the device reads at once; their gradients are added up. 0: as many as fit."""
+    devices: int = 1
+    """Devices that share what is read at once, each as many sequences (`--devices`)."""
     learning_rate: float
     """Peak learning rate, reached after the warm-up."""
     warmup_steps: int
@@ -97,10 +99,13 @@ class TrainingConfig:
     """Steps between two saved states, from which a stopped training goes on."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "train_steps", "batch_size", "validate_every", "checkpoint_every")
+        _at_least(self, 1, "train_steps", "batch_size", "devices", "validate_every", "checkpoint_every")
         _at_least(self, 0, "warmup_steps", "weight_decay", "micro_batch")
         whole = self.micro_batch == 0 or self.batch_size % self.micro_batch == 0
         _require(whole, f"micro_batch must divide batch_size ({self.batch_size}), given {self.micro_batch}")
+        for name in ("batch_size", "micro_batch"):
+            value = getattr(self, name)
+            _require(value % self.devices == 0, f"devices ({self.devices}) must divide {name}, given {value}")
         _share(self, "beta1", "beta2", "ema_decay")
         _require(self.learning_rate > 0, f"learning_rate must be positive, given {self.learning_rate}")
         _require(self.gradient_clip > 0, f"gradient_clip must be positive, given {self.gradient_clip}")

@@ -93,6 +93,23 @@ def name() -> str:
         ) from error
 
 
+def several(count: int) -> tuple[str, ...]:
+    """The first devices of the default kind, e.g. `CUDA` and `CUDA:1`; of a CPU any number, all on the same cores.
+
+    Raises `UserError` if there are fewer.
+    """
+    from tinygrad import Device
+
+    kind = name()
+    names = [kind, *(f"{kind}:{i}" for i in range(1, count))]
+    for number, one in enumerate(names[1:], start=1):
+        try:
+            _ = Device[one]
+        except Exception as error:  # each kind fails in its own way
+            raise UserError(f"--devices {count} is more than there are of {kind}; give at most {number}") from error
+    return tuple(names)
+
+
 def synchronize() -> None:
     from tinygrad import Device
 

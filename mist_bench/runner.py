@@ -41,6 +41,7 @@ def run(
     screen, errors = Console(), Console(stderr=True)
     device.prepare()
     name = device.name()
+    device.several(config.training.devices)
     laid = plan(config, registry, name, device.precision_name(config.training.precision))
     shelf = Store(store)
     todo = _to_do(laid.cells, shelf, rerun)
@@ -158,7 +159,7 @@ def _side_by_side(
     processes = int(os.environ.get("MIST_BENCH_JOBS") or os.cpu_count() or 1)
     groups = parallel.groups(todo)
     name = device.name()
-    if name != "CPU" or min(processes, len(groups)) < 2:
+    if name != "CPU" or min(processes, len(groups)) < 2 or bench.config.training.devices > 1:
         return todo
     files = tuple(Path(plugin.file) for plugin in registry.plugins() if plugin.file and not plugin.distribution)
     precision = device.precision_name(bench.config.training.precision)

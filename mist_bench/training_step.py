@@ -3,6 +3,9 @@
 A batch that is read whole is one graph. One that is read in parts of `micro_batch` sequences is two: the first adds a
 part's gradients to buffers in float32, the second takes the optimiser's step from their mean. A family's loss is a mean
 over sequences, and noise belongs to a sequence's place in the batch, so the parts change nothing but rounding.
+
+Several devices share what is read at once: each has a copy of the parameters and of the optimiser's state, and a share
+of the sequences; tinygrad adds their gradients up (`Tensor.shard`).
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from tinygrad import Tensor
+from tinygrad.nn.state import get_parameters
 
 from . import device, noise
 from .config import TrainingConfig
 from .families import Family, Model, TrainingBatch
-from .graphs import Graph, Inbox, load_parameters, overwrite
+from .graphs import Graph, Inbox, fetch, load_parameters, overwrite
 from .interfaces import FloatArray, IntArray, UserError
 
 RATES = 6
@@ -41,6 +45,14 @@ def pack(rows: IntArray, numbers: FloatArray, key: tuple[int, int], rates: Float
     return np.concatenate([word.ravel() for word in words])
 
 
+def _copy_to(model: Model, devices: tuple[str, ...]) -> None:
+    """A copy of all tensors that the model holds on each device, also of those that are not trained."""
+    held = list({id(tensor): tensor for tensor in get_parameters(model)}.values())  # by several names, many of them
+    for tensor in held:
+        tensor.to_(devices)
+    Tensor.realize(*held)
+
+
 class TrainingGraph:
     """A model, its optimiser's state and the captured step; reused by every training of the same shape.
 
@@ -50,10 +62,12 @@ class TrainingGraph:
 
     def __init__(self, family: Family, model: Model, config: TrainingConfig, at_once: int = 0) -> None:
         self.family, self.model, self.config = family, model, config
+        self.devices = device.several(config.devices)
+        if len(self.devices) > 1:
+            _copy_to(model, self.devices)
         self.names = list(model.parameters)
         values = [model.parameters[n] for n in self.names]
-        self.first = [Tensor.zeros(*p.shape).contiguous() for p in values]
-        self.second = [Tensor.zeros(*p.shape).contiguous() for p in values]
+        self.first, self.second = ([self._zeros(p) for p in values] for _ in range(2))
         self.average = [p.detach().clone() for p in values]
         self.losses = Tensor.zeros(RING).contiguous()
         Tensor.realize(*self.first, *self.second, *self.average, self.losses)
@@ -65,7 +79,8 @@ class TrainingGraph:
         """Whether a step has been made, so that the memory is known to suffice."""
         self._begin: Callable[[], None] = lambda: None
         self._lost_seconds = 0.0
-        self._prepare(config.micro_batch or at_once or config.batch_size)
+        shared = at_once % config.devices == 0  # another run may have had another number of devices
+        self._prepare(config.micro_batch or (at_once if shared else 0) or config.batch_size)
 
     def _prepare(self, micro_batch: int) -> None:
         """The graphs that read so many sequences at once; they are captured, and have buffers, with the first step."""
@@ -77,9 +92,18 @@ class TrainingGraph:
             self.graph = Graph(f"gradients {self.family.spec}", self._add)
             self.update = Graph(f"update {self.family.spec}", self._update)
 
+    def _zeros(self, like: Tensor | None = None) -> Tensor:
+        """A number, or as many as there are in a parameter, on every device."""
+        return Tensor.zeros(*(() if like is None else like.shape)).contiguous().shard(self.devices)
+
+    def _spread(self, x: Tensor, axis: int | None = None) -> Tensor:
+        """A part of what the graph is told, on all devices: shares of it along an axis, or all of it on each."""
+        # the copy between devices wants a buffer of its own, and takes no part of an input for one
+        return x.clone().shard(self.devices, axis) if len(self.devices) > 1 else x
+
     def _allocate(self) -> Inbox:
         if self.update is not None:
-            self.total = [Tensor.zeros(*shape).contiguous() for shape in ((), *(p.shape for p in self.first))]
+            self.total = [self._zeros(), *(self._zeros(p) for p in self.first)]
             Tensor.realize(*self.total)
         self.told = Inbox(self.micro_batch * (self.model.length + 3) + 2 + RATES)
         return self.told
@@ -113,7 +137,7 @@ class TrainingGraph:
         """All tensors of an unfinished training, by name."""
         groups = {"parameters": [self.model.parameters[n] for n in self.names], "first": self.first,
                   "second": self.second, "average": self.average}  # fmt: skip
-        return {f"{g}/{n}": t.numpy() for g, ts in groups.items() for n, t in zip(self.names, ts, strict=True)}
+        return {f"{g}/{n}": fetch(t) for g, ts in groups.items() for n, t in zip(self.names, ts, strict=True)}
 
     def _restore(self, state: State) -> None:
         load_parameters(self.model, {n: state[f"parameters/{n}"] for n in self.names})
@@ -123,7 +147,7 @@ class TrainingGraph:
 
     def averaged(self) -> State:
         """The averaged weights, what is evaluated."""
-        return {n: t.numpy() for n, t in zip(self.names, self.average, strict=True)}
+        return {n: fetch(t) for n, t in zip(self.names, self.average, strict=True)}
 
     def step(self, words: Callable[[int, int], Words]) -> Tensor:
         """One step of the optimiser -> the ring of losses. `words(start, stop)`: these rows of the batch, packed.
@@ -162,7 +186,8 @@ class TrainingGraph:
                 f"the device has not enough memory to train with training.micro_batch={self.micro_batch}; "
                 "give a smaller one, or 0 for as many sequences as fit"
             )
-        smaller = [n for n in range(1, self.micro_batch // 2 + 1) if self.config.batch_size % n == 0]
+        each = range(self.config.devices, self.micro_batch // 2 + 1, self.config.devices)
+        smaller = [n for n in each if self.config.batch_size % n == 0]
         if not smaller:
             raise UserError(
                 "the device has not enough memory to train on one sequence at a time; a smaller network (model.layers, "
@@ -178,7 +203,7 @@ class TrainingGraph:
 
     def _add(self, packed: Tensor) -> Tensor:
         """Adds what a part of the batch says; the first part begins anew, whatever an interrupted step left."""
-        fresh = self._rates(packed)[4] == 0
+        fresh = self._spread(self._rates(packed))[4] == 0
         for total, part in zip(self.total, self._gradients(packed), strict=True):
             total.assign(fresh.where(0.0, total) + part)
         Tensor.realize(*self.total)
@@ -201,10 +226,12 @@ class TrainingGraph:
         key, sequences = parts[2].bitcast("uint32"), Tensor.arange(batch).cast("uint32")
         if self.update is not None:
             sequences = sequences + self._rates(packed)[4].cast("uint32")
+        numbers = self._spread(numbers, axis=1)
         loss = self.family.loss(self.model, TrainingBatch(
-            tokens=tokens, t=numbers[0], mask_probability=numbers[1], weight=numbers[2],
-            uniform=noise.uniform(key, noise.MASKING, sequences, length).contiguous(),
-            coin=noise.uniform(key, noise.COIN, sequences, 1).reshape(batch),
+            tokens=self._spread(tokens, axis=0),
+            t=numbers[0], mask_probability=numbers[1], weight=numbers[2],
+            uniform=self._spread(noise.uniform(key, noise.MASKING, sequences, length).contiguous(), axis=0),
+            coin=self._spread(noise.uniform(key, noise.COIN, sequences, 1).reshape(batch), axis=0),
         ))  # fmt: skip
         parameters = [self.model.parameters[n] for n in self.names]
         return [loss.detach(), *(g.contiguous() for g in loss.gradient(*parameters))]
@@ -214,7 +241,8 @@ class TrainingGraph:
         square = Tensor.stack(*[g.square().sum() for g in gradients]).sum()
         clip = (self.config.gradient_clip / (square.sqrt() + 1e-6)).minimum(1.0).contiguous()
         slot = Tensor.arange(RING) == rates[5].int()
-        self.losses.assign(slot.where(loss, self.losses))
+        self.losses.assign(slot.where(loss.to(self.devices[0]), self.losses))
+        rates = self._spread(rates)
         parameters = [self.model.parameters[n] for n in self.names]
         for p, g, first, second, average in zip(
             parameters, gradients, self.first, self.second, self.average, strict=True

@@ -104,10 +104,10 @@ def _training_record(graph: TrainingGraph, progress: Progress, bench: Workbench)
         "train_steps": config.train_steps, "train_tokens": config.train_steps * per_step,
         "final_loss": float(np.mean([point["loss"] for point in progress.curve[-5:]])),
         "tokens_per_second": speed,
-        "model_flops_utilization": 6 * (body + head) * speed / peak if speed and peak else None,
+        "model_flops_utilization": 6 * (body + head) * speed / (peak * config.devices) if speed and peak else None,
         "compile_seconds": progress.compile_seconds, "wall_seconds": progress.wall_seconds + progress.compile_seconds,
         "peak_memory_bytes": progress.peak_memory, "micro_batch": graph.micro_batch,
-        "curve": progress.curve,
+        "devices": config.devices, "curve": progress.curve,
     }  # fmt: skip
 
 
