@@ -23,7 +23,7 @@ from .store import write_atomically
 FIRST, LARGEST = 8, 4096
 GAIN = 1.1
 """How much faster twice as many sequences at once must be to be worth it."""
-ROUNDS, SECONDS = 5, 0.2
+ROUNDS, SECONDS = 5, 0.5
 """The fewest rounds and seconds that a size is timed for."""
 PLACES = 4
 """Tokens that a causal model generates in a round."""
