@@ -136,14 +136,20 @@ def training(size: Any, family: str) -> tuple[list[Any], int]:
     import numpy as np
     from tinygrad.helpers import Context
 
-    from mist_bench.training_step import TrainingGraph
+    from mist_bench.training import step_rates
+    from mist_bench.training_step import TrainingGraph, Words, pack
 
     from . import ours
 
     made, model = ours.create(size, family, "bfloat16")
     step = TrainingGraph(made, model, size.training())
+
+    def words(start: int, stop: int) -> Words:
+        rows = np.zeros((stop - start, size.length), dtype=np.int32)
+        return pack(rows, np.ones((3, stop - start)), (0, 0), step_rates(step.config, 0, start))
+
     with Context(TRAINING=1):
-        step.graph(step.told(np.zeros(step.told.tensor.shape, dtype=np.int32)))
+        step.step(words)
     return [step.graph], size.batch * size.length
 
 

@@ -187,6 +187,10 @@ class MaskedEvaluator:
             raise TypeError(f"sampler {asker.spec!r} asks {len(asked)} times a step and says {asker.evaluations}")
         return answer
 
+    def drop(self) -> None:
+        """Gives its memory back; it is of no use afterwards."""
+        self.graph.drop()
+
     def answers(self, needs: Needs) -> bool:
         """Whether all that is needed is in the answer."""
         return set(needs.names) <= set(self.needs.names) and needs.asker == self.needs.asker
@@ -269,6 +273,11 @@ class CausalEvaluator:
             alpha_t=one, alpha_s=one, **told,
         )  # fmt: skip
         return self.sampler.step(view, {})[0].int().contiguous().realize()
+
+    def drop(self) -> None:
+        """Gives its memory back; it is of no use afterwards."""
+        self.graph.drop()
+        self.likelihood.drop()
 
     def log_probability(self, tokens: IntArray) -> FloatArray:
         """(B, L) -> (B, L) float64 log p(x_i | x_<i)."""

@@ -32,7 +32,7 @@ LOCAL_SCALE, NEIGHBOURS = 5.0, (-1, 1, -2, 2)
 
 def _padded(rows: int) -> int:
     """Table sizes that divide well: a kernel over 87 rows cannot be unrolled, one over 96 can."""
-    multiple = 16 if rows <= 1024 else 64
+    multiple = 8 if rows <= 64 else 16 if rows <= 1024 else 64
     return -(-rows // multiple) * multiple
 
 
