@@ -44,7 +44,7 @@ class Rendered:
 
 def prepare(architecture: str) -> None:
     """Before tinygrad is imported: its NULL device, which compiles for this architecture."""
-    os.environ["DEV"] = f"NULL:CUDA:{architecture}"
+    os.environ |= {"DEV": f"NULL:CUDA:{architecture}", "NULL_ALLOW_COPYOUT": "1"}
     for variable, (package, library) in LIBRARIES.items():
         spec = importlib.util.find_spec("nvidia")
         roots = list(spec.submodule_search_locations or []) if spec else []

@@ -23,7 +23,8 @@ from tinygrad.nn.state import get_parameters
 from . import device, noise
 from .config import TrainingConfig
 from .families import Family, Model, TrainingBatch
-from .graphs import Graph, Inbox, fetch, load_parameters, overwrite
+from .flat import Layout
+from .graphs import Graph, Inbox, fetch, overwrite
 from .interfaces import FloatArray, IntArray, UserError
 
 RATES = 6
@@ -65,12 +66,13 @@ class TrainingGraph:
         self.devices = device.several(config.devices)
         if len(self.devices) > 1:
             _copy_to(model, self.devices)
-        self.names = list(model.parameters)
-        values = [model.parameters[n] for n in self.names]
-        self.first, self.second = ([self._zeros(p) for p in values] for _ in range(2))
-        self.average = [p.detach().clone() for p in values]
+        self.layout = Layout(model.parameters)
+        size = self.layout.size
+        self.parameters, self.first, self.second, self.average, self.gradient = (self._zeros(size) for _ in range(5))
         self.losses = Tensor.zeros(RING).contiguous()
-        Tensor.realize(*self.first, *self.second, *self.average, self.losses)
+        Tensor.realize(self.parameters, self.first, self.second, self.average, self.gradient, self.losses)
+        self._write(self.parameters, {name: fetch(p) for name, p in model.parameters.items()})
+        model.parameters.update(self.layout.views(self.parameters))
         self.told: Inbox | None = None
         self.total: list[Tensor] = []
         """Sums of the loss and of the gradients over the parts of a batch that have been read."""
@@ -92,9 +94,12 @@ class TrainingGraph:
             self.graph = Graph(f"gradients {self.family.spec}", self._add)
             self.update = Graph(f"update {self.family.spec}", self._update)
 
-    def _zeros(self, like: Tensor | None = None) -> Tensor:
-        """A number, or as many as there are in a parameter, on every device."""
-        return Tensor.zeros(*(() if like is None else like.shape)).contiguous().shard(self.devices)
+    def _zeros(self, *shape: int) -> Tensor:
+        """A copy on every device."""
+        return Tensor.zeros(*shape).contiguous().shard(self.devices)
+
+    def _write(self, flat: Tensor, values: State) -> None:
+        overwrite(flat, self.layout.join(values))
 
     def _spread(self, x: Tensor, axis: int | None = None) -> Tensor:
         """A part of what the graph is told, on all devices: shares of it along an axis, or all of it on each."""
@@ -103,7 +108,7 @@ class TrainingGraph:
 
     def _allocate(self) -> Inbox:
         if self.update is not None:
-            self.total = [self._zeros(), *(self._zeros(p) for p in self.first)]
+            self.total = [self._zeros(), self._zeros(self.layout.size)]
             Tensor.realize(*self.total)
         self.told = Inbox(self.micro_batch * (self.model.length + 3) + 2 + RATES)
         return self.told
@@ -127,27 +132,28 @@ class TrainingGraph:
             self._begin = begin
 
     def _start(self, parameters: State) -> None:
-        load_parameters(self.model, parameters)
-        for name, first, second, average in zip(self.names, self.first, self.second, self.average, strict=True):
-            overwrite(first, np.zeros(first.shape, dtype=np.float32))
-            overwrite(second, np.zeros(second.shape, dtype=np.float32))
-            overwrite(average, parameters[name])
+        for flat in (self.parameters, self.average):
+            self._write(flat, parameters)
+        for flat in (self.first, self.second):
+            overwrite(flat, np.zeros(flat.shape, dtype=np.float32))
+
+    @property
+    def _groups(self) -> dict[str, Tensor]:
+        """What an unfinished training is made of."""
+        return {"parameters": self.parameters, "first": self.first, "second": self.second, "average": self.average}
 
     def state(self) -> State:
         """All tensors of an unfinished training, by name."""
-        groups = {"parameters": [self.model.parameters[n] for n in self.names], "first": self.first,
-                  "second": self.second, "average": self.average}  # fmt: skip
-        return {f"{g}/{n}": fetch(t) for g, ts in groups.items() for n, t in zip(self.names, ts, strict=True)}
+        return {f"{group}/{name}": value for group, flat in self._groups.items()
+                for name, value in self.layout.split(fetch(flat)).items()}  # fmt: skip
 
     def _restore(self, state: State) -> None:
-        load_parameters(self.model, {n: state[f"parameters/{n}"] for n in self.names})
-        for group, tensors in (("first", self.first), ("second", self.second), ("average", self.average)):
-            for name, tensor in zip(self.names, tensors, strict=True):
-                overwrite(tensor, state[f"{group}/{name}"])
+        for group, flat in self._groups.items():
+            self._write(flat, {name: state[f"{group}/{name}"] for name in self.layout.shapes})
 
     def averaged(self) -> State:
         """The averaged weights, what is evaluated."""
-        return {n: fetch(t) for n, t in zip(self.names, self.average, strict=True)}
+        return self.layout.split(fetch(self.average))
 
     def step(self, words: Callable[[int, int], Words]) -> Tensor:
         """One step of the optimiser -> the ring of losses. `words(start, stop)`: these rows of the batch, packed.
@@ -198,27 +204,27 @@ class TrainingGraph:
 
     def _step(self, packed: Tensor) -> Tensor:
         """A whole batch, read at once."""
-        loss, *gradients = self._gradients(packed)
-        return self._apply(loss, gradients, self._rates(packed))
+        loss, gradient = self._gradient(packed)
+        return self._apply(loss, gradient, self._rates(packed))
 
     def _add(self, packed: Tensor) -> Tensor:
         """Adds what a part of the batch says; the first part begins anew, whatever an interrupted step left."""
         fresh = self._spread(self._rates(packed))[4] == 0
-        for total, part in zip(self.total, self._gradients(packed), strict=True):
+        for total, part in zip(self.total, self._gradient(packed), strict=True):
             total.assign(fresh.where(0.0, total) + part)
         Tensor.realize(*self.total)
         return self.total[0]
 
     def _update(self, packed: Tensor) -> Tensor:
         """The optimiser's step, by the mean over the parts."""
-        loss, *gradients = (total * (self.micro_batch / self.config.batch_size) for total in self.total)
-        return self._apply(loss, [g.contiguous() for g in gradients], self._rates(packed))
+        loss, gradient = (total * (self.micro_batch / self.config.batch_size) for total in self.total)
+        return self._apply(loss, gradient, self._rates(packed))
 
     def _rates(self, packed: Tensor) -> Tensor:
         return packed[-RATES:].bitcast("float32")
 
-    def _gradients(self, packed: Tensor) -> list[Tensor]:
-        """What `pack` made -> the loss of these rows, and its gradient for each parameter."""
+    def _gradient(self, packed: Tensor) -> tuple[Tensor, Tensor]:
+        """What `pack` made -> the loss of these rows, and its gradient."""
         batch, length = self.micro_batch, self.model.length
         ends = np.cumsum([0, batch * length, 3 * batch, 2])
         parts = [packed[int(start) : int(stop)] for start, stop in zip(ends, ends[1:], strict=False)]
@@ -233,31 +239,23 @@ class TrainingGraph:
             uniform=self._spread(noise.uniform(key, noise.MASKING, sequences, length).contiguous(), axis=0),
             coin=self._spread(noise.uniform(key, noise.COIN, sequences, 1).reshape(batch), axis=0),
         ))  # fmt: skip
-        parameters = [self.model.parameters[n] for n in self.names]
-        return [loss.detach(), *(g.contiguous() for g in loss.gradient(*parameters))]
+        parameters = self.model.parameters
+        gradients = dict(zip(parameters, loss.gradient(*parameters.values()), strict=True))
+        return loss.detach(), self.layout.store(self.gradient, gradients)
 
-    def _apply(self, loss: Tensor, gradients: list[Tensor], rates: Tensor) -> Tensor:
-        """Clips the gradients to a norm and takes the optimiser's step; the loss goes into its slot of the ring."""
-        square = Tensor.stack(*[g.square().sum() for g in gradients]).sum()
-        clip = (self.config.gradient_clip / (square.sqrt() + 1e-6)).minimum(1.0).contiguous()
+    def _apply(self, loss: Tensor, g: Tensor, rates: Tensor) -> Tensor:
+        """Clips the gradient to a norm and takes a step of AdamW (arXiv 1711.05101), without decay of what is no
+        matrix; the loss goes into its slot of the ring."""
+        config, first, second, p = self.config, self.first, self.second, self.parameters.detach()
         slot = Tensor.arange(RING) == rates[5].int()
         self.losses.assign(slot.where(loss.to(self.devices[0]), self.losses))
         rates = self._spread(rates)
-        parameters = [self.model.parameters[n] for n in self.names]
-        for p, g, first, second, average in zip(
-            parameters, gradients, self.first, self.second, self.average, strict=True
-        ):
-            self._adamw(p, g * clip, first, second, average, rates)
-        Tensor.realize(self.losses, *self.first, *self.second, *parameters, *self.average)
+        g = g * (config.gradient_clip / (g.square().sum().sqrt() + 1e-6)).minimum(1.0).contiguous()
+        first.assign(config.beta1 * first + (1 - config.beta1) * g)
+        second.assign(config.beta2 * second + (1 - config.beta2) * g * g)
+        decay = (Tensor.arange(self.layout.size) < self.layout.matrices).where(config.weight_decay, 0.0)
+        change = (first / rates[1]) / ((second / rates[2]).sqrt() + 1e-8) + self._spread(decay) * p
+        self.parameters.assign(p - rates[0] * change)
+        self.average.assign(rates[3] * self.average + (1 - rates[3]) * self.parameters.detach())
+        Tensor.realize(self.losses, first, second, self.parameters, self.average)
         return self.losses
-
-    def _adamw(self, p: Tensor, g: Tensor, first: Tensor, second: Tensor, average: Tensor, rates: Tensor) -> None:
-        """arXiv 1711.05101; no decay for what is no matrix."""
-        beta1, beta2 = self.config.beta1, self.config.beta2
-        first.assign(beta1 * first + (1 - beta1) * g)
-        second.assign(beta2 * second + (1 - beta2) * g * g)
-        change = (first / rates[1]) / ((second / rates[2]).sqrt() + 1e-8)
-        if p.ndim > 1:
-            change = change + self.config.weight_decay * p.detach()
-        p.assign(p.detach() - rates[0] * change)
-        average.assign(rates[3] * average + (1 - rates[3]) * p.detach())

@@ -192,7 +192,8 @@ class Small(LinearSchedule):
 
 def gradients() -> dict[str, np.ndarray]:
     """What the first step handed to the optimiser: its first moment is (1 - beta1) g."""
-    return {n: t.numpy().astype(np.float64) / (1 - CONFIG.beta1) for n, t in zip(graph().names, graph().first, strict=True)}
+    state = graph().state()
+    return {n: state[f"first/{n}"].astype(np.float64) / (1 - CONFIG.beta1) for n in graph().layout.shapes}
 
 
 def norm(values) -> float:
@@ -231,7 +232,7 @@ def test_the_update_is_adamw_and_the_average_follows():
     after = graph().state()
     beta1, beta2, n = CONFIG.beta1, CONFIG.beta2, 4
     rate = CONFIG.learning_rate * 4 / 5  # the fourth of five warm-up steps
-    for name in graph().names:
+    for name in graph().layout.shapes:
         p, first, second, average = (before[f"{group}/{name}"] for group in ("parameters", "first", "second", "average"))
         g = (after[f"first/{name}"] - beta1 * first) / (1 - beta1)
         new_first, new_second = beta1 * first + (1 - beta1) * g, beta2 * second + (1 - beta2) * g**2

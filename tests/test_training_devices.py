@@ -97,7 +97,7 @@ def test_the_copies_stay_the_same():
     """Each device takes the optimiser's step on its own copy, from the same sum of gradients."""
     its = start(graph("mdlm", 4))
     train(its)
-    for name, tensor in its.model.parameters.items():
+    for name, tensor in its._groups.items():
         copies = [buffer.numpy() for buffer in tensor.uop.buffer.bufs]
         assert len(copies) == 4
         for copy in copies[1:]:

@@ -1,0 +1,52 @@
+"""All parameters of a model behind one another in one buffer: the optimiser's step is a few kernels for all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tinygrad import Tensor
+
+ALIGNMENT = 64
+"""Each begins at a multiple of so many numbers: whole vectors, and lines of a cache. The gaps stay zero."""
+Values = dict[str, np.ndarray[Any, Any]]
+
+
+class Layout:
+    """Where each parameter lies: matrices, which decay, before the rest."""
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        self.shapes = {name: tuple(int(size) for size in p.shape) for name, p in parameters.items()}
+        self.places: dict[str, slice] = {}
+        self.matrices = self.size = 0
+        for name in sorted(self.shapes, key=lambda name: len(self.shapes[name]) < 2):  # a stable sort
+            stop = self.size + math.prod(self.shapes[name])
+            self.places[name] = slice(self.size, stop)
+            self.size = -(-stop // ALIGNMENT) * ALIGNMENT
+            if len(self.shapes[name]) > 1:
+                self.matrices = self.size
+
+    def join(self, values: Mapping[str, np.ndarray[Any, Any]]) -> npt.NDArray[np.float32]:
+        """Arrays by name -> (size,) float32."""
+        flat = np.zeros(self.size, dtype=np.float32)
+        for name, place in self.places.items():
+            if values[name].shape != self.shapes[name]:
+                raise ValueError(f"{name} has shape {values[name].shape}, not {self.shapes[name]}")
+            flat[place] = values[name].ravel()
+        return flat
+
+    def split(self, flat: np.ndarray[Any, Any]) -> Values:
+        """(size,) -> arrays by name, copies."""
+        return {name: flat[self.places[name]].reshape(shape).copy() for name, shape in self.shapes.items()}
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """(size,) -> tensors by name that lie in it."""
+        return {name: flat[self.places[name]].reshape(shape) for name, shape in self.shapes.items()}
+
+    def store(self, flat: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+        """`flat` once the values have been written to their places, each by the kernel that computes it."""
+        stores = [flat[self.places[name]].uop.store(value.reshape(-1).uop) for name, value in values.items()]
+        return Tensor(flat.uop.after(*stores))
