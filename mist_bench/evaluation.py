@@ -106,8 +106,11 @@ class MaskedEvaluator:
         if self.needs.left_out and self.needs.asker:
             raise TypeError("a sampler that asks itself is not told what the others say of a shown token")
         self.told = Inbox(6 * batch + 1 + 3 + 2)
+        self.tokens, self.targets = Inbox(batch, model.length), Inbox(batch, model.length)
+        self.ids, self.free = Inbox(batch, dtype="uint32"), Inbox(batch, model.length, dtype="bool")
         model.keep_copies()
         self.graph = Graph(f"answer {name}", self._answer)
+        self._carry = Graph(f"condition {name}", lambda old, new: old.assign(new).realize())
 
     def _answer(
         self, tokens: Tensor, targets: Tensor, packed: Tensor, sequences: Tensor, free: Tensor,
@@ -179,18 +182,44 @@ class MaskedEvaluator:
         """Whether all that is needed is in the answer."""
         return set(needs.names) <= set(self.needs.names) and needs.asker == self.needs.asker
 
+    def begin(self, tokens: IntArray, free: npt.NDArray[np.bool_], sequences: IntArray) -> None:
+        """(B, L) texts with masks, (B, L) what is no prompt, (B,) numbers: what `answer` is asked of, until a sampler
+        changes `tokens` where they lie."""
+        self.tokens(tokens.astype(np.int32))
+        self.targets(np.zeros(tokens.shape, dtype=np.int32))
+        self.free(free)
+        self.ids(sequences.astype(np.uint32))
+        for condition in self._condition:
+            condition(np.zeros(condition.tensor.shape, dtype=np.float32))
+
+    def answer(self, words: Words) -> dict[str, Tensor]:
+        """What the model says of the texts as they are; a self-conditioned one is told what it said last."""
+        state = [box.tensor for box in (self.ids, self.free, *self._condition)]
+        told = self.graph(self.tokens.tensor, self.targets.tensor, self.told(words), *state)
+        for condition in self._condition:
+            self._carry(condition.tensor, told["condition"])
+        result: dict[str, Tensor] = told
+        return result
+
+    @cached_property
+    def _condition(self) -> list[Inbox]:
+        """Where a self-conditioned model finds its last answer."""
+        return [self._empty_condition()] if self.model.self_conditioned else []
+
     def no_condition(self) -> list[Tensor]:
         """The empty condition of a self-conditioned model, as the graph's last input."""
-        if not self.model.self_conditioned:
-            return []
-        embedding = self.model.parameters["tokens"].shape[1]
-        return [Tensor.zeros(self.batch, self.model.length, embedding).contiguous().realize()]
+        return [self._empty_condition().tensor] if self.model.self_conditioned else []
+
+    def _empty_condition(self) -> Inbox:
+        embedding = int(self.model.parameters["tokens"].shape[1])
+        return Inbox(self.batch, self.model.length, embedding, dtype="float32")
 
     def target_log_probability(self, tokens: IntArray, masked: npt.NDArray[np.bool_], t: FloatArray) -> FloatArray:
         """(B, L) clean, (B, L) bool, (B,) -> (B, L) float64 log p(x_i | what is seen); 0 where not masked."""
         seen = np.where(masked, self.model.vocab_size, tokens)
         packed = self.told(pack_step(t, np.zeros((5, self.batch)), (0, 1, 0), (0, 0)))
-        result = self.graph(on_device(seen, np.int32), on_device(tokens, np.int32), packed, *self._still)["target"]
+        text, targets = self.tokens(seen.astype(np.int32)), self.targets(tokens.astype(np.int32))
+        result = self.graph(text, targets, packed, *self._still)["target"]
         return np.where(masked, result.numpy().astype(np.float64), 0.0)
 
     @cached_property
@@ -208,6 +237,8 @@ class CausalEvaluator:
         model.keep_copies()
         self.cache = model.new_cache(batch)
         self.place, self.key = UOp.variable("position", 0, model.length - 1), Inbox(2)
+        self.tokens, self.ids = Inbox(batch, model.length), Inbox(batch, dtype="uint32")
+        self.heat = Inbox(1, dtype="float32")
         self.graph = Graph(f"next token {name}", self._next)
         self.likelihood = Graph(f"likelihood {name}", self._likelihood)
 
@@ -220,7 +251,7 @@ class CausalEvaluator:
     def _next(
         self, tokens: Tensor, place: UOp, key: Tensor, sequences: Tensor, temperature: Tensor
     ) -> Tensor:
-        """The tokens (B, L) with this place filled if it was masked."""
+        """Fills this place of the tokens (B, L), where they lie, if it was masked."""
         length, key = self.model.length, key.bitcast("uint32")
         given = self.model.next_scores(tokens, place, self.cache)
         normalised = given is None
@@ -241,22 +272,23 @@ class CausalEvaluator:
             to_fill=masked.sum(axis=1).int(), target_masked=masked.sum(axis=1).int() * 0, reveal_probability=one,
             alpha_t=one, alpha_s=one, **told,
         )  # fmt: skip
-        return self.sampler.step(view, {})[0].int().contiguous().realize()
+        filled = self.sampler.step(view, {})[0].int().contiguous().realize()
+        return tokens.assign(filled).realize()
 
     def log_probability(self, tokens: IntArray) -> FloatArray:
         """(B, L) -> (B, L) float64 log p(x_i | x_<i)."""
-        return np.asarray(self.likelihood(on_device(tokens, np.int32)).numpy().astype(np.float64))
+        return np.asarray(self.likelihood(self.tokens(tokens.astype(np.int32))).numpy().astype(np.float64))
 
     def generate(
         self, tokens: IntArray, seed: int, sequences: IntArray, temperature: float, *, limit: int | None = None,
         watch: Callable[[int, IntArray], None] | None = None,
     ) -> IntArray:  # fmt: skip
         """(B, L) with masks -> (B, L) filled, left to right; fixed tokens are read and kept."""
-        now, ids = on_device(tokens, np.int32), on_device(sequences, np.uint32)
-        heat = on_device(np.array([temperature]), np.float32)
+        now, ids = self.tokens(tokens.astype(np.int32)), self.ids(sequences.astype(np.uint32))
+        heat = self.heat(np.array([temperature], dtype=np.float32))
         for i in range(self.model.length if limit is None else limit):
             key = self.key(np.array(noise.key_words(seed, i), dtype=np.uint32).view(np.int32))
-            now = self.graph(now, self.place.bind(i), key, ids, heat)
+            self.graph(now, self.place.bind(i), key, ids, heat)
             if watch is not None:
                 watch(i, now.numpy())
         return np.asarray(now.numpy())
