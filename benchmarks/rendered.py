@@ -66,12 +66,12 @@ def programs(linear: Any) -> Iterator[Any]:
             yield from programs(what if what.op is Ops.LINEAR else what.src[0])
 
 
-def rendered(graph: Any) -> list[Rendered]:
-    """The kernels of a `Graph`, the longest at best first."""
+def rendered(graphs: list[Any]) -> list[Rendered]:
+    """The kernels of some `Graph`s, the longest at best first."""
     from tinygrad.uop.ops import Ops
 
     found: dict[str, Rendered] = {}
-    for program in programs(graph._jit.captured.linear):
+    for program in (each for graph in graphs for each in programs(graph._jit.captured.linear)):
         source = next(str(part.arg) for part in program.src if part.op is Ops.SOURCE)
         matrix = "WMMA" in source
         kernel = found.setdefault(source, Rendered(name=ANSI.sub("", program.src[0].arg.name), matrix=matrix))
@@ -87,13 +87,13 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, int) else 0.0
 
 
-def held(graph: Any) -> int:
-    """Bytes of all buffers that the graph reads or writes."""
+def held(graphs: list[Any]) -> int:
+    """Bytes of all buffers that the graphs read or write."""
     from tinygrad.engine.realize import get_call_arg_uops
     from tinygrad.uop.ops import Ops
 
     sizes: dict[int, int] = defaultdict(int)
-    for call in _calls(graph._jit.captured.linear):
+    for call in (each for graph in graphs for each in _calls(graph._jit.captured.linear)):
         for part in get_call_arg_uops(call):
             if all(u.op is not Ops.PARAM for u in part.toposort()):  # an input of the graph is not among them
                 base: Any = part.buffer
@@ -131,24 +131,31 @@ def table(kernels: list[Rendered], memory: int, tokens: int, most: int = 40) -> 
     return "\n".join(lines) + "\n"
 
 
-def training(size: Any, family: str) -> tuple[Any, int]:
+def training(size: Any, family: str) -> tuple[list[Any], int]:
     """The captured step, and the tokens that it reads."""
     import numpy as np
     from tinygrad.helpers import Context
 
-    from mist_bench.training_step import TrainingGraph
+    from mist_bench.training import step_rates
+    from mist_bench.training_step import TrainingGraph, Words, pack
 
     from . import ours
 
     made, model = ours.create(size, family, "bfloat16")
     step = TrainingGraph(made, model, size.training())
+
+    def words(start: int, stop: int) -> Words:
+        rows = np.zeros((stop - start, size.length), dtype=np.int32)
+        return pack(rows, np.ones((3, stop - start)), (0, 0), step_rates(step.config, 0, start))
+
     with Context(TRAINING=1):
-        step.graph(step.told(np.zeros(step.told.tensor.shape, dtype=np.int32)))
-    return step.graph, size.batch * size.length
+        step.step(words)
+    return [step.graph], size.batch * size.length
 
 
-def generation(size: Any, family: str) -> tuple[Any, int]:
-    """One evaluation of a masked model, with proposals and their statistics; or one token of the cached baseline."""
+def generation(size: Any, family: str) -> tuple[list[Any], int]:
+    """One evaluation of a masked model, half of it masked, with proposals and their statistics; or one token of the
+    cached baseline."""
     import numpy as np
 
     from mist_bench.evaluation import CausalEvaluator, MaskedEvaluator, on_device, pack_step
@@ -164,15 +171,18 @@ def generation(size: Any, family: str) -> tuple[Any, int]:
         causal = CausalEvaluator(made.spec, model, batch, rule)
         key = causal.key(np.zeros(2, dtype=np.int32))
         causal.graph(tokens, causal.place.bind(0), key, ids, on_device(np.ones(1), np.float32))
-        return causal.graph, batch
+        return [causal.graph], batch
     masked = MaskedEvaluator(made.spec, model, batch)
     told = masked.told(pack_step(np.ones(batch), np.zeros((5, batch)), (0, 1, 0), (0, 0)))
     free, targets = on_device(np.ones((batch, length)), np.bool_), on_device(np.zeros((batch, length)), np.int32)
-    masked.graph(tokens, targets, told, ids, free)
-    return masked.graph, batch * length
+    if masked.rows is None:
+        masked.graph(tokens, targets, told, ids, free)
+        return [masked.graph], batch * length
+    masked.rows((tokens, targets, told, ids), masked.missed.tensor, length // 2)
+    return [masked.rows.body, *(head for head in masked.rows.heads.values() if head.compile_seconds)], batch * length
 
 
-WORK: dict[str, Callable[[Any, str], tuple[Any, int]]] = {"training": training, "generation": generation}
+WORK: dict[str, Callable[[Any, str], tuple[list[Any], int]]] = {"training": training, "generation": generation}
 
 
 def main() -> None:
@@ -189,9 +199,9 @@ def main() -> None:
     device.prepare()
     from .sizes import sizes
 
-    graph, tokens = WORK[given.work](sizes()[given.size], given.family)
+    graphs, tokens = WORK[given.work](sizes()[given.size], given.family)
     title = f"# Kernels of {given.work}, {given.family}, {given.size}, rendered for {given.architecture}\n\n"
-    text = title + table(rendered(graph), held(graph), tokens)
+    text = title + table(rendered(graphs), held(graphs), tokens)
     if given.out:
         given.out.write_text(text, encoding="utf-8")
     else:

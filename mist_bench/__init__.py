@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         comes_before,
         reveal_best,
         scheduled_count,
+        scheduled_left,
     )  # fmt: skip
 
 __version__ = "0.1.0"
@@ -100,5 +101,6 @@ __all__ = [
     "require",
     "reveal_best",
     "scheduled_count",
+    "scheduled_left",
     "utf8",
 ]

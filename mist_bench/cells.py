@@ -259,7 +259,7 @@ class _Grid:
         if self.prompt:
             content |= {"prompt": self.prompt, **self.text}  # the prompts are of the text
         more = {"schedule": schedule.spec if schedule else None, "sampler": sampler.spec, "steps": steps,
-                "temperature": temperature, "seed": seed, "batch": settings.batch_size,
+                "temperature": temperature, "seed": seed, "batch": settings.batch_size or None,
                 "prompt": self.prompt or None}  # fmt: skip
         return Cell(kind="generation", content=content, labels={**labels, **more}, family=family, schedule=schedule,
                     sampler=sampler, needs=(training.hash,) if training else ())  # fmt: skip

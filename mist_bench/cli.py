@@ -88,6 +88,9 @@ def run(
     target_se: Annotated[
         float | None, _option("--target-se", help="Draw masks until the bound has this error, nats/token.", metavar="X")
     ] = None,
+    devices: Annotated[
+        int | None, _option("--devices", help="Devices that share each training step.", metavar="N")
+    ] = None,
     out: Annotated[Path | None, _option("--out", help="Tables and report; results/PRESET.", metavar="DIR")] = None,
     store: Store = None,
     plugin: Files = None,
@@ -101,6 +104,7 @@ def run(
 
     def work() -> int:
         wanted = [] if target_se is None else [f"likelihood.target_se={target_se}"]
+        wanted += [] if devices is None else [f"training.devices={devices}"]
         registry, config = _configure(
             plugin, preset, [*(settings or []), *wanted], corpus=corpus, tokenizer=tokenizer, families=family,
             schedules=schedule, samplers=sampler, steps=steps, temperatures=temperature, training_seeds=training_seed,

@@ -59,7 +59,7 @@ class ModelConfig:
         return NetworkSize(**dataclasses.asdict(self))
 
 
-HOW_IT_IS_READ = ("micro_batch",)
+HOW_IT_IS_READ = ("micro_batch", "devices")
 """Settings of a training that are no part of a checkpoint's name."""
 
 
@@ -73,6 +73,8 @@ class TrainingConfig:
     """Sequences of a training step, as the optimiser sees it."""
     micro_batch: int = 0
     """Sequences that the device reads at once; their gradients are added up. 0: as many as fit."""
+    devices: int = 1
+    """Devices that share what is read at once, each as many sequences (`--devices`)."""
     learning_rate: float
     """Peak learning rate, reached after the warm-up."""
     warmup_steps: int
@@ -97,10 +99,13 @@ class TrainingConfig:
     """Steps between two saved states, from which a stopped training goes on."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "train_steps", "batch_size", "validate_every", "checkpoint_every")
+        _at_least(self, 1, "train_steps", "batch_size", "devices", "validate_every", "checkpoint_every")
         _at_least(self, 0, "warmup_steps", "weight_decay", "micro_batch")
         whole = self.micro_batch == 0 or self.batch_size % self.micro_batch == 0
         _require(whole, f"micro_batch must divide batch_size ({self.batch_size}), given {self.micro_batch}")
+        for name in ("batch_size", "micro_batch"):
+            value = getattr(self, name)
+            _require(value % self.devices == 0, f"devices ({self.devices}) must divide {name}, given {value}")
         _share(self, "beta1", "beta2", "ema_decay")
         _require(self.learning_rate > 0, f"learning_rate must be positive, given {self.learning_rate}")
         _require(self.gradient_clip > 0, f"gradient_clip must be positive, given {self.gradient_clip}")
@@ -121,8 +126,8 @@ class LikelihoodConfig:
     """Test sequences."""
     mask_draws: int
     """Mask draws of each sequence, for exact-k."""
-    batch_size: int
-    """Sequences of an evaluation."""
+    batch_size: int = 0
+    """Sequences of an evaluation. 0: as many as fit and pay, found by measuring."""
     weighted_draws: int
     """Draws of each sequence for the bound weighted by a schedule; 0 leaves it out."""
     evaluation_schedules: tuple[str, ...] = ("linear", "cosine")
@@ -133,8 +138,8 @@ class LikelihoodConfig:
     """Test sequences that masked models read from left to right, at one evaluation a token; 0 leaves it out."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "sequences", "mask_draws", "batch_size")
-        _at_least(self, 0, "weighted_draws", "target_se", "chain_rule_sequences")
+        _at_least(self, 1, "sequences", "mask_draws")
+        _at_least(self, 0, "batch_size", "weighted_draws", "target_se", "chain_rule_sequences")
         _distinct(self, "evaluation_schedules")
 
 
@@ -144,8 +149,8 @@ class GenerationConfig:
 
     samples: int
     """Samples of a row."""
-    batch_size: int
-    """Sequences generated at once; the same for all rows, so that times compare."""
+    batch_size: int = 0
+    """Sequences generated at once; the same for all rows, so that times compare. 0: as many as fit and pay."""
     rounds: int
     """Timed repetitions; the table shows their median and interquartile range."""
     nucleus: float = 1.0
@@ -162,8 +167,8 @@ class GenerationConfig:
     """More columns about the texts: `mist-bench ls metrics`; `none`: no more."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "samples", "batch_size", "rounds", "judge_seed_offset", "oracle_samples")
-        _at_least(self, 0, "prompt")
+        _at_least(self, 1, "samples", "rounds", "judge_seed_offset", "oracle_samples")
+        _at_least(self, 0, "prompt", "batch_size")
         _require(0 < self.nucleus <= 1, f"nucleus must be above 0 and at most 1, given {self.nucleus}")
         object.__setattr__(self, "metrics", tuple(spec for spec in dict.fromkeys(self.metrics) if spec != "none"))
         known = self.judge in ("auto", "autoregressive", "none") or self.judged_by_text

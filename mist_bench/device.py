@@ -93,6 +93,23 @@ def name() -> str:
         ) from error
 
 
+def several(count: int) -> tuple[str, ...]:
+    """The first devices of the default kind, e.g. `CUDA` and `CUDA:1`; of a CPU any number, all on the same cores.
+
+    Raises `UserError` if there are fewer.
+    """
+    from tinygrad import Device
+
+    kind = name()
+    names = [kind, *(f"{kind}:{i}" for i in range(1, count))]
+    for number, one in enumerate(names[1:], start=1):
+        try:
+            _ = Device[one]
+        except Exception as error:  # each kind fails in its own way
+            raise UserError(f"--devices {count} is more than there are of {kind}; give at most {number}") from error
+    return tuple(names)
+
+
 def synchronize() -> None:
     from tinygrad import Device
 
@@ -119,6 +136,11 @@ def published_peak() -> float | None:
 
     names = " ".join(gpu.get("name", "") for gpu in gpus()) if name() in ("CUDA", "NV") else ""
     return next((peak for part, peak in PEAK_BFLOAT16.items() if part in names), None)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the device had no room: tinygrad's allocators raise MemoryError, a driver's launch a RuntimeError."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
 
 
 def memory_used() -> int:

@@ -20,11 +20,10 @@ from .answer import draw, log_normaliser, pick, statistics
 from .families import CausalModel, MaskedModel
 from .graphs import Graph, Inbox
 from .interfaces import FloatArray, IntArray
+from .masked_rows import MaskedRows, carried
 from .samplers import Sampler, View
 
-CERTAIN = {"log_probability": 0.0, "max_log_probability": 0.0, "margin": 1.0, "entropy": 0.0}
-"""What there is to say of a token that is seen: it stays."""
-STATISTICS = tuple(CERTAIN)
+STATISTICS = ("log_probability", "max_log_probability", "margin", "entropy")
 
 
 def on_device(values: npt.NDArray[Any], dtype: Any) -> Tensor:
@@ -108,25 +107,51 @@ class MaskedEvaluator:
         self.told = Inbox(6 * batch + 1 + 3 + 2)
         self.tokens, self.targets = Inbox(batch, model.length), Inbox(batch, model.length)
         self.ids, self.free = Inbox(batch, dtype="uint32"), Inbox(batch, model.length, dtype="bool")
+        self.missed = Inbox(1)
         model.keep_copies()
         self.graph = Graph(f"answer {name}", self._answer)
         self._carry = Graph(f"condition {name}", lambda old, new: old.assign(new).realize())
+        self.rows: MaskedRows | None = None
+        if self.plain and model.rows_pay:
+            self.rows = MaskedRows(name, model, self._told_of, uniform=self._uniform,
+                                   level=lambda packed: unpack_step(packed, batch).t)  # fmt: skip
+
+    @property
+    def compile_seconds(self) -> float:
+        """What the captures took."""
+        return self.graph.compile_seconds + (self.rows.compile_seconds if self.rows else 0.0)
 
     def _answer(
         self, tokens: Tensor, targets: Tensor, packed: Tensor, sequences: Tensor, free: Tensor,
         previous: Tensor | None = None,
     ) -> dict[str, Tensor]:  # fmt: skip
-        told = unpack_step(packed, self.batch)
-        uniform = noise.uniform(told.key, noise.PROPOSAL, sequences, self.model.length).contiguous()
-        scores = self.model.scores(tokens, told.t) if self.needs == Needs() and previous is None else None
-        if scores is None:
+        told, uniform = unpack_step(packed, self.batch), self._uniform(packed, sequences)
+        hidden = self.model.hidden(tokens, told.t) if self.plain else None
+        if hidden is None:
             given, out = self._asked(tokens, told.t, free, previous)
             out |= self._told_of_all(given.contiguous(), targets, uniform, told.temperature)
         else:
-            out = self._told_of_masked(scores.contiguous(), tokens, targets, uniform, told.temperature)
+            found = self._told_of(self.model.scores(hidden), targets, uniform, packed)
+            out = carried(found, tokens, self.model.vocab_size)
         out = {name: value.contiguous() for name, value in out.items()}
         Tensor.realize(*out.values())
         return out
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is asked but proposals and their statistics."""
+        return self.needs == Needs() and not self.model.self_conditioned
+
+    def _uniform(self, packed: Tensor, sequences: Tensor) -> Tensor:
+        key = unpack_step(packed, self.batch).key
+        return noise.uniform(key, noise.PROPOSAL, sequences, self.model.length).contiguous()
+
+    def _told_of(self, scores: Tensor, targets: Tensor, uniform: Tensor, packed: Tensor) -> dict[str, Tensor]:
+        """(B, K, V or more) scores, (B, K), (B, K) -> all that is asked of these positions if they are masked."""
+        scores = scores.contiguous()
+        proposal = draw(scores, uniform, unpack_step(packed, self.batch).temperature, self.nucleus).contiguous()
+        target = pick(scores, targets) - log_normaliser(scores)
+        return {"target": target, "proposal": proposal, **statistics(scores, proposal, normalised=False)}
 
     def _told_of_all(self, given: Tensor, targets: Tensor, uniform: Tensor, temperature: Tensor) -> dict[str, Tensor]:
         """From the answer (B, L, V), what is seen carried over."""
@@ -137,18 +162,6 @@ class MaskedEvaluator:
         if self.model.self_conditioned:
             out["condition"] = self.model.condition(given)
         return out
-
-    def _told_of_masked(
-        self, scores: Tensor, tokens: Tensor, targets: Tensor, uniform: Tensor, temperature: Tensor
-    ) -> dict[str, Tensor]:
-        """From the model's scores (B, L, V or more): the carry-over is no more than another value where a token is
-        seen, and nobody need write (B, L, V) for it."""
-        masked = tokens == self.model.vocab_size
-        proposal = draw(scores, uniform, temperature, self.nucleus).contiguous()
-        known = statistics(scores, proposal, normalised=False)
-        out = {name: masked.where(value, CERTAIN[name]) for name, value in known.items()}
-        out["target"] = masked.where(pick(scores, targets) - log_normaliser(scores), 0.0)
-        return out | {"proposal": masked.where(proposal, tokens)}
 
     def _asked(
         self, tokens: Tensor, t: Tensor, free: Tensor, previous: Tensor | None
@@ -178,6 +191,10 @@ class MaskedEvaluator:
             raise TypeError(f"sampler {asker.spec!r} asks {len(asked)} times a step and says {asker.evaluations}")
         return answer
 
+    def drop(self) -> None:
+        """Gives its memory back; it is of no use afterwards."""
+        self.graph.drop()
+
     def answers(self, needs: Needs) -> bool:
         """Whether all that is needed is in the answer."""
         return set(needs.names) <= set(self.needs.names) and needs.asker == self.needs.asker
@@ -189,17 +206,27 @@ class MaskedEvaluator:
         self.targets(np.zeros(tokens.shape, dtype=np.int32))
         self.free(free)
         self.ids(sequences.astype(np.uint32))
+        self.missed(np.zeros(1, dtype=np.int32))
         for condition in self._condition:
             condition(np.zeros(condition.tensor.shape, dtype=np.float32))
 
-    def answer(self, words: Words) -> dict[str, Tensor]:
-        """What the model says of the texts as they are; a self-conditioned one is told what it said last."""
-        state = [box.tensor for box in (self.ids, self.free, *self._condition)]
-        told = self.graph(self.tokens.tensor, self.targets.tensor, self.told(words), *state)
+    @property
+    def texts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Tokens, targets, what the step is told and numbers of sequences, where they lie."""
+        return self.tokens.tensor, self.targets.tensor, self.told.tensor, self.ids.tensor
+
+    def answer(self, words: Words, most: int = 0) -> dict[str, Tensor]:
+        """What the model says of the texts as they are; a self-conditioned one is told what it said last.
+
+        `most`: how many positions of a text are masked at most, for `rows`.
+        """
+        self.told(words)
+        if self.rows is not None:
+            return self.rows(self.texts, self.missed.tensor, most)
+        told: dict[str, Tensor] = self.graph(*self.texts, self.free.tensor, *(c.tensor for c in self._condition))
         for condition in self._condition:
             self._carry(condition.tensor, told["condition"])
-        result: dict[str, Tensor] = told
-        return result
+        return told
 
     @cached_property
     def _condition(self) -> list[Inbox]:
@@ -216,10 +243,15 @@ class MaskedEvaluator:
 
     def target_log_probability(self, tokens: IntArray, masked: npt.NDArray[np.bool_], t: FloatArray) -> FloatArray:
         """(B, L) clean, (B, L) bool, (B,) -> (B, L) float64 log p(x_i | what is seen); 0 where not masked."""
-        seen = np.where(masked, self.model.vocab_size, tokens)
-        packed = self.told(pack_step(t, np.zeros((5, self.batch)), (0, 1, 0), (0, 0)))
-        text, targets = self.tokens(seen.astype(np.int32)), self.targets(tokens.astype(np.int32))
-        result = self.graph(text, targets, packed, *self._still)["target"]
+        self.tokens(np.where(masked, self.model.vocab_size, tokens).astype(np.int32))
+        self.targets(tokens.astype(np.int32))
+        self.told(pack_step(t, np.zeros((5, self.batch)), (0, 1, 0), (0, 0)))
+        sequences, *others = self._still
+        texts = (*self.texts[:3], sequences)
+        if self.rows is None:
+            result = self.graph(*texts, *others)["target"]
+        else:
+            result = self.rows(texts, self.missed.tensor, int(masked.sum(axis=1).max()))["target"]
         return np.where(masked, result.numpy().astype(np.float64), 0.0)
 
     @cached_property
@@ -241,6 +273,11 @@ class CausalEvaluator:
         self.heat = Inbox(1, dtype="float32")
         self.graph = Graph(f"next token {name}", self._next)
         self.likelihood = Graph(f"likelihood {name}", self._likelihood)
+
+    @property
+    def compile_seconds(self) -> float:
+        """What the capture of a generation's step took."""
+        return self.graph.compile_seconds
 
     def _likelihood(self, tokens: Tensor) -> Tensor:
         scores = self.model.scores(tokens)
@@ -274,6 +311,11 @@ class CausalEvaluator:
         )  # fmt: skip
         filled = self.sampler.step(view, {})[0].int().contiguous().realize()
         return tokens.assign(filled).realize()
+
+    def drop(self) -> None:
+        """Gives its memory back; it is of no use afterwards."""
+        self.graph.drop()
+        self.likelihood.drop()
 
     def log_probability(self, tokens: IntArray) -> FloatArray:
         """(B, L) -> (B, L) float64 log p(x_i | x_<i)."""

@@ -81,10 +81,20 @@ class MaskedModel(Model):
         """
         return self.log_probabilities(tokens, t, previous)
 
-    def scores(self, tokens: Tensor, t: Tensor) -> Tensor | None:
-        """(B, L, V or more): `free_log_probabilities` up to a constant for each position, columns from V on impossible
-        (-1e9). None: there is nothing that is cheaper. With it nothing of the size of (B, L, V) is computed twice."""
+    rows_pay: bool = False
+    """Whether `scores` cost so much that they should be asked for where a position is masked, and only there."""
+
+    def hidden(self, tokens: Tensor, t: Tensor) -> Tensor | None:
+        """(B, L, D) what `scores` are made of, position by position. None: `log_probabilities` is asked instead.
+
+        With both nothing of the size of (B, L, V) is computed twice, or where it is not asked for.
+        """
         return None
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """(B, K, D) some positions of `hidden` -> (B, K, V or more): `free_log_probabilities` up to a constant for each
+        position, columns from V on impossible (-1e9)."""
+        raise TypeError(f"{type(self).__name__} has no scores")
 
     def left_out(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`log_probabilities`, and (B, L) log p of each token that is seen given all others, as if it alone were masked

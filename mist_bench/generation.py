@@ -180,14 +180,20 @@ def _run(
     evaluator.begin(tokens, unfixed, sequences)
     graph.begin(free)
     now = evaluator.tokens.tensor
-    left, asked = to_fill, 0
+    left, asked, rows = to_fill, 0, evaluator.rows
     # a network that is told its last answer must be asked at every step
     skips = sampler.skips_idle_steps and not evaluator.model.self_conditioned
     idle = _IdleSteps(plan, free, seed, sequences) if skips else None
+    count = None if rows is None else _MostMasked(sampler, plan, tokens == mask, free, seed, sequences)
+    if rows is not None and limit is not None:
+        words = pack_step(plan.times[0], plan.numbers[0], (0, steps, False), noise.key_words(seed, 0), temperature)
+        evaluator.told(words)
+        rows.capture(evaluator.texts, evaluator.missed.tensor)
     planned = max((most_steps(sampler, steps, int(m)) for m in to_fill), default=0)
     for step in range(max(planned, limit or 0)):
         if asked == limit or (sampler.adaptive and not left.any()):
             break
+        most = count.before(step, left) if count else 0
         if idle is not None and idle.whole_batch(step):
             continue
         asked += 1
@@ -198,18 +204,43 @@ def _run(
             t = _time_of(schedule, left, to_fill)
         heat = temperature * sampler.heat(min(step, steps - 1), steps)
         words = pack_step(t, plan.numbers[place], (step, steps, last), noise.key_words(seed, step), heat)
-        told = evaluator.answer(words)
+        told = evaluator.answer(words, most)
         if watch is not None:
             watch(step, now.numpy(), told["proposal"].numpy())
         graph.step(evaluator, told)
         if sampler.adaptive:
             left = ((now.numpy() == mask) & free).sum(axis=1)
+    if evaluator.missed.tensor.numpy().any():
+        raise TypeError(f"sampler {sampler.spec!r} leaves more masked than `most_left` or `reveals_by_chance` says")
     if sampler.adaptive:
         return np.asarray(now.numpy()), graph.nfe.tensor.numpy()
     # a sampler that keeps to its plan evaluates every step of it, whatever is masked by then
     if idle is not None:
         return np.asarray(now.numpy()), idle.used * sampler.evaluations
     return np.asarray(now.numpy()), np.array([sampler.nfe(steps, int(m)) for m in to_fill])
+
+
+class _MostMasked:
+    """How many positions of a sequence are masked at most before each step: as many need be asked about."""
+
+    def __init__(
+        self, sampler: Sampler, plan: Grid, masked: BoolArray, free: BoolArray, seed: int, sequences: IntArray
+    ) -> None:
+        self.sampler, self.plan, self.length = sampler, plan, masked.shape[1]
+        self.outside = (masked & ~free).sum(axis=1)
+        self.inside: IntArray | None = free.sum(axis=1)
+        self.chance = _IdleSteps(plan, free, seed, sequences) if sampler.reveals_by_chance else None
+
+    def before(self, step: int, left: IntArray) -> int:
+        """Must be asked for every step, in order. `left` (B,): what an adaptive sampler has been seen to leave."""
+        now = left if self.sampler.adaptive else self.inside
+        if self.chance is not None:
+            self.chance.whole_batch(step)
+            self.inside = self.chance.masked.sum(axis=1)
+        elif self.inside is not None:
+            many, stay = self.plan.numbers[min(step, len(self.plan.numbers) - 1), 3:].astype(np.int64)
+            self.inside = self.sampler.most_left(self.inside, stay, many, step, self.plan.steps)
+        return self.length if now is None else int((now + self.outside).max())
 
 
 class _IdleSteps:

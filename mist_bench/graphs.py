@@ -68,6 +68,17 @@ class Graph:
         captured.append(self)
         return result
 
+    def drop(self) -> None:
+        """Gives back what a capture holds, also one that failed half way; the next call captures anew."""
+        given: Any = self._jit.captured
+        self._jit.reset()
+        self._jit.cnt = 1
+        self._last, self._replays = (), {}
+        if given is not None:
+            given.free_intermediates()
+        if self in captured:
+            captured.remove(self)
+
     @property
     def kernels(self) -> int:
         if self._jit.captured is None:
@@ -99,12 +110,29 @@ def forget() -> None:
 
 
 def overwrite(tensor: Tensor, values: np.ndarray[Any, Any]) -> None:
-    """New values into the same buffer, so that graphs which captured it see them."""
+    """New values into the same buffer, so that graphs which captured it see them; on every device that holds a copy."""
     flat = np.ascontiguousarray(values)
     if flat.shape != tensor.shape:
         raise ValueError(f"shape {flat.shape} does not fit {tensor.shape}")
-    target = tensor._buffer()
-    target.copy_from(Buffer("PYTHON", target.size, target.dtype, opaque=memoryview(flat.tobytes())))
+    for target in _copies(tensor):
+        target.copy_from(Buffer("PYTHON", target.size, target.dtype, opaque=memoryview(flat.tobytes())))
+
+
+def fetch(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """The values, from the first device that holds a copy."""
+    if isinstance(tensor.device, str):
+        return tensor.numpy()
+    return np.asarray(_copies(tensor)[0].numpy().reshape(tensor.shape))
+
+
+def _copies(tensor: Tensor) -> list[Any]:
+    """The buffer of a tensor, or those of one with a copy on each of several devices."""
+    if isinstance(tensor.device, str):
+        return [tensor._buffer()]
+    if tensor.uop.axis is not None:
+        raise ValueError("a tensor whose parts lie on several devices has no buffer that holds it")
+    held: Any = tensor.realize().uop.buffer
+    return list(held.bufs)
 
 
 class Inbox:

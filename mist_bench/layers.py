@@ -92,13 +92,16 @@ def attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, compute: 
 def cross_entropy(h: Tensor, w: Tensor, targets: Tensor, weights: Tensor, vocab_size: int, compute: DType) -> Tensor:
     """(B, L, D), (D, V or more), (B, L) ids, (B, L) -> scalar: the sum of weight times -log p(target).
 
-    The gradients are made with the loss, a few sequences at a time, so that logits are stored in the compute type and
+    The gradients are made with the loss, a few positions at a time, so that logits are stored in the compute type and
     no more than `CHUNK` of them at once. Columns from `vocab_size` on are padding, and have no probability.
     """
-    batch, most = int(h.shape[0]), CHUNK // (int(h.shape[1]) * int(w.shape[1]))
-    size = max(part for part in range(1, batch + 1) if batch % part == 0 and part <= max(1, most))
-    parts = [slice(start, start + size) for start in range(0, batch, size)]  # equal, so that they share their kernels
-    done = [_part(h[part], w, targets[part], weights[part], vocab_size, compute) for part in parts]
+    length, most = int(h.shape[1]), CHUNK // (int(h.shape[0]) * int(w.shape[1]))
+    size = max(part for part in range(1, length + 1) if length % part == 0 and part <= max(1, most))
+    # equal parts, so that they share their kernels; of the positions, since sequences may be on several devices
+    parts = [slice(start, start + size) for start in range(0, length, size)]
+    h = h.contiguous()
+    done = [_part(h[:, part].contiguous(), w, targets[:, part], weights[:, part], vocab_size, compute)
+            for part in parts]  # fmt: skip
     loss = done[0][0]
     for value, _, _ in done[1:]:
         loss = loss + value
@@ -107,7 +110,7 @@ def cross_entropy(h: Tensor, w: Tensor, targets: Tensor, weights: Tensor, vocab_
         to_w = done[0][2].contiguous()
         for _, _, more in done[1:]:
             to_w = (to_w + more).contiguous()
-        return Tensor.cat(*[to_h for _, to_h, _ in done]) * upstream, to_w * upstream
+        return Tensor.cat(*[to_h for _, to_h, _ in done], dim=1) * upstream, to_w * upstream
 
     return with_gradient(loss, [h, w], backward)
 
@@ -115,7 +118,7 @@ def cross_entropy(h: Tensor, w: Tensor, targets: Tensor, weights: Tensor, vocab_
 def _part(
     h: Tensor, w: Tensor, targets: Tensor, weights: Tensor, vocab_size: int, compute: DType
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of some sequences, and its gradients with respect to h and w."""
+    """The loss of some positions, and its gradients with respect to h and w."""
     column = Tensor.arange(w.shape[1])
     logits = product(h, w, compute).cast(compute).contiguous()
     inside = logits.float() if w.shape[1] == vocab_size else (column < vocab_size).where(logits.float(), -1e9)
@@ -152,7 +155,7 @@ def lookup(table: Tensor, ids: Tensor, compute: DType) -> Tensor:
 
     def backward(upstream: Tensor) -> Sequence[Tensor]:
         given, flat = upstream.reshape(count, -1).cast(compute).contiguous(), ids.reshape(count)
-        if rows <= count:
+        if rows <= count or isinstance(ids.device, tuple):  # no sequence need know of those on another device
             same = (Tensor.arange(rows).reshape(rows, 1) == flat).cast(compute).contiguous()
             return [product(same, given, compute)]
         same = (flat.reshape(count, 1) == flat).cast(compute).contiguous()

@@ -25,12 +25,14 @@ FREQUENCIES = 32
 ROTATION_BASE = 1e4
 BIAS_SCALE = 0.5
 """Each head begins with a taste of its own for near or far; tried from 0 to 1 on prose, the best in the middle."""
+ROWS_PAY = 8
+"""How many times as wide as the network its output table is at least, where reading less of it pays."""
 LOCAL_SCALE, NEIGHBOURS = 5.0, (-1, 1, -2, 2)
 
 
 def _padded(rows: int) -> int:
     """Table sizes that divide well: a kernel over 87 rows cannot be unrolled, one over 96 can."""
-    multiple = 16 if rows <= 1024 else 64
+    multiple = 8 if rows <= 64 else 16 if rows <= 1024 else 64
     return -(-rows // multiple) * multiple
 
 
@@ -156,14 +158,16 @@ class Transformer:
 
     def loss(self, x: Tensor, told: Tensor | None, targets: Tensor, weights: Tensor) -> Tensor:
         """(B, L, D) embedded tokens, (B, L) ids, (B, L) -> scalar: the sum of weight times -log p(target)."""
-        h = self._body(x, told)
+        h = self.hidden(x, told)
         return cross_entropy(h, self._weight("head"), targets, weights, self.vocab_size, self.compute)
 
-    def scores(self, x: Tensor, told: Tensor | None = None) -> Tensor:
-        """As `logits`, with the padding of the table left on: (B, L, V or more), impossible from V on."""
-        return self._scores(self._body(x, told))
+    @property
+    def rows_pay(self) -> bool:
+        """Whether the output table is so large that its rows should be read for what is asked, and no more."""
+        return int(self.parameters["head"].shape[1]) >= ROWS_PAY * self.size.dim
 
-    def _scores(self, h: Tensor) -> Tensor:
+    def scores(self, h: Tensor) -> Tensor:
+        """(B, K, D) of what the output table reads -> (B, K, V or more) logits; the table's padding is impossible."""
         found = self.linear(h, "head")
         padded = int(found.shape[-1])
         inside = found if padded == self.vocab_size else (Tensor.arange(padded) < self.vocab_size).where(found, -1e9)
@@ -175,10 +179,10 @@ class Transformer:
         (B, 2 L, D), where a row of L masks stands behind the text -> (B, 2 L, V). Mask i of that row sees itself and
         all of the text but token i, and nobody else sees it: it says (nearly) what the others say of token i.
         """
-        return self._head(self._body(x, told))
+        return self._head(self.hidden(x, told))
 
-    def _body(self, x: Tensor, told: Tensor | None) -> Tensor:
-        """(B, L, D) -> (B, L, D), what the head reads, in the compute type."""
+    def hidden(self, x: Tensor, told: Tensor | None = None) -> Tensor:
+        """(B, L, D) embedded tokens -> (B, L, D), what the output table reads, in the compute type."""
         x = joint(x)
         visible = self._visible(int(x.shape[1]))
         for i in range(self.size.layers):
@@ -252,4 +256,4 @@ class Transformer:
             x = (x + self.linear(mixed, f"{i}.attention.out")).contiguous()
             h = self._norm(x, 2 * i + 1, None)
             x = (x + self._feed_forward(h, i)).contiguous()
-        return self._scores(self._norm(x, 2 * self.size.layers, None))
+        return self.scores(self._norm(x, 2 * self.size.layers, None))

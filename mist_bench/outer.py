@@ -45,6 +45,15 @@ class OuterSampler(Sampler):
         return self.inner.skips_idle_steps
 
     @property
+    def reveals_by_chance(self) -> bool:
+        return self.inner.reveals_by_chance
+
+    def most_left(
+        self, masked: IntArray, target_masked: IntArray, to_fill: IntArray, step: int, steps: int
+    ) -> IntArray | None:
+        return self.inner.most_left(masked, target_masked, to_fill, step, steps)
+
+    @property
     def block_size(self) -> int | None:
         return self.inner.block_size
 

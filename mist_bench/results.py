@@ -63,7 +63,8 @@ model_flops_utilization | float | 1        | higher | arithmetic done over the d
 compile_seconds         | float | s        | lower  | time of the calls that capture the graphs
 wall_seconds            | float | s        | lower  | time of the whole cell
 peak_memory_bytes       | int   | bytes    | lower  | most memory that the device held
-micro_batch             | int   | numbers  |        | sequences that the device read at once; the whole batch if it fits
+micro_batch             | int   | numbers  |        | sequences that were read at once; the whole batch if it fits
+devices                 | int   | numbers  |        | devices that shared each step
 """
 )
 LIKELIHOOD = _columns(

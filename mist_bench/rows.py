@@ -76,7 +76,7 @@ class Rows:
             for point in self.records[cell.hash]["curve"]
         ]
         samples = [
-            {**cell.labels, "number": number, "text": text}
+            {**cell.labels, "batch": self._row(cell).get("batch"), "number": number, "text": text}
             for cell in self.cells("generation")
             for number, text in enumerate(self.records[cell.hash]["texts"])
         ]

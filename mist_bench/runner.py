@@ -41,6 +41,7 @@ def run(
     screen, errors = Console(), Console(stderr=True)
     device.prepare()
     name = device.name()
+    device.several(config.training.devices)
     laid = plan(config, registry, name, device.precision_name(config.training.precision))
     shelf = Store(store)
     todo = _to_do(laid.cells, shelf, rerun)
@@ -54,6 +55,7 @@ def run(
     _check_writable(out, "the results folder", "--out DIR")
     shelf.ensure_writable()
     before = _failed_before(laid.cells, todo, shelf)
+    _say_batch(bench, todo, errors)
     failed = _make_all(todo, before, bench, shelf, registry, errors, debug)
     rows = Rows(laid, shelf)
     rows.pair(bench)
@@ -75,6 +77,16 @@ def run(
         summary = {"out": str(out), "store": str(store), "failed": len(failed), "files": named}
         sys.stdout.write(json.dumps(summary) + "\n")
     return 1 if failed else 0
+
+
+def _say_batch(bench: Workbench, todo: Sequence[Cell], console: Console) -> None:
+    """An automatic batch size is found while nothing else runs, and before processes that would each look for it."""
+    automatic = 0 in (bench.config.generation.batch_size, bench.config.likelihood.batch_size)
+    if automatic and any(cell.family is not None or cell.kind == "judgement" for cell in todo):
+        with console.status("measuring how many sequences to evaluate at once"):
+            found = bench.automatic_batch
+        line = f"{found} sequences are evaluated at once: as many as fit and pay on this device"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _to_do(cells: Sequence[Cell], store: Store, rerun: Rerun) -> list[Cell]:
@@ -147,7 +159,7 @@ def _side_by_side(
     processes = int(os.environ.get("MIST_BENCH_JOBS") or os.cpu_count() or 1)
     groups = parallel.groups(todo)
     name = device.name()
-    if name != "CPU" or min(processes, len(groups)) < 2:
+    if name != "CPU" or min(processes, len(groups)) < 2 or bench.config.training.devices > 1:
         return todo
     files = tuple(Path(plugin.file) for plugin in registry.plugins() if plugin.file and not plugin.distribution)
     precision = device.precision_name(bench.config.training.precision)

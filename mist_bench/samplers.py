@@ -122,6 +122,19 @@ class Sampler(Component, ABC):
         return False
 
     @property
+    def reveals_by_chance(self) -> bool:
+        """Whether it reveals exactly where `uniform` < `reveal_probability`: noise alone tells how many stay masked."""
+        return self.skips_idle_steps
+
+    def most_left(
+        self, masked: IntArray, target_masked: IntArray, to_fill: IntArray, step: int, steps: int
+    ) -> IntArray | None:
+        """(B,) masked before a step at most, and what the view says of it (on the host) -> (B,) masked after it at
+        most; None: the text decides. Where it is known the network need not be asked about what is seen; too small a
+        number is found out, and ends the generation with an error."""
+        return None
+
+    @property
     def block_size(self) -> int | None:
         """The positions to fill are filled so many at a time, from left to right; None: all at once.
 
@@ -166,6 +179,12 @@ class ScoreSampler(Sampler):
         """(B,) how many to reveal; `scheduled_count` unless overridden."""
         return scheduled_count(view)
 
+    def most_left(
+        self, masked: IntArray, target_masked: IntArray, to_fill: IntArray, step: int, steps: int
+    ) -> IntArray | None:
+        usual = type(self).step is ScoreSampler.step and type(self).reveal_count is ScoreSampler.reveal_count
+        return scheduled_left(masked, target_masked) if usual else None
+
     def nfe(self, steps: int, to_fill: int) -> int:
         return min(steps, to_fill)
 
@@ -183,6 +202,11 @@ def scheduled_count(view: View) -> Tensor:
     """(B,) how many to reveal: down to round(m(s) M) masked, at least one, all at the last step."""
     left = view.masked.sum(axis=-1).int()
     return view.last.where(left, (left - view.target_masked).maximum(1))
+
+
+def scheduled_left(masked: IntArray, target_masked: IntArray) -> IntArray:
+    """(B,) how many `scheduled_count` leaves masked."""
+    return np.clip(target_masked, 0, np.maximum(masked - 1, 0))
 
 
 def block_shares(steps: int, to_fill: int, size: int) -> list[tuple[int, int]]:

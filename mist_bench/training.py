@@ -32,6 +32,8 @@ class Progress:
     compile_seconds: float = 0.0
     wall_seconds: float = 0.0
     peak_memory: int = 0
+    micro_batch: int = 0
+    """Sequences read at once, so that a resumed training rounds as the undisturbed one."""
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -85,7 +87,7 @@ def train(
     order_seed, noise_seed = noise.seed_of(axis="order", seed=seed), noise.seed_of(axis="masks", seed=seed)
     start = time.perf_counter()
     while progress.step < config.train_steps:
-        began, first = time.perf_counter(), graph.compile_seconds == 0.0
+        began, first = time.perf_counter(), not graph.fits
         stop = min(config.train_steps, (progress.step // RING + 1) * RING, _next(progress.step, config.validate_every),
                    _next(progress.step, config.checkpoint_every))  # fmt: skip
         for step in range(progress.step, stop):
@@ -99,6 +101,7 @@ def train(
             start += graph.compile_seconds  # counted apart
         else:
             progress.step_seconds.append((time.perf_counter() - began) / (stop - progress.step))
+        progress.micro_batch = graph.micro_batch
         progress.step, progress.peak_memory = stop, max(progress.peak_memory, device.memory_used())
         _record(progress, graph, loss, validate, start)
         start = time.perf_counter()

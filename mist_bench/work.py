@@ -29,7 +29,21 @@ VALIDATION_SEQUENCES, VALIDATION_DRAWS = 64, 4
 
 
 def make(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
-    """Runs the cell. What it needs must be finished."""
+    """Runs the cell. What it needs must be finished. Raises `UserError` if the device has not enough memory."""
+    try:
+        return _make(cell, bench, report)
+    except (MemoryError, RuntimeError) as error:
+        if not device.out_of_memory(error) or cell.kind == "metric" or cell.content.get("control"):
+            raise
+        masked = cell.family is not None and cell.family.likelihood_kind == "bound"
+        evaluates = masked and cell.kind in ("training", "likelihood")
+        name, batch = ("likelihood", bench.likelihood_batch) if evaluates else ("generation", bench.generation_batch)
+        raise UserError(
+            f"the device has not enough memory to evaluate {batch} sequences at once; give a smaller {name}.batch_size"
+        ) from error
+
+
+def _make(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
     if cell.kind == "training":
         return _training(cell, bench, report)
     if cell.kind == "likelihood":
@@ -44,9 +58,8 @@ def make(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
 def _training(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
     family, config, tokens = cell.family, bench.config.training, bench.dataset.train.tokens
     assert family is not None
-    graph = bench.training_graph(family)
     seed, partial = cell.labels["training_seed"], f"{cell.hash}-partial"
-    progress = _resume(graph, bench, partial, family, seed)
+    graph, progress = _resume(bench, partial, family, seed)
 
     def save(now: Progress) -> None:
         bench.store.save_checkpoint(partial, graph.state(), vars(now))
@@ -67,14 +80,16 @@ def _parts(graph: TrainingGraph) -> str:
     return "" if whole else f", {graph.micro_batch} of {graph.config.batch_size} sequences at once"
 
 
-def _resume(graph: TrainingGraph, bench: Workbench, partial: str, family: Any, seed: int) -> Progress:
+def _resume(bench: Workbench, partial: str, family: Any, seed: int) -> tuple[TrainingGraph, Progress]:
     """From the last saved state, or from the beginning."""
     found = bench.store.load_checkpoint(partial)
+    progress = Progress() if found is None else Progress(**found[1])
+    graph = bench.training_graph(family, progress.micro_batch)
     if found is None:
         graph.start(bench.initial_parameters(family, seed))
-        return Progress()
-    graph.restore(found[0])
-    return Progress(**found[1])
+    else:
+        graph.restore(found[0])
+    return graph, progress
 
 
 def _training_record(graph: TrainingGraph, progress: Progress, bench: Workbench) -> dict[str, Any]:
@@ -89,10 +104,10 @@ def _training_record(graph: TrainingGraph, progress: Progress, bench: Workbench)
         "train_steps": config.train_steps, "train_tokens": config.train_steps * per_step,
         "final_loss": float(np.mean([point["loss"] for point in progress.curve[-5:]])),
         "tokens_per_second": speed,
-        "model_flops_utilization": 6 * (body + head) * speed / peak if speed and peak else None,
+        "model_flops_utilization": 6 * (body + head) * speed / (peak * config.devices) if speed and peak else None,
         "compile_seconds": progress.compile_seconds, "wall_seconds": progress.wall_seconds + progress.compile_seconds,
         "peak_memory_bytes": progress.peak_memory, "micro_batch": graph.micro_batch,
-        "curve": progress.curve,
+        "devices": config.devices, "curve": progress.curve,
     }  # fmt: skip
 
 
@@ -103,7 +118,7 @@ def evaluator_of(bench: Workbench, cell: Cell, values: Parameters | None) -> Mas
         assert values is not None
         return bench.causal(cell.family, values)
     needs = None if cell.sampler is None else Needs.of(cell.sampler)
-    batch = None if cell.kind == "generation" else bench.config.likelihood.batch_size
+    batch = None if cell.kind == "generation" else bench.likelihood_batch
     return bench.masked(cell.family, values, needs=needs, batch=batch)
 
 
@@ -224,12 +239,13 @@ def _sampled(cell: Cell, bench: Workbench, report: Report) -> tuple[IntArray, di
         raise UserError(f"sampler {sampler.spec!r} left masks in the text after its last step")
     nfe = np.concatenate([used for _, used in batches])[: content["samples"]]
     low, middle, high = np.percentile(nfe, [25, 50, 75])
-    graphs = [evaluator.graph.compile_seconds]
+    graphs = [evaluator.compile_seconds]
     if isinstance(evaluator, MaskedEvaluator):
         graphs.append(bench.sampler_graph(sampler).graph.compile_seconds)
     return tokens, {
-        **speed.columns(), "nfe": float(middle), "nfe_iqr": float(high - low), "compile_seconds": sum(graphs),
-        "peak_memory_bytes": device.memory_used(), "law_distance": _law(cell, bench, sampler),
+        **speed.columns(), "batch": batch, "nfe": float(middle), "nfe_iqr": float(high - low),
+        "compile_seconds": sum(graphs), "peak_memory_bytes": device.memory_used(),
+        "law_distance": _law(cell, bench, sampler),
     }  # fmt: skip
 
 

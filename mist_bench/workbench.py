@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import data, device, metrics, noise
+from . import batch_size, data, device, metrics, noise
 from .cells import Plan
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .families import CausalModel, Family, MaskedModel, Model
@@ -61,11 +61,11 @@ class Workbench:
         model.set_compute(device.compute_type(self.config.training.precision))
         return model
 
-    def training_graph(self, family: Family) -> TrainingGraph:
-        """The captured training step of this family; schedules and seeds share it."""
+    def training_graph(self, family: Family, at_once: int = 0) -> TrainingGraph:
+        """The captured training step of this family; schedules and seeds share it. `at_once`: see `TrainingGraph`."""
         config = self.config.training
-        key = ("training", *self._shape(family), repr(config))
-        return kept(key, lambda: TrainingGraph(family, self._create(family, 0), config))
+        key = ("training", *self._shape(family), repr(config), at_once or config.batch_size)
+        return kept(key, lambda: TrainingGraph(family, self._create(family, 0), config, at_once))
 
     def initial_parameters(self, family: Family, seed: int) -> Parameters:
         """The numbers that a training of this seed begins with."""
@@ -83,35 +83,60 @@ class Workbench:
     ) -> MaskedEvaluator:
         """The evaluator of a masked family with these parameters (None: it has none)."""
         settings = self.config.generation
-        size = batch or settings.batch_size
+        size = batch or self.generation_batch
         key = ("masked", *self._shape(family), size, settings.nucleus, needs or Needs())
-
-        def make() -> MaskedEvaluator:
-            model = self._create(family, 0)
-            if not isinstance(model, MaskedModel):
-                raise TypeError(f"family {family.name!r} says its likelihood is a bound, but makes no MaskedModel")
-            return MaskedEvaluator(family.spec, model, size, nucleus=settings.nucleus, needs=needs)
-
-        evaluator = kept(key, make)
+        evaluator = kept(key, lambda: self._masked(family, self._create(family, 0), size, needs))
         if values:
             load_to_read(evaluator.model, values)
         return evaluator
 
     def causal(self, family: Family, values: Parameters) -> CausalEvaluator:
         """The evaluator of a causal family with these parameters."""
-        settings = self.config.generation
-        key = ("causal", *self._shape(family), settings.batch_size, settings.nucleus)
-
-        def make() -> CausalEvaluator:
-            model = self._create(family, 0)
-            if not isinstance(model, CausalModel):
-                raise TypeError(f"family {family.name!r} says its likelihood is exact, but makes no CausalModel")
-            sampler = self.registry.make("sampler", "autoregressive")
-            return CausalEvaluator(family.spec, model, settings.batch_size, sampler, nucleus=settings.nucleus)
-
-        evaluator = kept(key, make)
+        settings, batch = self.config.generation, self.generation_batch
+        key = ("causal", *self._shape(family), batch, settings.nucleus)
+        evaluator = kept(key, lambda: self._causal(family, self._create(family, 0), batch))
         load_to_read(evaluator.model, values)
         return evaluator
+
+    def _masked(self, family: Family, model: Model, batch: int, needs: Needs | None = None) -> MaskedEvaluator:
+        if not isinstance(model, MaskedModel):
+            raise TypeError(f"family {family.name!r} says its likelihood is a bound, but makes no MaskedModel")
+        return MaskedEvaluator(family.spec, model, batch, nucleus=self.config.generation.nucleus, needs=needs)
+
+    def _causal(self, family: Family, model: Model, batch: int) -> CausalEvaluator:
+        if not isinstance(model, CausalModel):
+            raise TypeError(f"family {family.name!r} says its likelihood is exact, but makes no CausalModel")
+        sampler = self.registry.make("sampler", "autoregressive")
+        return CausalEvaluator(family.spec, model, batch, sampler, nucleus=self.config.generation.nucleus)
+
+    @cached_property
+    def generation_batch(self) -> int:
+        """Sequences generated at once."""
+        return self.config.generation.batch_size or self.automatic_batch
+
+    @cached_property
+    def likelihood_batch(self) -> int:
+        """Sequences evaluated at once; of its own accord no more than there are."""
+        settings = self.config.likelihood
+        if settings.batch_size:
+            return settings.batch_size
+        return min(self.automatic_batch, 1 << (settings.sequences - 1).bit_length())
+
+    @cached_property
+    def automatic_batch(self) -> int:
+        """As many sequences at once as fit and pay, for all families alike: measured with the first masked one."""
+        made: list[Family] = [self.registry.make("family", spec) for spec in self.config.families]
+        family = min(made, key=lambda each: (not each.trained, each.likelihood_kind == "exact"))
+        shape, precision = f"{family.spec} {self.config.model}", device.precision_name(self.config.training.precision)
+        vocab_size, length = self.dataset.vocab_size, self.dataset.length
+        key = batch_size.key(shape, vocab_size, length, precision, self.config.generation.nucleus)
+        path = device.cache_folder() / "batch-sizes.json"
+        if (known := batch_size.remembered(path, key)) is not None:
+            return known
+        model, build = self._create(family, 0), self._causal if family.likelihood_kind == "exact" else self._masked
+        found = batch_size.search(lambda batch: batch_size.speed(build(family, model, batch)))
+        batch_size.remember(path, key, found)
+        return found
 
     @cached_property
     def text_judge(self) -> LanguageModel:
@@ -129,7 +154,7 @@ class Workbench:
         return metrics.unigram(self.dataset.train.tokens, self.dataset.vocab_size)
 
     def sampler_graph(self, sampler: Sampler) -> SamplerGraph:
-        data, batch = self.dataset, self.config.generation.batch_size
+        data, batch = self.dataset, self.generation_batch
         frequencies = self.frequencies if sampler.needs_frequencies else None
         text = (self.plan.corpus.spec, self.plan.tokenizer.spec) if sampler.needs_frequencies else ()
         key = ("sampler", sampler.spec, batch, data.length, data.vocab_size, *text)

@@ -36,7 +36,7 @@ class CausalTransformer(CausalModel):
         return self.body.logits(self._embed(tokens)).log_softmax(-1)
 
     def scores(self, tokens: Tensor) -> Tensor:
-        return self.body.scores(self._embed(tokens))
+        return self.body.scores(self.body.hidden(self._embed(tokens)))
 
     def loss(self, tokens: Tensor) -> Tensor:
         """The mean of -log p(x_i | x_<i)."""

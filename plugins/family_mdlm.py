@@ -38,8 +38,15 @@ class MaskedTransformer(MaskedModel):
         """(B, L, V) before the carry-over: what the loss needs, since it looks at masked positions only."""
         return self.body.logits(self._embed(tokens, previous), self._told(tokens, t)).log_softmax(-1)
 
-    def scores(self, tokens: Tensor, t: Tensor) -> Tensor:
-        return self.body.scores(self._embed(tokens, None), self._told(tokens, t))
+    @property
+    def rows_pay(self) -> bool:  # type: ignore[override]
+        return self.body.rows_pay
+
+    def hidden(self, tokens: Tensor, t: Tensor) -> Tensor:
+        return self.body.hidden(self._embed(tokens, None), self._told(tokens, t))
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        return self.body.scores(hidden)
 
     def loss(self, tokens: Tensor, t: Tensor, previous: Tensor | None, targets: Tensor, weights: Tensor) -> Tensor:
         """The sum over all positions of weight times -log p(target)."""

@@ -7,7 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mist_bench import Choice, Sampler, State, View, hookimpl, parameter, reveal_best, scheduled_count
+from mist_bench import (
+    Choice,
+    IntArray,
+    Sampler,
+    State,
+    View,
+    hookimpl,
+    parameter,
+    reveal_best,
+    scheduled_count,
+    scheduled_left,
+)
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -56,6 +67,11 @@ class ConfidenceSampler(Sampler):
 
     def nfe(self, steps: int, to_fill: int) -> int:
         return min(steps, to_fill)
+
+    def most_left(
+        self, masked: IntArray, target_masked: IntArray, to_fill: IntArray, step: int, steps: int
+    ) -> IntArray:
+        return scheduled_left(masked, target_masked)
 
     def step(self, view: View, state: State) -> tuple[Tensor, State]:
         order = view.max_log_probability if self.score == "max" else view.log_probability

@@ -47,6 +47,11 @@ class FirstHittingSampler(ScoreSampler):
     def score(self, view: View) -> Tensor:
         return view.uniform
 
+    def most_left(
+        self, masked: IntArray, target_masked: IntArray, to_fill: IntArray, step: int, steps: int
+    ) -> IntArray:
+        return np.maximum(masked - 1, 0)
+
     def reveal_count(self, view: View) -> Tensor:
         return view.to_fill.ones_like()
 

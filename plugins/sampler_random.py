@@ -36,6 +36,10 @@ class RandomSampler(Sampler):
         return "bernoulli"
 
     @property
+    def reveals_by_chance(self) -> bool:
+        return True
+
+    @property
     def skips_idle_steps(self) -> bool:
         return self.cached
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mist_bench import Sampler, ScoreSampler, View, hookimpl
+import numpy as np
+
+from mist_bench import IntArray, Sampler, ScoreSampler, View, hookimpl
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -24,6 +26,11 @@ class TopKSampler(ScoreSampler):
 
     def score(self, view: View) -> Tensor:
         return view.log_probability
+
+    def most_left(
+        self, masked: IntArray, target_masked: IntArray, to_fill: IntArray, step: int, steps: int
+    ) -> IntArray:
+        return np.asarray(np.maximum(masked - to_fill // steps - (step < to_fill % steps), 0))
 
     def reveal_count(self, view: View) -> Tensor:
         left = view.masked.sum(axis=-1).int()

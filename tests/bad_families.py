@@ -156,6 +156,11 @@ class Detaches(Masked):
         return super().loss(model, batch).detach()
 
 
+class OverWhatIsMasked(Masked):
+    def loss(self, model, batch):
+        return super().loss(model, batch) / (self.seen(model, batch) == model.vocab_size).float().mean()
+
+
 class OneEach(Masked):
     def loss(self, model, batch):
         return super().loss(model, batch).reshape(1)
@@ -200,6 +205,7 @@ BAD = [
     (of(Causal, SeesItself), "sees-only-the-past", "entries up to 0 change with tokens from 0 on; shift the input by one"),
     (of(Causal, CachesThePlaceBefore), "cached", "next_log_probabilities at 1 is not entry 1"),
     (ReadsTheText, "hidden-tokens", "two hidden tokens act on the loss together .* mask the text before"),
+    (OverWhatIsMasked, "mean-over-sequences", "average over the sequences, each by itself, and not over what is masked"),
     (Detaches, "learns", r"the gradient of parameter 'places' is 0 everywhere; it is cut off from the loss \(detach\?\)"),
     (OneEach, "learns", r"the loss has shape \(1,\); give a scalar"),
     (NotFinite, "learns", "the loss is (inf|nan); look for the log of 0"),
@@ -207,7 +213,7 @@ BAD = [
     (CutOff, "learns", "the gradient of parameter 'places' is 0 everywhere"),
 ]
 FINE = [
-    *((Masked, name, "ok", "") for name in ("creates", "normalised", "carries-over", "hidden-tokens", "learns")),
+    *((Masked, name, "ok", "") for name in ("creates", "normalised", "carries-over", "hidden-tokens", "mean-over-sequences", "learns")),
     *((Causal, name, "ok", "") for name in ("creates", "normalised", "sees-only-the-past", "cached", "learns")),
     (Causal, "hidden-tokens", "skipped", "its models are not masked ones"),
 ]

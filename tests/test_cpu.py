@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from tinygrad import Device, Tensor, UOp
+from tinygrad.engine.realize import get_graph_runtime
 
 from mist_bench import device, graphs, tiles
 from mist_bench.graphs import Graph, Inbox
@@ -221,6 +222,25 @@ def test_what_a_graph_gave_is_copied_before_it_is_written_again():
         now, expected = graph(now), expected[::-1] + 1
         np.testing.assert_array_equal(now.numpy(), expected)
     assert list(graph._replays.values()) == [None]
+
+
+def test_kernels_of_several_devices_are_left_to_tinygrad():
+    """Neighbours of one device alone are replayed in the same capture, in order with them."""
+    weights = numbers(32, 32)
+    copies = on(weights).shard(("CPU", "CPU:1")).realize()
+
+    def work(x):
+        doubled = (x * 2).contiguous()
+        spread = (doubled.exp().contiguous() + 1).contiguous().shard(("CPU", "CPU:1"), axis=0)
+        return ((spread @ copies).contiguous().relu().sum(axis=0).to("CPU") + doubled.sum(axis=0)).contiguous().realize()
+
+    graph = Graph("several", work)
+    for _ in range(3):
+        values = numbers(8, 32)
+        whole = np.maximum((np.exp(2.0 * values) + 1) @ weights, 0).sum(axis=0) + 2 * values.sum(axis=0)
+        np.testing.assert_allclose(graph(on(values)).numpy(), whole, rtol=1e-3)
+    assert any(isinstance(get_graph_runtime(call.src[0]), CpuGraph) for call in graph._jit.captured.linear.src if call.src[0].arg == "graph")
+    assert any(isinstance(call.src[1].device, tuple) for call in graph._jit.captured.linear.src)
 
 
 def test_an_inbox_brings_what_it_is_given_and_nothing_else():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tinygrad import Tensor, dtypes
+from tinygrad import Device, Tensor, dtypes
 
 from mist_bench import layers
 
@@ -57,7 +57,7 @@ def test_attention(kind, rounding, causal, cpu, monkeypatch):
 
 @HOW
 @pytest.mark.parametrize(("kind", "rounding"), KINDS)
-@pytest.mark.parametrize("chunk", [1 << 27, 48], ids=["at once", "two sequences at a time"])
+@pytest.mark.parametrize("chunk", [1 << 27, 48], ids=["at once", "a position at a time"])
 def test_cross_entropy(kind, rounding, chunk, cpu, monkeypatch):
     monkeypatch.setattr(layers, "on_cpu", lambda: cpu)
     monkeypatch.setattr(layers, "CHUNK", chunk)
@@ -71,12 +71,12 @@ def test_cross_entropy(kind, rounding, chunk, cpu, monkeypatch):
     inputs = [Tensor(a).cast(kind) for a in arrays]
     told = Tensor(targets.astype(np.int32)), Tensor(weights.astype(np.float32))
     loss = layers.cross_entropy(*inputs, *told, vocab, kind)
+    to_h, to_w = gradients(loss, np.full(1, 3.0, dtype=np.float32), *inputs)  # before the loss is realized
     p = softmax((h @ w)[..., :vocab])
     chosen = np.take_along_axis(p, targets[..., None], axis=-1)[..., 0]
     close(loss.numpy(), -(weights * np.log(chosen)).sum(), rounding)
     change = np.zeros((batch, length, columns))
     change[..., :vocab] = (p - np.eye(vocab)[targets]) * weights[..., None]
-    to_h, to_w = gradients(loss, np.full(1, 3.0, dtype=np.float32), *inputs)
     close(to_h, 3 * change @ w.T, rounding)
     close(to_w, 3 * np.einsum("bld,blv->dv", h, change), rounding)
 
@@ -106,3 +106,22 @@ def test_squared_relu(kind, rounding):
     y = layers.squared_relu(kept, kind)
     close(y.float().numpy(), np.maximum(x, 0) ** 2, rounding)
     close(gradients(y, upstream, kept)[0], 2 * np.maximum(x, 0) * upstream, rounding)
+
+
+@pytest.mark.skipif(not str(Device.DEFAULT).startswith("CPU"), reason="several devices of a CPU are at hand anywhere")
+@pytest.mark.parametrize("rows", [5, 40])
+def test_sequences_on_two_devices(rows, monkeypatch):
+    """The loss of looked-up rows, in several parts: the same gradients as on one device."""
+    monkeypatch.setattr(layers, "on_cpu", lambda: False)
+    monkeypatch.setattr(layers, "CHUNK", 64)
+    ids, width = RNG.integers(0, rows, (4, 6)).astype(np.int32), 3
+    table, w, weights = numbers(rows, width), numbers(width, 8), np.abs(numbers(4, 6))
+    found = []
+    for devices in (("CPU:0",), ("CPU:0", "CPU:1")):
+        own = [Tensor(a).shard(devices) for a in (table, w)]
+        told = [Tensor(a).shard(devices, 0) for a in (ids, weights)]
+        h = layers.lookup(own[0], told[0], dtypes.float)
+        loss = layers.cross_entropy(h, own[1], told[0] % 7, told[1], 7, dtypes.float)
+        found.append([x.to("CPU:0").numpy() for x in (loss, *loss.gradient(*own))])
+    for one, two in zip(*found, strict=True):
+        close(two, one, 1e-5)

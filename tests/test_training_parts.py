@@ -1,5 +1,6 @@
 """A batch that is read in parts trains what the whole batch trains: the same masks, losses and parameters."""
 
+import gc
 from dataclasses import replace
 from functools import cache
 
@@ -9,8 +10,9 @@ from brute_force import WORLD, L, S, shaken
 from mist_bench_plugins.family_autoregressive import AutoregressiveFamily
 from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_linear import LinearSchedule
+from tinygrad import Device
 
-from mist_bench import NetworkSize, training
+from mist_bench import NetworkSize, UserError, device, graphs, training, work
 from mist_bench.config import TrainingConfig
 from mist_bench.training_step import TrainingGraph
 
@@ -135,3 +137,165 @@ def test_what_an_interrupted_step_added_is_forgotten():
     train(its)
     for name, values in its.state().items():
         np.testing.assert_array_equal(values, undisturbed[name], err_msg=name)
+
+
+# ---- as many as fit
+
+MANY = replace(CONFIG, batch_size=64, train_steps=4, validate_every=4)
+
+
+def make(config: TrainingConfig, at_once: int = 0) -> TrainingGraph:
+    """A training of its own, begun."""
+    model = FAMILIES["mdlm"].create(SIZE, S, L, 1, None)
+    shaken(model, 5)
+    values = {name: tensor.numpy() for name, tensor in model.parameters.items()}
+    its = TrainingGraph(FAMILIES["mdlm"], model, config, at_once)
+    its.start(values)
+    return its
+
+
+class Trained:
+    """Losses and parameters of a training that is told how many sequences to read at once, and the bytes it held."""
+
+    def __init__(self, micro_batch: int) -> None:
+        gc.collect()
+        before = device.memory_used()
+        its = make(replace(MANY, micro_batch=micro_batch))
+        self.losses, self.state = losses(train(its)), its.state()
+        self.memory = device.memory_used() - before
+
+
+@cache
+def trained(micro_batch: int) -> Trained:
+    return Trained(micro_batch)
+
+
+@pytest.fixture
+def limit(monkeypatch):
+    """Gives the CPU's allocator so many more bytes, and no more; the list says what it refused."""
+
+    def give(count: int) -> list[int]:
+        gc.collect()
+        allocator = Device[Device.DEFAULT].allocator
+        allocator.free_cache()  # buffers that it keeps for later are handed out without asking
+        most, real, refused = device.memory_used() + count, allocator._alloc, []
+
+        def alloc(size, options):
+            if device.memory_used() + size > most:
+                refused.append(size)
+                raise MemoryError("no room")
+            return real(size, options)
+
+        monkeypatch.setattr(allocator, "_alloc", alloc)
+        return refused
+
+    return give
+
+
+def test_less_at_once_takes_less_memory():
+    assert trained(64).memory > 1.2 * trained(32).memory > 1.2 * 1.2 * trained(16).memory
+
+
+def test_what_fits_is_read_whole(limit):
+    trained(64)
+    refused = limit(2 * trained(64).memory)
+    its = make(MANY)
+    assert losses(train(its)) == trained(64).losses
+    assert its.micro_batch == 64 and not refused and its.update is None
+
+
+def test_what_does_not_fit_is_halved_until_it_does(limit):
+    """Also when the first step runs out of memory half way: it begins again, and trains the same network."""
+    refused = limit((trained(16).memory + trained(32).memory) // 2)
+    its = make(MANY)
+    progress = train(its)
+    assert refused and its.micro_batch == 16 == progress.micro_batch
+    assert losses(progress) == trained(16).losses
+    for name, values in its.state().items():
+        np.testing.assert_array_equal(values, trained(16).state[name], err_msg=name)
+    assert progress.compile_seconds == its.compile_seconds > its.graph.compile_seconds + its.update.compile_seconds
+    said = len(refused)
+    its.graph.drop()
+    its.update.drop()
+    train(make(MANY, at_once=progress.micro_batch))  # a resumed training does not search again
+    assert len(refused) == said
+
+
+def test_a_size_that_is_asked_for_is_not_changed(limit):
+    limit((trained(16).memory + trained(32).memory) // 2)
+    with pytest.raises(UserError, match=r"not enough memory to train with training.micro_batch=32; give a smaller one"):
+        train(make(replace(MANY, micro_batch=32)))
+
+
+def test_when_nothing_fits_one_line_says_so(limit):
+    its = make(replace(MANY, batch_size=2))
+    limit(64)
+    with pytest.raises(UserError, match="not enough memory to train on one sequence at a time; a smaller network"):
+        train(its)
+
+
+def fails_once(monkeypatch, error: Exception) -> None:
+    """The device finds out after the first step, which has changed the parameters by then."""
+    real, errors = graphs.device.synchronize, [error]
+
+    def synchronize():
+        real()
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(graphs.device, "synchronize", synchronize)
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("CUDA Error 2, out of memory")], ids=["own", "driver"])
+def test_a_step_that_fails_half_way_leaves_nothing(monkeypatch, error):
+    trained(32)
+    fails_once(monkeypatch, error)
+    its = make(MANY)
+    assert losses(train(its)) == trained(32).losses and its.micro_batch == 32
+    for name, values in its.state().items():
+        np.testing.assert_array_equal(values, trained(32).state[name], err_msg=name)
+
+
+def test_only_a_lack_of_memory_is_taken_for_one(monkeypatch):
+    fails_once(monkeypatch, RuntimeError("a kernel is wrong"))
+    with pytest.raises(RuntimeError, match="a kernel is wrong"):
+        train(make(MANY))
+
+
+class Bench:
+    """What `_resume` asks for: a store with one saved state, and graphs; it notes what it was asked."""
+
+    def __init__(self, saved) -> None:
+        self.store, self.saved, self.asked = self, saved, []
+
+    def load_checkpoint(self, name):
+        return self.saved
+
+    def training_graph(self, family, at_once):
+        self.asked.append(at_once)
+        return self
+
+    def initial_parameters(self, family, seed):
+        return {"seed": seed}
+
+    def start(self, values):
+        self.asked.append(values)
+
+    def restore(self, state):
+        self.asked.append(state)
+
+
+def test_a_resumed_training_reads_as_much_at_once_as_before():
+    progress = training.Progress(step=4, micro_batch=16)
+    bench = Bench(({"state": 1}, vars(progress)))
+    assert work._resume(bench, "abc-partial", None, 7) == (bench, progress) and bench.asked == [16, {"state": 1}]
+    older = {name: value for name, value in vars(progress).items() if name != "micro_batch"}
+    assert work._resume(Bench(({}, older)), "abc-partial", None, 7)[1].micro_batch == 0
+    bench = Bench(None)
+    assert work._resume(bench, "abc-partial", None, 7) == (bench, training.Progress())
+    assert bench.asked == [0, {"seed": 7}]
+
+
+def test_the_progress_says_how_a_batch_is_read():
+    assert work._parts(graph("mdlm", BATCH)) == ""
+    assert work._parts(graph("mdlm", PART)) == ", 2 of 8 sequences at once"

@@ -84,16 +84,18 @@ class FamilyStudy(Study):
             found = self.model.log_probabilities(given, Tensor(np.linspace(0.1, 0.9, len(tokens)).astype(np.float32)))
         return np.asarray(found.numpy().astype(np.float64))
 
-    def loss(self, tokens: IntArray, mask_probability: float) -> Any:
-        """The training loss as a tensor. Skips for a family that is not trained."""
+    def loss(self, tokens: IntArray, mask_probability: float, rows: slice = slice(None)) -> Any:
+        """The training loss of these rows as a tensor. Skips for a family that is not trained."""
         from tinygrad import Tensor
 
         if not self.component.trained:
             raise Skipped("it is not trained")
-        rng, many = np.random.default_rng(3), len(tokens)
+        uniform, coin = np.random.default_rng(3).random((len(tokens), LENGTH)), np.arange(len(tokens)) % 2
+        tokens, uniform, coin = tokens[rows], uniform[rows], coin[rows]
+        many = len(tokens)
         return self.component.loss(self.model, TrainingBatch(
-            tokens=Tensor(tokens.astype(np.int32)), uniform=Tensor(rng.random((many, LENGTH)).astype(np.float32)),
-            coin=Tensor((np.arange(many) % 2).astype(np.float32) * 0.5 + 0.25),
+            tokens=Tensor(tokens.astype(np.int32)), uniform=Tensor(uniform.astype(np.float32)),
+            coin=Tensor(coin.astype(np.float32) * 0.5 + 0.25),
             t=Tensor(np.full(many, mask_probability, dtype=np.float32)),
             mask_probability=Tensor(np.full(many, mask_probability, dtype=np.float32)),
             weight=Tensor(np.ones(many, dtype=np.float32)),
@@ -223,6 +225,18 @@ def hidden_tokens(its: FamilyStudy) -> None:
         raise Failed(
             f"with everything masked, two hidden tokens act on the loss together (by {joint:.3g} nats): the network "
             "sees them; mask the text before the network reads it"
+        )
+
+
+@check("family")
+def mean_over_sequences(its: FamilyStudy) -> None:
+    """The loss of a batch is the mean of its halves' losses: it may be read in parts, and by several devices."""
+    all_rows_and_halves = slice(None), slice(BATCH // 2), slice(BATCH // 2, BATCH)
+    whole, *parts = (float(its.loss(its.texts(), 0.6, rows).item()) for rows in all_rows_and_halves)
+    if abs(whole - sum(parts) / 2) > 10 * ROUNDING * max(1.0, abs(whole)):
+        raise Failed(
+            f"the loss of a batch is {whole:.6g}, the mean of its halves' losses {sum(parts) / 2:.6g}; average over "
+            "the sequences, each by itself, and not over what is masked in all of them"
         )
 
 

@@ -1,0 +1,122 @@
+"""How many sequences to evaluate at once, where nobody says it: as many as fit and still pay, found by measuring.
+
+The size is doubled as long as the tokens of a second grow by a tenth. What was found is kept in the user's cache
+folder, so that the same run again takes the same size and measures nothing. Sequences are the same in any batch.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import device, provenance
+from .evaluation import CausalEvaluator, MaskedEvaluator
+from .interfaces import UserError
+from .store import write_atomically
+
+FIRST, LARGEST = 8, 4096
+GAIN = 1.1
+"""How much faster twice as many sequences at once must be to be worth it."""
+ROUNDS, SECONDS = 5, 0.5
+"""The fewest rounds and seconds that a size is timed for."""
+PLACES = 4
+"""Tokens that a causal model generates in a round."""
+
+Evaluator = MaskedEvaluator | CausalEvaluator
+
+
+def search(speed: Callable[[int], float]) -> int:
+    """The size. `speed(size)`: tokens a second, or an error where memory ends.
+
+    If it is memory that ends the search, half of what fits is taken: the graphs of a run lie beside each other. Raises
+    `UserError` if not even one sequence fits.
+    """
+    batch, fastest = FIRST, _unless_full(speed, FIRST)
+    while fastest is None and batch > 1:
+        batch //= 2
+        fastest = _unless_full(speed, batch)
+    if fastest is None:
+        raise UserError("the device has not enough memory to evaluate one sequence; a smaller network may fit")
+    if batch < FIRST:
+        return max(1, batch // 2)
+    while batch < LARGEST:
+        faster = _unless_full(speed, 2 * batch)
+        if faster is None:
+            return batch // 2
+        if faster < GAIN * fastest:
+            break
+        batch, fastest = 2 * batch, faster
+    return batch
+
+
+def _unless_full(speed: Callable[[int], float], batch: int) -> float | None:
+    """The speed at this size, or None if the memory does not suffice."""
+    try:
+        return speed(batch)
+    except (MemoryError, RuntimeError) as error:
+        if not device.out_of_memory(error):
+            raise
+        return None
+
+
+def speed(evaluator: Evaluator) -> float:
+    """Tokens a second of a denoising step, or of a causal model's next tokens. The evaluator is used up."""
+    batch, length = evaluator.batch, evaluator.model.length
+    tokens, everywhere = np.zeros((batch, length), dtype=np.int32), np.ones((batch, length), dtype=np.bool_)
+
+    def once() -> None:
+        if isinstance(evaluator, CausalEvaluator):
+            masks = tokens + evaluator.model.vocab_size
+            evaluator.generate(masks, 0, np.arange(batch), 1.0, limit=min(PLACES, length))
+        else:
+            evaluator.target_log_probability(tokens, everywhere, np.ones(batch))
+
+    try:
+        once()
+        once()
+        seconds: list[float] = []
+        while len(seconds) < ROUNDS or sum(seconds) < SECONDS:
+            start = time.perf_counter()
+            once()
+            seconds.append(time.perf_counter() - start)
+    finally:
+        evaluator.drop()
+    places = min(PLACES, length) if isinstance(evaluator, CausalEvaluator) else length
+    return batch * places / min(seconds)  # other work on the machine only slows a round
+
+
+def key(shape: str, vocab_size: int, length: int, precision: str, nucleus: float) -> str:
+    """What a size holds for: the machine, the network, and the release of tinygrad."""
+    gpus = sorted({gpu["name"] for gpu in provenance.gpus()}) if device.name() != "CPU" else []
+    machine = [device.name(), *(gpus or [str(provenance.cpu_model())])]
+    network = [shape, f"vocabulary {vocab_size}", f"length {length}", precision, f"nucleus {nucleus}"]
+    return ", ".join([*machine, *network, f"tinygrad {version('tinygrad')}"])
+
+
+def remembered(path: Path, key: str) -> int | None:
+    """What was found for this key, or None: also if the file is damaged or says what cannot be."""
+    batch = _read(path).get(key)
+    possible = isinstance(batch, int) and not isinstance(batch, bool) and 1 <= batch <= LARGEST
+    return batch if possible else None
+
+
+def remember(path: Path, key: str, batch: int) -> None:
+    """Keeps it beside what is there already. A folder that cannot be written costs the next run a search."""
+    try:
+        write_atomically(path, json.dumps({**_read(path), key: batch}, indent=1, sort_keys=True) + "\n")
+    except OSError:
+        return
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
