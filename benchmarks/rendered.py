@@ -178,7 +178,7 @@ def generation(size: Any, family: str) -> tuple[list[Any], int]:
     if masked.rows is None:
         masked.graph(tokens, targets, told, ids, free)
         return [masked.graph], batch * length
-    masked.rows((tokens, targets, told, ids), masked.none_missed, length // 2)
+    masked.rows((tokens, targets, told, ids), masked.missed.tensor, length // 2)
     return [masked.rows.body, *(head for head in masked.rows.heads.values() if head.compile_seconds)], batch * length
 
 

@@ -105,8 +105,12 @@ class MaskedEvaluator:
         if self.needs.left_out and self.needs.asker:
             raise TypeError("a sampler that asks itself is not told what the others say of a shown token")
         self.told = Inbox(6 * batch + 1 + 3 + 2)
+        self.tokens, self.targets = Inbox(batch, model.length), Inbox(batch, model.length)
+        self.ids, self.free = Inbox(batch, dtype="uint32"), Inbox(batch, model.length, dtype="bool")
+        self.missed = Inbox(1)
         model.keep_copies()
         self.graph = Graph(f"answer {name}", self._answer)
+        self._carry = Graph(f"condition {name}", lambda old, new: old.assign(new).realize())
         self.rows: MaskedRows | None = None
         if self.plain and model.rows_pay:
             self.rows = MaskedRows(name, model, self._told_of, uniform=self._uniform,
@@ -195,29 +199,60 @@ class MaskedEvaluator:
         """Whether all that is needed is in the answer."""
         return set(needs.names) <= set(self.needs.names) and needs.asker == self.needs.asker
 
+    def begin(self, tokens: IntArray, free: npt.NDArray[np.bool_], sequences: IntArray) -> None:
+        """(B, L) texts with masks, (B, L) what is no prompt, (B,) numbers: what `answer` is asked of, until a sampler
+        changes `tokens` where they lie."""
+        self.tokens(tokens.astype(np.int32))
+        self.targets(np.zeros(tokens.shape, dtype=np.int32))
+        self.free(free)
+        self.ids(sequences.astype(np.uint32))
+        self.missed(np.zeros(1, dtype=np.int32))
+        for condition in self._condition:
+            condition(np.zeros(condition.tensor.shape, dtype=np.float32))
+
+    @property
+    def texts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Tokens, targets, what the step is told and numbers of sequences, where they lie."""
+        return self.tokens.tensor, self.targets.tensor, self.told.tensor, self.ids.tensor
+
+    def answer(self, words: Words, most: int = 0) -> dict[str, Tensor]:
+        """What the model says of the texts as they are; a self-conditioned one is told what it said last.
+
+        `most`: how many positions of a text are masked at most, for `rows`.
+        """
+        self.told(words)
+        if self.rows is not None:
+            return self.rows(self.texts, self.missed.tensor, most)
+        told: dict[str, Tensor] = self.graph(*self.texts, self.free.tensor, *(c.tensor for c in self._condition))
+        for condition in self._condition:
+            self._carry(condition.tensor, told["condition"])
+        return told
+
+    @cached_property
+    def _condition(self) -> list[Inbox]:
+        """Where a self-conditioned model finds its last answer."""
+        return [self._empty_condition()] if self.model.self_conditioned else []
+
     def no_condition(self) -> list[Tensor]:
         """The empty condition of a self-conditioned model, as the graph's last input."""
-        if not self.model.self_conditioned:
-            return []
-        embedding = self.model.parameters["tokens"].shape[1]
-        return [Tensor.zeros(self.batch, self.model.length, embedding).contiguous().realize()]
+        return [self._empty_condition().tensor] if self.model.self_conditioned else []
+
+    def _empty_condition(self) -> Inbox:
+        embedding = int(self.model.parameters["tokens"].shape[1])
+        return Inbox(self.batch, self.model.length, embedding, dtype="float32")
 
     def target_log_probability(self, tokens: IntArray, masked: npt.NDArray[np.bool_], t: FloatArray) -> FloatArray:
         """(B, L) clean, (B, L) bool, (B,) -> (B, L) float64 log p(x_i | what is seen); 0 where not masked."""
-        seen = on_device(np.where(masked, self.model.vocab_size, tokens), np.int32)
-        packed = self.told(pack_step(t, np.zeros((5, self.batch)), (0, 1, 0), (0, 0)))
-        sequences, free, *previous = self._still
-        targets, most = on_device(tokens, np.int32), int(masked.sum(axis=1).max())
+        self.tokens(np.where(masked, self.model.vocab_size, tokens).astype(np.int32))
+        self.targets(tokens.astype(np.int32))
+        self.told(pack_step(t, np.zeros((5, self.batch)), (0, 1, 0), (0, 0)))
+        sequences, *others = self._still
+        texts = (*self.texts[:3], sequences)
         if self.rows is None:
-            result = self.graph(seen, targets, packed, sequences, free, *previous)["target"]
+            result = self.graph(*texts, *others)["target"]
         else:
-            result = self.rows((seen, targets, packed, sequences), self.none_missed, most)["target"]
+            result = self.rows(texts, self.missed.tensor, int(masked.sum(axis=1).max()))["target"]
         return np.where(masked, result.numpy().astype(np.float64), 0.0)
-
-    @cached_property
-    def none_missed(self) -> Tensor:
-        """What a generation begins with."""
-        return on_device(np.zeros(1), np.int32)
 
     @cached_property
     def _still(self) -> list[Tensor]:
@@ -234,6 +269,8 @@ class CausalEvaluator:
         model.keep_copies()
         self.cache = model.new_cache(batch)
         self.place, self.key = UOp.variable("position", 0, model.length - 1), Inbox(2)
+        self.tokens, self.ids = Inbox(batch, model.length), Inbox(batch, dtype="uint32")
+        self.heat = Inbox(1, dtype="float32")
         self.graph = Graph(f"next token {name}", self._next)
         self.likelihood = Graph(f"likelihood {name}", self._likelihood)
 
@@ -251,7 +288,7 @@ class CausalEvaluator:
     def _next(
         self, tokens: Tensor, place: UOp, key: Tensor, sequences: Tensor, temperature: Tensor
     ) -> Tensor:
-        """The tokens (B, L) with this place filled if it was masked."""
+        """Fills this place of the tokens (B, L), where they lie, if it was masked."""
         length, key = self.model.length, key.bitcast("uint32")
         given = self.model.next_scores(tokens, place, self.cache)
         normalised = given is None
@@ -272,7 +309,8 @@ class CausalEvaluator:
             to_fill=masked.sum(axis=1).int(), target_masked=masked.sum(axis=1).int() * 0, reveal_probability=one,
             alpha_t=one, alpha_s=one, **told,
         )  # fmt: skip
-        return self.sampler.step(view, {})[0].int().contiguous().realize()
+        filled = self.sampler.step(view, {})[0].int().contiguous().realize()
+        return tokens.assign(filled).realize()
 
     def drop(self) -> None:
         """Gives its memory back; it is of no use afterwards."""
@@ -281,18 +319,18 @@ class CausalEvaluator:
 
     def log_probability(self, tokens: IntArray) -> FloatArray:
         """(B, L) -> (B, L) float64 log p(x_i | x_<i)."""
-        return np.asarray(self.likelihood(on_device(tokens, np.int32)).numpy().astype(np.float64))
+        return np.asarray(self.likelihood(self.tokens(tokens.astype(np.int32))).numpy().astype(np.float64))
 
     def generate(
         self, tokens: IntArray, seed: int, sequences: IntArray, temperature: float, *, limit: int | None = None,
         watch: Callable[[int, IntArray], None] | None = None,
     ) -> IntArray:  # fmt: skip
         """(B, L) with masks -> (B, L) filled, left to right; fixed tokens are read and kept."""
-        now, ids = on_device(tokens, np.int32), on_device(sequences, np.uint32)
-        heat = on_device(np.array([temperature]), np.float32)
+        now, ids = self.tokens(tokens.astype(np.int32)), self.ids(sequences.astype(np.uint32))
+        heat = self.heat(np.array([temperature], dtype=np.float32))
         for i in range(self.model.length if limit is None else limit):
             key = self.key(np.array(noise.key_words(seed, i), dtype=np.uint32).view(np.int32))
-            now = self.graph(now, self.place.bind(i), key, ids, heat)
+            self.graph(now, self.place.bind(i), key, ids, heat)
             if watch is not None:
                 watch(i, now.numpy())
         return np.asarray(now.numpy())

@@ -17,7 +17,7 @@ from tinygrad import Tensor
 from . import noise
 from .answer import pick
 from .evaluation import MaskedEvaluator, Needs, on_device, pack_step, unpack_step
-from .graphs import Graph
+from .graphs import Graph, Inbox
 from .interfaces import FloatArray, IntArray, Schedule
 from .samplers import Sampler, View, block_shares, most_steps
 
@@ -48,13 +48,31 @@ class SamplerGraph:
         self.log_frequency: Tensor | None = None
         if sampler.needs_frequencies and frequencies is not None:
             self.log_frequency = on_device(np.log(frequencies), np.float32).reshape(1, 1, mask)
+        self.free, self.nfe = Inbox(batch, length, dtype="bool"), Inbox(batch)
+        self.state = [self.initial[name].clone().realize() for name in self.names]
         self.graph = Graph(f"sampler {sampler.spec}", self._step)
+
+    def begin(self, free: BoolArray) -> None:
+        """The state as it is before the first step, and (B, L) what may be filled."""
+        self.free(free)
+        self.nfe(np.zeros(self.batch, dtype=np.int32))
+        for name, now in zip(self.names, self.state, strict=True):
+            now.assign(self.initial[name]).realize()
+
+    def step(self, evaluator: MaskedEvaluator, told: dict[str, Tensor]) -> None:
+        """One step from the evaluator's answer: it changes the evaluator's tokens where they lie."""
+        answer = [told[name] for name in self.asks]
+        self.graph(
+            evaluator.tokens.tensor, self.free.tensor, answer, evaluator.told.tensor, evaluator.ids.tensor,
+            self.nfe.tensor, self.state,
+        )  # fmt: skip
 
     def _step(
         self, tokens: Tensor, free: Tensor, answer: list[Tensor], packed: Tensor, sequences: Tensor, nfe: Tensor,
         state: list[Tensor],
-    ) -> tuple[Tensor, ...]:  # fmt: skip
-        """`packed`: numbers (5, B) are reveal probability, alpha(t), alpha(s), M, round(m(s) M)."""
+    ) -> Tensor:  # fmt: skip
+        """`packed`: numbers (5, B) are reveal probability, alpha(t), alpha(s), M, round(m(s) M). `tokens`, `nfe` and
+        `state` are read, and then written."""
         _, numbers, _, counts, key = unpack_step(packed, self.batch)
         masked = (tokens == self.mask) & free
         going = masked.max(axis=1)
@@ -74,10 +92,11 @@ class SamplerGraph:
         moves = free & going.unsqueeze(-1) if self.sampler.adaptive else free
         kept = moves.where(after, tokens).int().contiguous()
         used = (nfe + going.int() * self.sampler.evaluations).contiguous()
-        # a copy: a sampler may remember an input itself, whose buffer the next step writes
-        rest = [new_state[name].clone() for name in self.names]
+        # copies first: a sampler may remember an input itself, whose buffer is written here; an answer's is not
+        rest = [new_state[name] if name == "answer" else new_state[name].clone() for name in self.names]
         Tensor.realize(kept, used, *rest)
-        return kept, used, *rest
+        Tensor.realize(*(old.assign(new) for old, new in zip([tokens, nfe, *state], [kept, used, *rest], strict=True)))
+        return tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,17 +177,18 @@ def _run(
     to_fill = free.sum(axis=1)
     uniform = noise.uniform_numpy(seed, 0, noise.TIMES, sequences, tokens.shape[1])
     plan = grid(sampler, schedule, steps, to_fill, uniform)
-    now, state = on_device(tokens, np.int32), [graph.initial[name].clone().realize() for name in graph.names]
-    targets, kept, own = on_device(tokens * 0, np.int32), on_device(free, np.bool_), on_device(unfixed, np.bool_)
-    ids = on_device(sequences, np.uint32)
-    nfe, previous = on_device(to_fill * 0, np.int32), evaluator.no_condition()
-    left, asked, missed, rows = to_fill, 0, evaluator.none_missed, evaluator.rows
+    evaluator.begin(tokens, unfixed, sequences)
+    graph.begin(free)
+    now = evaluator.tokens.tensor
+    left, asked, rows = to_fill, 0, evaluator.rows
     # a network that is told its last answer must be asked at every step
-    idle = _IdleSteps(plan, free, seed, sequences) if sampler.skips_idle_steps and not previous else None
+    skips = sampler.skips_idle_steps and not evaluator.model.self_conditioned
+    idle = _IdleSteps(plan, free, seed, sequences) if skips else None
     count = None if rows is None else _MostMasked(sampler, plan, tokens == mask, free, seed, sequences)
     if rows is not None and limit is not None:
         words = pack_step(plan.times[0], plan.numbers[0], (0, steps, False), noise.key_words(seed, 0), temperature)
-        rows.capture((now, targets, evaluator.told(words), ids), missed)
+        evaluator.told(words)
+        rows.capture(evaluator.texts, evaluator.missed.tensor)
     planned = max((most_steps(sampler, steps, int(m)) for m in to_fill), default=0)
     for step in range(max(planned, limit or 0)):
         if asked == limit or (sampler.adaptive and not left.any()):
@@ -184,23 +204,16 @@ def _run(
             t = _time_of(schedule, left, to_fill)
         heat = temperature * sampler.heat(min(step, steps - 1), steps)
         words = pack_step(t, plan.numbers[place], (step, steps, last), noise.key_words(seed, step), heat)
-        packed = evaluator.told(words)
-        if rows is None:
-            told = evaluator.graph(now, targets, packed, ids, own, *previous)
-        else:
-            told = rows((now, targets, packed, ids), missed, most)
-            missed = told["missed"]
-        if previous:
-            previous = [told["condition"]]
+        told = evaluator.answer(words, most)
         if watch is not None:
             watch(step, now.numpy(), told["proposal"].numpy())
-        now, nfe, *state = graph.graph(now, kept, [told[name] for name in graph.asks], packed, ids, nfe, state)
+        graph.step(evaluator, told)
         if sampler.adaptive:
             left = ((now.numpy() == mask) & free).sum(axis=1)
-    if rows is not None and missed.numpy().any():
+    if evaluator.missed.tensor.numpy().any():
         raise TypeError(f"sampler {sampler.spec!r} leaves more masked than `most_left` or `reveals_by_chance` says")
     if sampler.adaptive:
-        return np.asarray(now.numpy()), nfe.numpy()
+        return np.asarray(now.numpy()), graph.nfe.tensor.numpy()
     # a sampler that keeps to its plan evaluates every step of it, whatever is masked by then
     if idle is not None:
         return np.asarray(now.numpy()), idle.used * sampler.evaluations

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from tinygrad import Tensor, TinyJit
 from tinygrad.device import Buffer
 
@@ -17,13 +18,16 @@ from .families import Model
 T = TypeVar("T")
 captured: list[Graph] = []
 _kept: dict[Hashable, Any] = {}
+MOST_REPLAYS = 32
+"""Sets of buffers that one graph is replayed over without a look at them: a sampler may serve several networks."""
 
 
 class Graph:
     """A function of tensors, captured at its first call and replayed from then on.
 
     TinyJit would first run it eagerly, which costs as much compile time again; it may be skipped because all state
-    that the function closes over is realized before.
+    that the function closes over is realized before. Called again with the very same buffers, which a loop should keep
+    its state in, it looks at nothing but variables.
     """
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
@@ -31,10 +35,31 @@ class Graph:
         self.name, self.compile_seconds = name, 0.0
         self._jit: Any = TinyJit(function)
         self._jit.cnt = 1
+        self._last: tuple[Any, ...] = ()
+        self._replays: dict[tuple[Any, ...], replay.Replay | None] = {}
 
     def __call__(self, *inputs: Any) -> Any:
-        if self._jit.captured is not None:
+        if self._jit.captured is None:
+            return self._capture(inputs)
+        places, values = replay.places(inputs)
+        if places not in self._replays:
+            if places != self._last:
+                self._last = places
+                return self._jit(*inputs)
+            self._settle_on(places, inputs)
+        known = self._replays[places]
+        if known is None:
             return self._jit(*inputs)
+        known(values)
+        return self._jit.captured.ret
+
+    def _settle_on(self, places: tuple[Any, ...], inputs: tuple[Any, ...]) -> None:
+        """From now on these buffers are known; the oldest that are known make room."""
+        while len(self._replays) >= MOST_REPLAYS:
+            del self._replays[next(iter(self._replays))]
+        self._replays[places] = replay.replay(self._jit.captured, inputs)
+
+    def _capture(self, inputs: tuple[Any, ...]) -> Any:
         start = time.perf_counter()
         result = self._jit(*inputs)
         device.synchronize()
@@ -48,6 +73,7 @@ class Graph:
         given: Any = self._jit.captured
         self._jit.reset()
         self._jit.cnt = 1
+        self._last, self._replays = (), {}
         if given is not None:
             given.free_intermediates()
         if self in captured:
@@ -110,22 +136,24 @@ def _copies(tensor: Tensor) -> list[Any]:
 
 
 class Inbox:
-    """A buffer of 32-bit words in which a captured graph finds what the host tells it at each step.
+    """A buffer in which a captured graph finds what the host tells it; it may keep its own state there too.
 
     A new tensor would cost a schedule each time, more than many a kernel. Writing waits for what was asked before, or
     is in order with it.
     """
 
-    def __init__(self, words: int) -> None:
-        self.tensor = Tensor.zeros(words, dtype="int32").contiguous().realize()
+    def __init__(self, *shape: int, dtype: str = "int32") -> None:
+        self.dtype = np.dtype(dtype)
+        self.tensor = Tensor.empty(*shape, dtype=dtype).realize()
+        self._buffer: Any = self.tensor._buffer().ensure_allocated()
+        self(np.zeros(shape, dtype=self.dtype))
 
-    def __call__(self, words: np.ndarray[Any, np.dtype[np.int32]]) -> Tensor:
-        """The tensor, holding these words."""
-        target: Any = self.tensor._buffer()
-        if words.dtype != np.int32 or words.shape != self.tensor.shape:
-            raise ValueError(f"{words.dtype} of shape {words.shape} does not fit int32 of {self.tensor.shape}")
-        data: Any = np.ascontiguousarray(words)
-        target.allocator._copyin(target._buf, memoryview(data).cast("B"))
+    def __call__(self, values: npt.NDArray[Any]) -> Tensor:
+        """The tensor, holding these values."""
+        if values.dtype != self.dtype or values.shape != self.tensor.shape:
+            raise ValueError(f"{values.dtype} of shape {values.shape} does not fit {self.dtype} of {self.tensor.shape}")
+        data: Any = np.array(values, order="C")  # a copy: what is given may be read-only
+        self._buffer.allocator._copyin(self._buffer._buf, memoryview(data).cast("B"))
         return self.tensor
 
 

@@ -50,7 +50,8 @@ class MaskedRows:
 
     def __call__(self, inputs: Inputs, missed: Tensor, most: int) -> Answer:
         """`inputs`: (B, L) tokens of which at most `most` of a sequence are masked, (B, L) targets, the packed step,
-        (B,) sequence numbers. The answer's "missed" is `missed` (1,) and the positions that were masked all the same.
+        (B,) sequence numbers. To `missed` (1,) are added the positions that were masked all the same; it is in the
+        answer too.
         """
         count = next(count for count in self.counts if count >= min(most, self.model.length))
         tokens, targets, packed, sequences = inputs
@@ -91,6 +92,7 @@ class MaskedRows:
             out = {name: value.contiguous() for name, value in carried(spread, tokens, self.model.vocab_size).items()}
             out["missed"] = (missed + (rank[:, -1] - count).maximum(0).sum()).int().contiguous()
             Tensor.realize(*out.values())
+            missed.assign(out["missed"]).realize()
             return out
 
         return head

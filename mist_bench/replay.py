@@ -1,23 +1,32 @@
-"""A captured graph on a CPU, replayed as one walk along a list of calls into compiled code.
+"""Captured graphs without Python between their kernels.
 
-tinygrad 0.14 has graphs for GPUs; on a CPU it goes through each kernel of a capture in Python, which takes some 50
-microseconds, as long as many a kernel, and runs the parts of a kernel that is split over cores one after another. Its
-own extension point for such graphs is used here: what can be known at capture (the functions, the addresses of their
-buffers) is put down once, and a replay only fills in the inputs and walks (`walker`).
+`Replay`, on any device: what a capture is told lies where it lay at the last call, as it does in a loop over buffers
+that stay. tinygrad looks at each input anew at each call, copies what the graph itself has written, and leaves kernels
+that read a part of an input out of its graphs of kernels; all of that is a millisecond or more, and none of it is left.
+
+`CpuGraph`, on a CPU: tinygrad 0.14 has graphs for GPUs; on a CPU it goes through each kernel of a capture in Python,
+which takes some 50 microseconds, as long as many a kernel, and runs the parts of a kernel that is split over cores one
+after another. Its own extension point for such graphs is used here: what can be known at capture (the functions, the
+addresses of their buffers) is put down once, and a replay only fills in the inputs and walks (`walker`).
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from tinygrad import Device
-from tinygrad.engine.jit import GraphRunner
-from tinygrad.engine.realize import get_call_arg_uops
+from tinygrad import Device, Tensor
+from tinygrad.engine import realize
+from tinygrad.engine.jit import CapturedJit, GraphRunner, _prepare_jit_inputs, graph_split_rewrite
+from tinygrad.helpers import JIT, JIT_BATCH_SIZE
 from tinygrad.uop.ops import Ops, UOp
 
 from . import walker
+
+Values = dict[str, int]
+"""Variables by name."""
 
 
 def install() -> None:
@@ -29,6 +38,58 @@ def install() -> None:
         device.graph = CpuGraph
 
 
+def places(inputs: Sequence[Any]) -> tuple[tuple[UOp, ...], Values]:
+    """Where the tensors among a graph's inputs lie, also those in lists, and what its variables are."""
+    tensors, values = [], {}
+    for given in inputs:
+        if isinstance(given, UOp):
+            variable, value = given.unbind()
+            values[variable.expr] = int(value)
+        else:
+            tensors += [given] if isinstance(given, Tensor) else list(given)
+    return tuple(tensor.uop for tensor in tensors), values
+
+
+class Replay:
+    """A capture whose inputs are these very buffers, for good."""
+
+    def __init__(self, captured: CapturedJit[Any], buffers: Sequence[UOp]) -> None:
+        calls = [_told(call, buffers) for call in _kernels(captured.linear)]
+        self.linear: UOp = UOp(Ops.LINEAR, src=tuple(calls))
+        if JIT.value < 2:
+            # a GPU begins with a first, small part while the next is given to it; a CPU has nothing to wait for
+            most = 0 if getattr(Device[Device.DEFAULT], "graph", None) is CpuGraph else JIT_BATCH_SIZE.value
+            self.linear = graph_split_rewrite(self.linear, max_batch_size=most)
+
+    def __call__(self, values: Values) -> None:
+        realize.run_linear(self.linear, values, jit=True)
+
+
+def replay(captured: CapturedJit[Any], inputs: Sequence[Any]) -> Replay | None:
+    """The capture for these inputs; None if it cannot be: one of them has no buffer yet, or is one into which the graph
+    writes a result, and which tinygrad copies first."""
+    if not all(place.is_realized for place in places(inputs)[0]):
+        return None
+    buffers = _prepare_jit_inputs(tuple(inputs), {})[0]  # type: ignore[no-untyped-call]
+    kernels = {call.src[0].op for call in _kernels(captured.linear)}
+    if captured._written_uops.intersection(buffers) or not kernels <= {Ops.PROGRAM, Ops.COPY}:
+        return None
+    return Replay(captured, buffers)
+
+
+def _kernels(linear: UOp) -> Iterator[UOp]:
+    """The calls of a capture, those in graphs of kernels too."""
+    for call in linear.src:
+        whole = call.src[0].op is Ops.CUSTOM_FUNCTION and call.src[0].arg == "graph"
+        yield from call.src[0].src[0].src if whole else (call,)
+
+
+def _told(call: UOp, buffers: Sequence[UOp]) -> UOp:
+    """The call with buffers for what stands for them; not by a substitution: a kernel has stand-ins of its own."""
+    given = [part if part.is_bound_var else realize._resolve(part, tuple(buffers)) for part in call.src[1:]]
+    return call.replace(src=(call.src[0], *given))
+
+
 class CpuGraph(GraphRunner):
     """Kernels of one CPU device, in order. Their arguments are 64-bit words: addresses, then variables."""
 
@@ -36,11 +97,11 @@ class CpuGraph(GraphRunner):
         super().__init__(linear, input_uops)
         words: list[int] = []
         steps: list[tuple[int, ...]] = []
-        self.inputs: list[tuple[int, int]] = []
-        """(the word to fill, the slot of the input whose address it is)"""
+        inputs: dict[int, list[int]] = {}
+        variables: dict[str, list[int]] = {}
         runtimes: list[Any] = list(self.runtimes)
-        for (_, call, buffers, device_vars), runtime, replace in zip(
-            self.calls, runtimes, self.uop_replace, strict=True
+        for j, ((_, call, buffers, device_vars), runtime, replace) in enumerate(
+            zip(self.calls, runtimes, self.uop_replace, strict=True)
         ):
             info, slots, core = call.arg, dict(replace), runtime.runtimevars.get("core_id")
             own = {**device_vars, **info.runtimevars}
@@ -49,11 +110,17 @@ class CpuGraph(GraphRunner):
             parts = int(info.global_size[0]) if core is not None else 1
             steps.append((runtime.addr, parts, len(arguments), len(words), self._wait(steps, parts)))
             for part in range(parts):
-                self.inputs += [(len(words) + i, slots[place]) for i, place in enumerate(info.globals)
-                                if place in slots]  # fmt: skip
+                for i, place in enumerate(info.globals):
+                    if place in slots:
+                        inputs.setdefault(slots[place], []).append(len(words) + i)
+                for i, variable in self.var_vals_replace.get(j, ()):
+                    variables.setdefault(self.vars[variable], []).append(len(words) + len(info.globals) + i)
                 words += [part if i == core else argument for i, argument in enumerate(arguments)]
         self.words = np.array(words + [0] * (walker.MOST_ARGUMENTS + 1), dtype=np.uint64)
         self.steps = np.array(steps, dtype=np.uint64)
+        self.inputs = {slot: np.array(places) for slot, places in inputs.items()}
+        """The words to fill with the address of the input of a slot."""
+        self.variables = {name: np.array(places) for name, places in variables.items()}
 
     @staticmethod
     def _wait(before: list[tuple[int, ...]], parts: int) -> int:
@@ -64,20 +131,15 @@ class CpuGraph(GraphRunner):
     def supports_uop(batch_devs: list[Any], new_call: UOp) -> bool:
         """Kernels of one device, whose inputs are whole: the address of a part of one is not filled in."""
         whole = all(b.op is Ops.PARAM or all(u.op is not Ops.PARAM for u in b.toposort())
-                    for b in get_call_arg_uops(new_call))  # fmt: skip
+                    for b in realize.get_call_arg_uops(new_call))  # fmt: skip
         return whole and GraphRunner.supports_uop(batch_devs, new_call)
 
-    def __call__(self, input_uops: tuple[UOp, ...], var_vals: dict[str, int], wait: bool = False) -> float | None:
+    def __call__(self, input_uops: tuple[UOp, ...], var_vals: Values, wait: bool = False) -> float | None:
         start = time.perf_counter()
-        addresses: dict[int, int] = {}
-        for word, slot in self.inputs:
-            if slot not in addresses:
-                buffer: Any = input_uops[slot].buffer
-                addresses[slot] = buffer.ensure_allocated()._buf.va_addr
-            self.words[word] = addresses[slot]
-        for j, place, value in self.updated_vars(var_vals):
-            _, parts, arguments, first, _ = (int(field) for field in self.steps[j])
-            place += len(self.calls[j][1].arg.globals)
-            self.words[first + place : first + place + parts * arguments : arguments] = value
+        for slot, words in self.inputs.items():
+            buffer: Any = input_uops[slot].buffer
+            self.words[words] = buffer.ensure_allocated()._buf.va_addr
+        for name, words in self.variables.items():
+            self.words[words] = var_vals[name]
         walker.team().walk(self.steps, self.words)
         return time.perf_counter() - start if wait else None

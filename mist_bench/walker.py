@@ -119,6 +119,7 @@ class Team:
         for core in range(1, size):
             ctypes.CDLL(None).sem_init(self.semaphores[core], 0, 0)
             threading.Thread(target=self._serve, args=(core,), daemon=True, name=f"core {core}").start()
+        self._first = self._arguments(1, 0)
 
     def _arguments(self, what: int, core: int) -> list[Any]:
         wait, post, _ = self.functions
@@ -133,7 +134,7 @@ class Team:
         count = max(1, min(self.size, _allowed()))
         self.job[0], self.job[1], self.job[2], self.job[3] = steps.ctypes.data, len(steps), words.ctypes.data, count
         self.job[5] = self.arrived[0]
-        self.enter(*self._arguments(1, 0))
+        self.enter(*self._first)
 
 
 def team() -> Team:

@@ -8,7 +8,7 @@ import pytest
 from tinygrad import Device, Tensor, UOp
 from tinygrad.engine.realize import get_graph_runtime
 
-from mist_bench import device, tiles
+from mist_bench import device, graphs, tiles
 from mist_bench.graphs import Graph, Inbox
 from mist_bench.replay import CpuGraph
 
@@ -183,6 +183,47 @@ def test_a_replay_gives_the_same_bits_as_tinygrads_own_way(monkeypatch):
     np.testing.assert_array_equal(ours, [plain(a, b).numpy() for _ in range(3)][-1])
 
 
+def loop(x, total, i):
+    """Reads a part of an input, keeps its state in another, and follows a variable."""
+    part = (total[2:6] + x.shrink(((i, i + 4), (0, 3)))).contiguous().realize()
+    total.assign(total * 0.5 + Tensor.cat(part, x[:4] * 2)).realize()
+    return part
+
+
+def test_a_loop_over_the_same_buffers_gives_the_same_bits_without_a_look_at_them(monkeypatch):
+    values, place, found = numbers(8, 3), UOp.variable("place", 0, 4), {}
+    for how in ("replayed", "looked at"):
+        x, total, seen = Inbox(8, 3, dtype="float32"), Inbox(8, 3, dtype="float32"), []
+        if how == "looked at":
+            monkeypatch.setattr("mist_bench.replay.replay", lambda captured, inputs: None)
+        graph = Graph(how, loop)
+        for i in (0, 4, 1, 3, 2):
+            seen.append(graph(x(values * np.float32(i + 1)), total.tensor, place.bind(i)).numpy().copy())
+        [known] = graph._replays.values()
+        assert (known is None) == (how == "looked at")
+        found[how] = np.concatenate([*seen, total.tensor.numpy()])
+    np.testing.assert_array_equal(found["replayed"], found["looked at"])
+    assert len(np.unique(found["replayed"])) > 40
+
+
+def test_each_set_of_buffers_is_its_own_and_the_oldest_make_room(monkeypatch):
+    monkeypatch.setattr(graphs, "MOST_REPLAYS", 8)
+    graph = Graph("pairs", lambda x, y: (x[0] * 2 + y).contiguous().realize())
+    pairs = [(on(numbers(8)), on(numbers(8))) for _ in range(10)]
+    for a, b in [*pairs, pairs[0], pairs[0], *(pair for pair in pairs for _ in range(3))]:
+        np.testing.assert_array_equal(graph([a], b).numpy(), 2 * a.numpy() + b.numpy())
+    assert len(graph._replays) == 8 and (pairs[0][0].uop, pairs[0][1].uop) not in graph._replays
+
+
+def test_what_a_graph_gave_is_copied_before_it_is_written_again():
+    graph = Graph("again", lambda x: (x.flip(0) + 1).contiguous().realize())
+    now, expected = on(np.arange(64, dtype=np.float32)), np.arange(64, dtype=np.float32)
+    for _ in range(6):
+        now, expected = graph(now), expected[::-1] + 1
+        np.testing.assert_array_equal(now.numpy(), expected)
+    assert list(graph._replays.values()) == [None]
+
+
 def test_kernels_of_several_devices_are_left_to_tinygrad():
     """Neighbours of one device alone are replayed in the same capture, in order with them."""
     weights = numbers(32, 32)
@@ -207,6 +248,9 @@ def test_an_inbox_brings_what_it_is_given_and_nothing_else():
     graph = Graph("inbox", lambda words: (words * 2).contiguous().realize())
     seen = [graph(inbox(np.arange(5, dtype=np.int32) + i)).numpy() for i in range(4)]
     np.testing.assert_array_equal(seen, [2 * (np.arange(5) + i) for i in range(4)])
+    flags = Inbox(2, 3, dtype="bool")
+    told = np.broadcast_to(np.array([True, False, True]), (2, 3))  # read-only
+    np.testing.assert_array_equal(flags(told).numpy(), told)
     for wrong in (np.arange(4, dtype=np.int32), np.arange(5)):
         with pytest.raises(ValueError, match=r"does not fit int32 of \(5,\)"):
             inbox(wrong)

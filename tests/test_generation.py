@@ -124,3 +124,24 @@ def test_watch_sees_each_step():
         temperature=1.0, watch=lambda step, tokens, guesses: seen.append((step, (tokens == MASK).mean())),
     )  # fmt: skip
     assert seen == [(0, 1.0), (1, 0.75), (2, 0.5), (3, 0.25)]
+
+
+@pytest.mark.parametrize("spec", ["random", "first-hitting", "remdm", "threshold"])
+def test_replays_over_standing_buffers_change_no_token(spec, monkeypatch):
+    """Two networks by one sampler, in turn: as when tinygrad looks at every input at every call."""
+    found = []
+    for looks in (True, False):
+        with monkeypatch.context() as patch:
+            if looks:
+                patch.setattr("mist_bench.replay.replay", lambda captured, inputs: None)
+            graph = SamplerGraph(Registry.discover().make("sampler", spec), BATCH, L, MASK)
+            first, second = (MaskedEvaluator("oracle", OracleModel(world(3, 4, c)), BATCH) for c in (1.2, 0.3))
+            made = [generate(asked, graph, LinearSchedule(), 4, EMPTY, seed=seed, sequences=np.arange(BATCH),
+                             temperature=1.0) for seed in (1, 2) for asked in (first, second)]  # fmt: skip
+            assert {known is None for known in graph.graph._replays.values()} == {looks}
+            assert len(graph.graph._replays) == 2
+        found.append(made)
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        np.testing.assert_array_equal(ours[1], theirs[1])
+    assert (found[0][0][0] != found[0][1][0]).any() and (found[0][0][0] != found[0][2][0]).any()

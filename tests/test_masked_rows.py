@@ -51,7 +51,7 @@ def asked(both, most):
     ids = on_device(np.arange(MANY) + 3, np.uint32)
     whole, rows = both
     one = whole.graph(tokens, targets, whole.told(words), ids, on_device(np.ones((MANY, LENGTH)), np.bool_))
-    other = rows.rows((tokens, targets, rows.told(words), ids), rows.none_missed, most)
+    other = rows.rows((tokens, targets, rows.told(words), ids), on_device(np.zeros(1), np.int32), most)
     return {k: v.numpy() for k, v in one.items()}, {k: v.numpy() for k, v in other.items()}
 
 
