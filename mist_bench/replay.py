@@ -108,7 +108,7 @@ class CpuGraph(GraphRunner):
             arguments = [buffers[place]._buf.va_addr for place in info.globals]
             arguments += [own.get(v.expr, 0) or 0 for v in info.vars]
             parts = int(info.global_size[0]) if core is not None else 1
-            steps.append((runtime.addr, parts, len(arguments), len(words), self._wait(steps, parts)))
+            steps.append((runtime.addr, parts, len(arguments), len(words)))
             for part in range(parts):
                 for i, place in enumerate(info.globals):
                     if place in slots:
@@ -121,11 +121,6 @@ class CpuGraph(GraphRunner):
         self.inputs = {slot: np.array(places) for slot, places in inputs.items()}
         """The words to fill with the address of the input of a slot."""
         self.variables = {name: np.array(places) for name, places in variables.items()}
-
-    @staticmethod
-    def _wait(before: list[tuple[int, ...]], parts: int) -> int:
-        """Whether all must be there before a step; not between two that the same core does."""
-        return int(bool(before) and (parts > 1 or before[-1][1] > 1))
 
     @staticmethod
     def supports_uop(batch_devs: list[Any], new_call: UOp) -> bool:
