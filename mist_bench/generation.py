@@ -88,6 +88,13 @@ class SamplerGraph:
         after, new_state = self.sampler.step(view, dict(zip(self.names, state, strict=True)))
         if view.log_probabilities is not None and self.sampler.remembers_answer:
             new_state = {**new_state, "answer": view.log_probabilities}
+        for name, old in zip(self.names, state, strict=True):
+            new = new_state[name]
+            if (old.shape, old.dtype) != (new.shape, new.dtype):
+                raise TypeError(
+                    f"state {name!r} begins as {old.shape} {old.dtype} and becomes {new.shape} {new.dtype}; give the "
+                    "same shapes and types as initial_state"
+                )
         # the steps of an adaptive sampler end for each sequence by itself, also if it would mask something again
         moves = free & going.unsqueeze(-1) if self.sampler.adaptive else free
         kept = moves.where(after, tokens).int().contiguous()

@@ -103,13 +103,4 @@ def captured(its: SamplerStudy) -> None:
 @check("sampler")
 def state(its: SamplerStudy) -> None:
     """The state keeps its names, shapes and types."""
-    initial = its.component.initial_state(its.world(SMALL).batch, SMALL)
-    wanted = {name: (tuple(x.shape), x.dtype) for name, x in initial.items()}
-    for seen in its.eager()[1]:
-        found = {name: (tuple(seen.new_state[name].shape), seen.new_state[name].dtype) for name in wanted}
-        if found != wanted:
-            name = next(n for n in sorted(wanted) if wanted[n] != found[n])
-            raise Failed(
-                f"state {name!r} begins as {wanted[name]} and becomes {found[name]}; give the same shapes and types as "
-                "initial_state"
-            )
+    its.eager()  # the host writes a state where the one before lies, and says what does not fit
