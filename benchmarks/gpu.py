@@ -70,6 +70,8 @@ def steps() -> list[Step]:
         bench("likelihood", "tinystories,gpt2", "likelihood", 300, *quickly),
         bench("nv", "small", "training", 180, *quickly, DEV="NV"),
         bench("quick", "quick", "training,generation", 240, *quickly),
+        Step(name="beam", commands=(("-m", "benchmarks.beam", "--size", "tinystories", "--out", "{out}/beam.json"),),
+             seconds=540),
     ]
 
 

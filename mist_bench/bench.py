@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from . import baseline, device, provenance
+from . import baseline, beam, device, provenance
 from .contest import Offer, Timing, race
 from .interfaces import UserError
 
@@ -178,7 +178,7 @@ def machine() -> dict[str, Any]:
     gpu = ", ".join(dict.fromkeys(gpu["name"] for gpu in origin["gpus"]))
     known = {
         "device": device.name(), "gpu": gpu, "cpu": origin["cpu"], "cores": origin["cores"],
-        "precision": device.precision_name("auto"),
+        "precision": device.precision_name("auto"), "beam": f"beam {beam.width()}" if beam.width() else None,
     }  # fmt: skip
     torch = sys.modules.get("torch")
     key = " · ".join(str(value) for value in known.values() if value)

@@ -55,6 +55,11 @@ Settings = Annotated[
 Store = Annotated[
     Path | None, _option("--store", help="Finished cells; results/store or MIST_BENCH_STORE.", metavar="DIR")
 ]
+Beam = Annotated[
+    int | None,
+    typer.Option("--beam", min=0, max=16, metavar="N", show_default=False,
+                 help="Search for faster kernels, once, the N best at a time: minutes to hours, kept. 0: none."),
+]  # fmt: skip
 Debug = Annotated[bool, _option("--debug", help="Show tracebacks, and what is compiled.")]
 AsJson = Annotated[bool, _option("--json", help="JSON on standard output.")]
 
@@ -97,12 +102,14 @@ def run(
     rerun: Annotated[Rerun, typer.Option(help="Which cells to compute.")] = Rerun.missing,
     dry_run: Annotated[bool, _option("--dry-run", help="Show what would be done, and do nothing.")] = False,
     json: Annotated[bool, _option("--json", help="End with one line of JSON that names the files.")] = False,
+    beam: Beam = None,
     debug: Debug = False,
     settings: Settings = None,
 ) -> Work:
     """Train and measure what is missing, and show the tables."""
 
     def work() -> int:
+        _search(beam)
         wanted = [] if target_se is None else [f"likelihood.target_se={target_se}"]
         wanted += [] if devices is None else [f"training.devices={devices}"]
         registry, config = _configure(
@@ -149,12 +156,14 @@ def sample(
     training_seed: Annotated[str | None, _option("--training-seed", help="Seed of its training.", metavar="N")] = None,
     store: Store = None,
     plugin: Files = None,
+    beam: Beam = None,
     debug: Debug = False,
     settings: Settings = None,
 ) -> Work:
     """Generate text from a trained network."""
 
     def work() -> int:
+        _search(beam)
         registry, config = _configure(
             plugin, preset, settings, corpus=corpus, tokenizer=tokenizer, families=family, schedules=schedule,
             training_seeds=training_seed,
@@ -264,11 +273,13 @@ def bench(
         bool, _option("--save-baseline", help="Write this run into the baseline; results/bench-baseline.json.")
     ] = False,
     factor: Annotated[float, typer.Option(help="How many times as slow is a failure.", metavar="X", min=1.0)] = 1.5,
+    beam: Beam = None,
     debug: Debug = False,
 ) -> Work:
     """Time training, generation, likelihood and start-up beside PyTorch, in a checkout."""
 
     def work() -> int:
+        _search(beam)
         from .bench import TASKS, BenchOptions
         from .bench import bench as start
 
@@ -280,6 +291,12 @@ def bench(
         return start(options)
 
     return work
+
+
+def _search(width: int | None) -> None:
+    from .beam import use
+
+    use(width)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

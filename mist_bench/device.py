@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import kernel_cache, tiles
+from . import beam, kernel_cache, tiles
 from .interfaces import UserError
 
 if TYPE_CHECKING:
@@ -41,10 +41,11 @@ def cache_folder() -> Path:
 
 
 def prepare() -> None:
-    """Call before tinygrad compiles anything: a clang for its CPU if the machine has none, tiles, and kept kernels."""
+    """Call before tinygrad compiles anything: a clang for its CPU if the machine has none, tiles, kept kernels."""
     _give_compiler()
     tiles.install()
     kernel_cache.install(cache_folder() / "kernels")
+    beam.install()
 
 
 def _give_compiler() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tinygrad import Device, Tensor, dtypes
+from tinygrad.helpers import TRAINING
 
 if TYPE_CHECKING:
     from tinygrad import UOp
@@ -28,7 +29,12 @@ def on_cpu() -> bool:
 
 
 def with_gradient(value: Tensor, inputs: Sequence[Tensor], backward: Backward) -> Tensor:
-    """`value`, whose gradients with respect to the `inputs` are what `backward` makes of its own gradient."""
+    """`value`, whose gradients with respect to the `inputs` are what `backward` makes of its own gradient.
+
+    Only in training (`Context(TRAINING=1)`): else tinygrad could not see that two such values are the same.
+    """
+    if not TRAINING:
+        return value
 
     def gradients(upstream: UOp, call: UOp) -> tuple[UOp | None, ...]:
         found = zip(backward(Tensor(upstream)), inputs, strict=True)

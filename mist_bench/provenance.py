@@ -18,9 +18,9 @@ from typing import Any
 _LIBRARIES = ("tinygrad", "numpy", "pluggy", "pandas", "datasets", "tiktoken", "tokenizers", "safetensors", "seaborn",
               "matplotlib", "ziglang", "torch", "transformers", "scikit-learn")  # fmt: skip
 # what changes the numbers or their speed; any other variable is nobody's business
-_VARIABLES = ("DEV", "CC", "JIT", "BEAM", "TRAINING", "DEBUG", "NOOPT", "FUSE_OPTIM", "DEFAULT_FLOAT", "THREADS",
-              "CPU_LLVM", "CPU_COUNT", "PARALLEL", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED",
-              "HF_HUB_OFFLINE")  # fmt: skip
+_VARIABLES = ("DEV", "CC", "JIT", "BEAM", "JITBEAM", "TRAINING", "DEBUG", "NOOPT", "FUSE_OPTIM", "DEFAULT_FLOAT",
+              "THREADS", "CPU_LLVM", "CPU_COUNT", "PARALLEL", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
+              "PYTHONHASHSEED", "HF_HUB_OFFLINE")  # fmt: skip
 _PACKAGE = Path(__file__).parent
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from . import device, fields, parallel, provenance, results, tables
+from . import beam, device, fields, parallel, provenance, results, tables
 from .cells import Cell, Plan, plan
 from .config import RunConfig
 from .interfaces import UserError
@@ -69,6 +69,8 @@ def run(
     _show_samples(rows, screen)
     if debug:
         _show_graphs(errors)
+    if beam.width():
+        errors.print(beam.said(), markup=False, highlight=False)
     screen.print(f"files in {out}: {', '.join(files)}", markup=False, highlight=False, soft_wrap=True)
     for cell, message in failed:
         errors.print(f"failed: {cell.title}: {message}", markup=False, highlight=False, soft_wrap=True)
@@ -155,11 +157,14 @@ def _side_by_side(
     todo: Sequence[Cell], bench: Workbench, store: Store, registry: Registry, display: Display,
     failed: dict[str, tuple[Cell, str]],
 ) -> Sequence[Cell]:  # fmt: skip
-    """On a CPU, trainings of different graphs in processes of their own; gives the cells that are left to make."""
+    """On a CPU, trainings of different graphs in processes of their own; gives the cells that are left to make.
+
+    Not where kernels are searched for: candidates are timed, and by all cores.
+    """
     processes = int(os.environ.get("MIST_BENCH_JOBS") or os.cpu_count() or 1)
     groups = parallel.groups(todo)
     name = device.name()
-    if name != "CPU" or min(processes, len(groups)) < 2 or bench.config.training.devices > 1:
+    if name != "CPU" or min(processes, len(groups)) < 2 or bench.config.training.devices > 1 or beam.width():
         return todo
     files = tuple(Path(plugin.file) for plugin in registry.plugins() if plugin.file and not plugin.distribution)
     precision = device.precision_name(bench.config.training.precision)
@@ -215,6 +220,7 @@ def _run_info(laid: Plan, registry: Registry, name: str, debug: bool) -> dict[st
     ]  # fmt: skip
     return {
         "configuration": laid.config.to_dict(), "length": laid.length, "device": name, "debug": debug,
+        "beam": beam.width(),
         "provenance": provenance.collect(plugins),
         "cells": [{"hash": cell.hash, "kind": cell.kind, "title": cell.title} for cell in laid.cells],
     }  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from . import checkpoints, device, graphs, noise
+from . import beam, checkpoints, device, graphs, noise
 from .checkpoints import Network
 from .config import SampleOptions
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
@@ -48,6 +48,8 @@ def sample(registry: Registry, options: SampleOptions) -> int:
         if (row[: laid.shown] == laid.dataset.mask).any():
             raise UserError(f"sampler {sampler.spec!r} left masks in the text after its last step")
         _print(screen, laid.text(row), number, options.count)
+    if beam.width():
+        errors.print(beam.said(), style="dim", markup=False, highlight=False)
     if options.debug:
         for graph in graphs.captured:
             errors.print(f"graph {graph.name}: {graph.kernels} calls, compiled in {graph.compile_seconds:.1f} s",

@@ -257,7 +257,7 @@ def test_the_options_of_run_are_the_fixed_ones(capsys: pytest.CaptureFixture[str
     fixed = (
         "preset corpus tokenizer family schedule sampler steps temperature training-seed seed out store plugin rerun"
     )
-    assert shown == {f"--{name}" for name in [*fixed.split(), "target-se", "devices", "dry-run", "json", "debug", "set"]}
+    assert shown == {f"--{name}" for name in [*fixed.split(), "target-se", "devices", "beam", "dry-run", "json", "debug", "set"]}
 
 
 def test_help_imports_neither_tinygrad_nor_rich():

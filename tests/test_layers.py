@@ -5,12 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tinygrad import Device, Tensor, dtypes
+from tinygrad.helpers import Context
 
 from mist_bench import layers
 
 RNG = np.random.default_rng(0)
 KINDS = [pytest.param(dtypes.float, 2e-5, id="float32"), pytest.param(dtypes.bfloat16, 3e-2, id="bfloat16")]
 HOW = pytest.mark.parametrize("cpu", [True, False], ids=["cut for a CPU", "cut for a GPU"])
+
+
+@pytest.fixture(autouse=True)
+def in_training():
+    with Context(TRAINING=1):
+        yield
 
 
 def numbers(*shape: int) -> np.ndarray:

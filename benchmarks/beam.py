@@ -1,0 +1,53 @@
+"""Searches the kernels of a size and writes what was found, for `mist_bench/searched/`, to spare others the search.
+
+    python -m benchmarks.beam --size tinystories --beam 4 --out FILE
+
+Training, generation and likelihood of both families. FILE is written after each, and names the device and the release
+of tinygrad that it is for; its name in the package is printed. One training step takes over ten minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="tinystories")
+    parser.add_argument("--beam", type=int, default=4)
+    parser.add_argument("--only", default="", help="names of work, with commas; all")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    os.environ["CCACHE"] = "0"  # a kernel that is kept would not be searched, and not be written
+    from mist_bench import beam, device
+
+    beam.use(given.beam)
+    device.prepare()
+    from tinygrad import Device
+
+    from . import ours
+    from .sizes import sizes
+
+    size, target = sizes()[given.size], Device[Device.DEFAULT].renderer.target
+    work: dict[str, Callable[[], Any]] = {
+        "training": lambda: ours.training(size, "mdlm"),
+        "generation": lambda: ours.generation(size, "confidence"),
+        "likelihood": lambda: ours.likelihood(size, "mdlm"),
+        "training-autoregressive": lambda: ours.training(size, "autoregressive"),
+        "generation-autoregressive": lambda: ours.autoregressive(size),
+        "likelihood-autoregressive": lambda: ours.likelihood(size, "autoregressive"),
+    }
+    for name, make in work.items():
+        if name in (given.only or name).split(","):
+            make().run()
+            beam.write(given.out, target.device, target.arch, beam.found)
+            print(f"{name}: {beam.said()}; {len(beam.found)} of them differ", flush=True)
+    print(f"in the package: mist_bench/searched/{beam.path_of(target.device, target.arch).name}")
+
+
+if __name__ == "__main__":
+    main()
