@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from .graphs import Graph, Inbox
 from .interfaces import FloatArray, IntArray
 from .masked_rows import MaskedRows, carried
 from .samplers import Sampler, View
+from .step_words import Words, pack_step, unpack_step
 
 STATISTICS = ("log_probability", "max_log_probability", "margin", "entropy")
 
@@ -29,40 +30,6 @@ STATISTICS = ("log_probability", "max_log_probability", "margin", "entropy")
 def on_device(values: npt.NDArray[Any], dtype: Any) -> Tensor:
     """A realized copy of host numbers, as captured graphs want their inputs."""
     return Tensor(np.ascontiguousarray(values, dtype=dtype)).realize()
-
-
-class Told(NamedTuple):
-    """What one step is told, within a graph."""
-
-    t: Tensor  # (B,)
-    numbers: Tensor  # (5, B)
-    temperature: Tensor  # (1,)
-    counts: Tensor  # (3,) step, steps, last
-    key: Tensor  # (2,)
-
-
-Words = npt.NDArray[np.int32]
-
-
-def pack_step(
-    t: FloatArray, numbers: FloatArray, counts: tuple[int, int, int], key: tuple[int, int], temperature: float = 1.0
-) -> Words:
-    """All that one step is told, as one array of 32-bit words: one transfer a step instead of five.
-
-    (B,) t, (5, B) numbers and the temperature as float32, then `counts` (step, steps, last) and the key.
-    """
-    floats = np.append(np.concatenate([t[None], numbers]).ravel(), temperature).astype(np.float32).view(np.int32)
-    words = np.array(key, dtype=np.uint32).view(np.int32)
-    return np.concatenate([floats, np.array(counts, dtype=np.int32), words])
-
-
-def unpack_step(packed: Tensor, batch: int) -> Told:
-    """What `pack_step` was given."""
-    many = 6 * batch + 1
-    floats = packed[:many].contiguous().bitcast("float32")
-    numbers = floats[: many - 1].reshape(6, batch)
-    counts, key = packed[many : many + 3], packed[many + 3 :].contiguous().bitcast("uint32")
-    return Told(numbers[0], numbers[1:], floats[many - 1 :], counts, key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +161,8 @@ class MaskedEvaluator:
     def drop(self) -> None:
         """Gives its memory back; it is of no use afterwards."""
         self.graph.drop()
+        if self.rows is not None:
+            self.rows.drop()
 
     def answers(self, needs: Needs) -> bool:
         """Whether all that is needed is in the answer."""
@@ -227,6 +196,12 @@ class MaskedEvaluator:
         for condition in self._condition:
             self._carry(condition.tensor, told["condition"])
         return told
+
+    def capture(self, words: Words) -> None:
+        """All that `answer` may need, with these words: what is timed afterwards compiles nothing."""
+        if self.rows is not None:
+            self.told(words)
+            self.rows.capture(self.texts, self.missed.tensor)
 
     @cached_property
     def _condition(self) -> list[Inbox]:

@@ -16,10 +16,11 @@ from tinygrad import Tensor
 
 from . import noise
 from .answer import pick
-from .evaluation import MaskedEvaluator, Needs, on_device, pack_step, unpack_step
+from .evaluation import MaskedEvaluator, Needs, on_device
 from .graphs import Graph, Inbox
 from .interfaces import FloatArray, IntArray, Schedule
 from .samplers import Sampler, View, block_shares, most_steps
+from .step_words import pack_step, unpack_step
 
 BoolArray = npt.NDArray[np.bool_]
 Watch = Callable[[int, IntArray, IntArray], None]
@@ -187,21 +188,20 @@ def _run(
     evaluator.begin(tokens, unfixed, sequences)
     graph.begin(free)
     now = evaluator.tokens.tensor
-    left, asked, rows = to_fill, 0, evaluator.rows
+    left, asked = to_fill, 0
     # a network that is told its last answer must be asked at every step
     skips = sampler.skips_idle_steps and not evaluator.model.self_conditioned
-    idle = _IdleSteps(plan, free, seed, sequences) if skips else None
-    count = None if rows is None else _MostMasked(sampler, plan, tokens == mask, free, seed, sequences)
-    if rows is not None and limit is not None:
-        words = pack_step(plan.times[0], plan.numbers[0], (0, steps, False), noise.key_words(seed, 0), temperature)
-        evaluator.told(words)
-        rows.capture(evaluator.texts, evaluator.missed.tensor)
+    by_chance = skips or (evaluator.rows is not None and sampler.reveals_by_chance)
+    chances = _Chances(plan, free, seed, sequences) if by_chance else None
+    count = _MostMasked(sampler, plan, tokens == mask, free, chances)
+    if limit is not None:
+        evaluator.capture(pack_step(plan.times[0], plan.numbers[0], (0, steps, 0), noise.key_words(seed, 0)))
     planned = max((most_steps(sampler, steps, int(m)) for m in to_fill), default=0)
     for step in range(max(planned, limit or 0)):
         if asked == limit or (sampler.adaptive and not left.any()):
             break
-        most = count.before(step, left) if count else 0
-        if idle is not None and idle.whole_batch(step):
+        most = count.before(step, left)
+        if skips and count.idle:
             continue
         asked += 1
         place = min(step, len(plan.numbers) - 1)
@@ -221,9 +221,9 @@ def _run(
         raise TypeError(f"sampler {sampler.spec!r} leaves more masked than `most_left` or `reveals_by_chance` says")
     if sampler.adaptive:
         return np.asarray(now.numpy()), graph.nfe.tensor.numpy()
+    if skips and chances is not None:
+        return np.asarray(now.numpy()), chances.used * sampler.evaluations
     # a sampler that keeps to its plan evaluates every step of it, whatever is masked by then
-    if idle is not None:
-        return np.asarray(now.numpy()), idle.used * sampler.evaluations
     return np.asarray(now.numpy()), np.array([sampler.nfe(steps, int(m)) for m in to_fill])
 
 
@@ -231,27 +231,28 @@ class _MostMasked:
     """How many positions of a sequence are masked at most before each step: as many need be asked about."""
 
     def __init__(
-        self, sampler: Sampler, plan: Grid, masked: BoolArray, free: BoolArray, seed: int, sequences: IntArray
+        self, sampler: Sampler, plan: Grid, masked: BoolArray, free: BoolArray, chances: _Chances | None
     ) -> None:
-        self.sampler, self.plan, self.length = sampler, plan, masked.shape[1]
+        self.sampler, self.plan, self.chances, self.length = sampler, plan, chances, masked.shape[1]
         self.outside = (masked & ~free).sum(axis=1)
         self.inside: IntArray | None = free.sum(axis=1)
-        self.chance = _IdleSteps(plan, free, seed, sequences) if sampler.reveals_by_chance else None
+        self.idle = False
+        """Whether nothing is revealed at the step that was last asked for."""
 
     def before(self, step: int, left: IntArray) -> int:
         """Must be asked for every step, in order. `left` (B,): what an adaptive sampler has been seen to leave."""
         now = left if self.sampler.adaptive else self.inside
-        if self.chance is not None:
-            self.chance.whole_batch(step)
-            self.inside = self.chance.masked.sum(axis=1)
+        if self.chances is not None:
+            self.idle = not self.chances.reveal(step)
+            self.inside = self.chances.masked.sum(axis=1)
         elif self.inside is not None:
             many, stay = self.plan.numbers[min(step, len(self.plan.numbers) - 1), 3:].astype(np.int64)
             self.inside = self.sampler.most_left(self.inside, stay, many, step, self.plan.steps)
         return self.length if now is None else int((now + self.outside).max())
 
 
-class _IdleSteps:
-    """Which steps of which sequences reveal nothing, told from the noise alone: asking there would change nothing.
+class _Chances:
+    """What is revealed by chance, told from the noise alone. Asking where nothing is would change nothing.
 
     MDLM's cache takes an answer again until the text has changed. Asking where something is revealed, and only there,
     takes no more evaluations, and needs no network that sees the text alone.
@@ -263,13 +264,13 @@ class _IdleSteps:
         self.used: IntArray = np.zeros(len(free), dtype=np.int64)
         """Evaluations that each sequence has needed so far (B,)."""
 
-    def whole_batch(self, step: int) -> bool:
-        """Whether no sequence reveals anything at this step. Must be asked for every step, in order."""
+    def reveal(self, step: int) -> bool:
+        """Whether any sequence reveals anything at this step. Must be asked for every step, in order."""
         uniform = noise.uniform_numpy(self.seed, step, noise.CHOICE, self.sequences, self.masked.shape[1])
         revealed = self.masked & (uniform < self.chance[min(step, len(self.chance) - 1)][:, None])
         self.masked &= ~revealed
         self.used += revealed.any(axis=1)
-        return not revealed.any()
+        return bool(revealed.any())
 
 
 def _time_of(schedule: Schedule, left: IntArray, to_fill: IntArray) -> FloatArray:

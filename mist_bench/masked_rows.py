@@ -59,6 +59,11 @@ class MaskedRows:
         found: Answer = self.heads[count](hidden, tokens, targets, packed, sequences, missed)
         return found
 
+    def drop(self) -> None:
+        """Gives the memory of all graphs back."""
+        for graph in (self.body, *self.heads.values()):
+            graph.drop()
+
     def capture(self, inputs: Inputs, missed: Tensor) -> None:
         """All graphs that are not there yet."""
         for count, graph in self.heads.items():

@@ -25,6 +25,7 @@ FREQUENCIES = 32
 ROTATION_BASE = 1e4
 BIAS_SCALE = 0.5
 """Each head begins with a taste of its own for near or far; tried from 0 to 1 on prose, the best in the middle."""
+LOOKED_UP = ("tokens", "positions")
 ROWS_PAY = 8
 """How many times as wide as the network its output table is at least, where reading less of it pays."""
 LOCAL_SCALE, NEIGHBOURS = 5.0, (-1, 1, -2, 2)
@@ -123,7 +124,7 @@ class Transformer:
         if self.compute == dtypes.float:
             return
         for name, w in self.parameters.items():
-            if w.ndim > 1:
+            if w.ndim > 1 and name not in LOOKED_UP:
                 copy = w.cast(self.compute).contiguous()
                 if name in self._copies:
                     self._copies[name].assign(copy)

@@ -23,12 +23,14 @@ from brute_force import (
 )
 from mist_bench_plugins.family_autoregressive import AutoregressiveFamily, matched_feed_forward
 from mist_bench_plugins.family_mdlm import MdlmFamily
-from tinygrad import Tensor
+from tinygrad import Tensor, dtypes
 
 from mist_bench import NetworkSize
 from mist_bench import network as network_module
-from mist_bench.evaluation import on_device, pack_step
+from mist_bench.evaluation import on_device
+from mist_bench.graphs import load_parameters, load_to_read
 from mist_bench.settings import load_preset, preset_names
+from mist_bench.step_words import pack_step
 
 RNG = np.random.default_rng(0)
 CLEAN = TEXTS[RNG.integers(0, len(TEXTS), BATCH)]
@@ -262,3 +264,28 @@ def test_local_heads_begin_at_a_neighbour(length):
     q, k = (placed(np.tile(b, (1, length, 1)), size.heads)[0, :, : SIZE.dim // 2] for b in bias)
     scores = q @ k.T
     assert (scores.argmax(axis=1)[1:] == np.arange(length - 1)).all()  # the first local head looks one to the left
+
+
+@pytest.mark.parametrize("family", [MdlmFamily(), AutoregressiveFamily()], ids=lambda family: family.name)
+def test_bfloat16_reads_the_parameters_that_were_loaded_last(family):
+    """Its matrices are copies: a stale one would be another network's."""
+    tokens, given = Tensor(TEXTS.astype(np.int32)), []
+    for seed in (1, 2):
+        given.append({n: p.numpy() for n, p in family.create(SIZE, S, L, seed, None).parameters.items()})
+
+    def answered(model) -> np.ndarray:
+        t = (Tensor.zeros(len(TEXTS)),) if family.name == "mdlm" else ()
+        return model.free_log_probabilities(tokens, *t).numpy() if t else model.log_probabilities(tokens).numpy()
+
+    def fresh(values) -> np.ndarray:
+        model = family.create(SIZE, S, L, 0, None)
+        model.set_compute(dtypes.bfloat16)
+        load_parameters(model, values)
+        return answered(model)
+
+    model = family.create(SIZE, S, L, 0, None)
+    model.set_compute(dtypes.bfloat16)
+    for values in (*given, given[0]):
+        load_to_read(model, values)
+        np.testing.assert_array_equal(answered(model), fresh(values))
+    assert np.abs(fresh(given[0]) - fresh(given[1])).max() > 0.01

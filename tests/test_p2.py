@@ -18,10 +18,11 @@ from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
 from mist_bench import UserError
-from mist_bench.evaluation import MaskedEvaluator, Needs, on_device, pack_step
+from mist_bench.evaluation import MaskedEvaluator, Needs, on_device
 from mist_bench.generation import SamplerGraph, generate, grid
 from mist_bench.laws import Start, sampler_law, sequences, total_variation, transitions
 from mist_bench.registry import Registry
+from mist_bench.step_words import pack_step
 
 V, L, MASK = 3, 4, 3
 
