@@ -9,11 +9,24 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from .cli_options import (
+    AsJson,
+    Beam,
+    CorpusName,
+    Debug,
+    Files,
+    Preset,
+    Rerun,
+    Settings,
+    Store,
+    TokenizerName,
+    option,
+)
 
 if TYPE_CHECKING:
     from .config import RunConfig
@@ -31,42 +44,9 @@ app = typer.Typer(
 )
 
 
-class Rerun(StrEnum):
-    """Which cells of the grid are computed."""
-
-    missing = "missing"
-    failed = "failed"
-    all = "all"
-
-
-def _option(*flags: str, help: str, metavar: str | None = None) -> Any:  # noqa: A002
-    return typer.Option(*flags, help=help, metavar=metavar, show_default=False)
-
-
-Preset = Annotated[str | None, _option("--preset", help="Preset or TOML file; quick on a CPU, austen on a GPU.")]
-CorpusName = Annotated[str | None, _option("--corpus", help="Corpus: mist-bench ls corpora.", metavar="SPEC")]
-TokenizerName = Annotated[
-    str | None, _option("--tokenizer", help="Tokenizer: mist-bench ls tokenizers.", metavar="SPEC")
-]
-Files = Annotated[list[Path] | None, _option("--plugin", help="Plugin file; may be repeated.", metavar="FILE")]
-Settings = Annotated[
-    list[str] | None, _option("--set", help="Any key of the preset; may be repeated.", metavar="SECTION.KEY=VALUE")
-]
-Store = Annotated[
-    Path | None, _option("--store", help="Finished cells; results/store or MIST_BENCH_STORE.", metavar="DIR")
-]
-Beam = Annotated[
-    int | None,
-    typer.Option("--beam", min=0, max=16, metavar="N", show_default=False,
-                 help="Search for faster kernels, once, the N best at a time: minutes to hours, kept. 0: none."),
-]  # fmt: skip
-Debug = Annotated[bool, _option("--debug", help="Show tracebacks, and what is compiled.")]
-AsJson = Annotated[bool, _option("--json", help="JSON on standard output.")]
-
-
 @app.callback(invoke_without_command=True)
 def start(
-    context: typer.Context, version: Annotated[bool, _option("--version", help="Show the version.")] = False
+    context: typer.Context, version: Annotated[bool, option("--version", help="Show the version.")] = False
 ) -> Work | None:
     if version:
         from . import __version__
@@ -83,25 +63,25 @@ def run(
     preset: Preset = None,
     corpus: CorpusName = None,
     tokenizer: TokenizerName = None,
-    family: Annotated[str | None, _option("--family", help="Families of models.", metavar="A,B[x=1],…")] = None,
-    schedule: Annotated[str | None, _option("--schedule", help="Schedules.", metavar="A,B[x=1],…")] = None,
-    sampler: Annotated[str | None, _option("--sampler", help="Samplers, or all.", metavar="A,B[x=1],…")] = None,
-    steps: Annotated[str | None, _option("--steps", help="Denoising steps.", metavar="N,N,…")] = None,
-    temperature: Annotated[str | None, _option("--temperature", help="Temperatures.", metavar="X,X,…")] = None,
-    training_seed: Annotated[str | None, _option("--training-seed", help="Seeds of training.", metavar="N,N,…")] = None,
-    seed: Annotated[str | None, _option("--seed", help="Seeds of generation.", metavar="N,N,…")] = None,
+    family: Annotated[str | None, option("--family", help="Families of models.", metavar="A,B[x=1],…")] = None,
+    schedule: Annotated[str | None, option("--schedule", help="Schedules.", metavar="A,B[x=1],…")] = None,
+    sampler: Annotated[str | None, option("--sampler", help="Samplers, or all.", metavar="A,B[x=1],…")] = None,
+    steps: Annotated[str | None, option("--steps", help="Denoising steps.", metavar="N,N,…")] = None,
+    temperature: Annotated[str | None, option("--temperature", help="Temperatures.", metavar="X,X,…")] = None,
+    training_seed: Annotated[str | None, option("--training-seed", help="Seeds of training.", metavar="N,N,…")] = None,
+    seed: Annotated[str | None, option("--seed", help="Seeds of generation.", metavar="N,N,…")] = None,
     target_se: Annotated[
-        float | None, _option("--target-se", help="Draw masks until the bound has this error, nats/token.", metavar="X")
+        float | None, option("--target-se", help="Draw masks until the bound has this error, nats/token.", metavar="X")
     ] = None,
     devices: Annotated[
-        int | None, _option("--devices", help="Devices that share each training step.", metavar="N")
+        int | None, option("--devices", help="Devices that share each training step.", metavar="N")
     ] = None,
-    out: Annotated[Path | None, _option("--out", help="Tables and report; results/PRESET.", metavar="DIR")] = None,
+    out: Annotated[Path | None, option("--out", help="Tables and report; results/PRESET.", metavar="DIR")] = None,
     store: Store = None,
     plugin: Files = None,
     rerun: Annotated[Rerun, typer.Option(help="Which cells to compute.")] = Rerun.missing,
-    dry_run: Annotated[bool, _option("--dry-run", help="Show what would be done, and do nothing.")] = False,
-    json: Annotated[bool, _option("--json", help="End with one line of JSON that names the files.")] = False,
+    dry_run: Annotated[bool, option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    json: Annotated[bool, option("--json", help="End with one line of JSON that names the files.")] = False,
     beam: Beam = None,
     debug: Debug = False,
     settings: Settings = None,
@@ -135,25 +115,25 @@ def run(
 
 @app.command()
 def sample(
-    prompt: Annotated[str, _option("--prompt", help="Text to begin with; ___ is a blank to fill.")] = "",
-    suffix: Annotated[str, _option("--suffix", help="Text to end with.")] = "",
-    steps: Annotated[int | None, _option("--steps", help="Denoising steps.", metavar="N")] = None,
-    sampler: Annotated[str | None, _option("--sampler", help="Sampler.", metavar="SPEC")] = None,
+    prompt: Annotated[str, option("--prompt", help="Text to begin with; ___ is a blank to fill.")] = "",
+    suffix: Annotated[str, option("--suffix", help="Text to end with.")] = "",
+    steps: Annotated[int | None, option("--steps", help="Denoising steps.", metavar="N")] = None,
+    sampler: Annotated[str | None, option("--sampler", help="Sampler.", metavar="SPEC")] = None,
     temperature: Annotated[float, typer.Option(help="1 is the model's own law, 0 the most likely.", metavar="X")] = 1.0,
     nucleus: Annotated[float, typer.Option(help="Keep this much probability.", metavar="X")] = 1.0,
     count: Annotated[int, typer.Option(help="How many samples.", metavar="N")] = 1,
-    length: Annotated[int | None, _option("--length", help="Tokens of a sample.", metavar="N")] = None,
+    length: Annotated[int | None, option("--length", help="Tokens of a sample.", metavar="N")] = None,
     seed: Annotated[int, typer.Option(help="Seed.", metavar="N")] = 0,
-    watch: Annotated[bool, _option("--watch", help="See the text emerge from the mist.")] = False,
+    watch: Annotated[bool, option("--watch", help="See the text emerge from the mist.")] = False,
     checkpoint: Annotated[
-        str | None, _option("--checkpoint", help="Which network: the beginning of its hash, or a file.", metavar="HASH")
+        str | None, option("--checkpoint", help="Which network: the beginning of its hash, or a file.", metavar="HASH")
     ] = None,
     preset: Preset = None,
     corpus: CorpusName = None,
     tokenizer: TokenizerName = None,
-    family: Annotated[str | None, _option("--family", help="Family of the network.", metavar="SPEC")] = None,
-    schedule: Annotated[str | None, _option("--schedule", help="Schedule of its training.", metavar="SPEC")] = None,
-    training_seed: Annotated[str | None, _option("--training-seed", help="Seed of its training.", metavar="N")] = None,
+    family: Annotated[str | None, option("--family", help="Family of the network.", metavar="SPEC")] = None,
+    schedule: Annotated[str | None, option("--schedule", help="Schedule of its training.", metavar="SPEC")] = None,
+    training_seed: Annotated[str | None, option("--training-seed", help="Seed of its training.", metavar="N")] = None,
     store: Store = None,
     plugin: Files = None,
     beam: Beam = None,
@@ -187,7 +167,7 @@ def sample(
 @app.command()
 def ls(
     kind: Annotated[str, typer.Argument(metavar="KIND", show_default=False)] = "",
-    verbose: Annotated[bool, _option("-v", "--verbose", help="Every parameter, its meaning and the paper.")] = False,
+    verbose: Annotated[bool, option("-v", "--verbose", help="Every parameter, its meaning and the paper.")] = False,
     json: AsJson = False,
     plugin: Files = None,
 ) -> Work:
@@ -220,7 +200,7 @@ def plugins(json: AsJson = False, plugin: Files = None) -> Work:
 @app.command()
 def check(
     target: Annotated[list[str], typer.Argument(metavar="NAME|FILE...", show_default=False)],
-    kind: Annotated[str | None, _option("--kind", help="Only this kind, e.g. sampler.", metavar="KIND")] = None,
+    kind: Annotated[str | None, option("--kind", help="Only this kind, e.g. sampler.", metavar="KIND")] = None,
     plugin: Files = None,
     debug: Debug = False,
 ) -> Work:
@@ -256,21 +236,21 @@ def new(
 @app.command()
 def bench(
     size: Annotated[
-        str | None, _option("--size", help="tiny, quick, small, tinystories, gpt2.", metavar="A,B,…")
+        str | None, option("--size", help="tiny, quick, small, tinystories, gpt2.", metavar="A,B,…")
     ] = None,
     only: Annotated[
-        str | None, _option("--only", help="training, generation, likelihood, startup; all.", metavar="A,B,…")
+        str | None, option("--only", help="training, generation, likelihood, startup; all.", metavar="A,B,…")
     ] = None,
     rounds: Annotated[int, typer.Option(help="Timed rounds.", metavar="N", min=3)] = 7,
     budget: Annotated[
         float, typer.Option(help="Seconds for the rounds of one contestant; three rounds are made.", metavar="X")
     ] = 30.0,
-    out: Annotated[Path | None, _option("--out", help="Tables; results/bench-DEVICE.", metavar="DIR")] = None,
+    out: Annotated[Path | None, option("--out", help="Tables; results/bench-DEVICE.", metavar="DIR")] = None,
     baseline: Annotated[
-        Path | None, _option("--baseline", help="Fail if slower than in this file.", metavar="FILE")
+        Path | None, option("--baseline", help="Fail if slower than in this file.", metavar="FILE")
     ] = None,
     save_baseline: Annotated[
-        bool, _option("--save-baseline", help="Write this run into the baseline; results/bench-baseline.json.")
+        bool, option("--save-baseline", help="Write this run into the baseline; results/bench-baseline.json.")
     ] = False,
     factor: Annotated[float, typer.Option(help="How many times as slow is a failure.", metavar="X", min=1.0)] = 1.5,
     beam: Beam = None,
