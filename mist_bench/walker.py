@@ -107,11 +107,11 @@ def cores() -> int:
     """What kernels are split for: a power of 2, at most `MOST_CORES` and tinygrad's NUM_CPU_THREADS."""
     from tinygrad.helpers import NUM_CPU_THREADS
 
-    return 1 << (max(1, min(_free(), int(NUM_CPU_THREADS.value), MOST_CORES)).bit_length() - 1)
+    return 1 << (max(1, min(free_cores(), int(NUM_CPU_THREADS.value), MOST_CORES)).bit_length() - 1)
 
 
 @cache
-def _free() -> int:
+def free_cores() -> int:
     """Cores that this process may use; a container's share of time counts as that many."""
     if sys.platform != "linux":
         return 1  # its semaphores are used

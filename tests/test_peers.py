@@ -175,6 +175,18 @@ def test_mists_way_computes_our_loss():
     assert natural.item() == pytest.approx(loss.item(), abs=1e-4)
 
 
+def test_mists_way_trains_every_parameter():
+    _, model = ours.create(SIZE, "mdlm")
+    tokens, uniform, (_, probability, weight) = batch()
+    net = mist_way.Network(SIZE.network, SIZE.vocab_size, SIZE.length, model.parameters, model.body.compute)
+    trainer = mist_way.Training(net, SIZE.training())
+    before = {name: p.numpy().copy() for name, p in model.parameters.items()}
+    for _ in range(2):  # the first moves nothing behind a norm that is zero
+        trainer.step(Tensor(tokens), Tensor(uniform), Tensor(probability), Tensor(weight))
+    for name, p in model.parameters.items():
+        assert (p.numpy() != before[name]).any(), name
+
+
 def test_flops_are_those_of_the_matrix_products():
     """Two a weight and token, and those of attention; the tiny network by hand."""
     network, length = SIZE.network, SIZE.length

@@ -136,7 +136,7 @@ def test_a_fork_has_threads_of_its_own(only):
 def test_a_share_of_time_counts_as_cores(monkeypatch, tmp_path):
     for text, most in (("150000 100000", 1), ("max 100000", None), ("50000 100000", 1), ("nonsense", None)):
         monkeypatch.setattr(walker.Path, "read_text", lambda self, text=text: text)
-        walker._free.cache_clear()
-        found = walker._free()
+        walker.free_cores.cache_clear()
+        found = walker.free_cores()
         assert found == (most or len(os.sched_getaffinity(0)))
-    walker._free.cache_clear()
+    walker.free_cores.cache_clear()
