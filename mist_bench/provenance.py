@@ -19,8 +19,8 @@ _LIBRARIES = ("tinygrad", "numpy", "pluggy", "pandas", "datasets", "tiktoken", "
               "matplotlib", "ziglang", "torch", "transformers", "scikit-learn")  # fmt: skip
 # what changes the numbers or their speed; any other variable is nobody's business
 _VARIABLES = ("DEV", "CC", "JIT", "BEAM", "JITBEAM", "TRAINING", "DEBUG", "NOOPT", "FUSE_OPTIM", "DEFAULT_FLOAT",
-              "THREADS", "CPU_LLVM", "CPU_COUNT", "PARALLEL", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
-              "PYTHONHASHSEED", "HF_HUB_OFFLINE")  # fmt: skip
+              "THREADS", "NUM_CPU_THREADS", "CPU_LLVM", "CPU_COUNT", "PARALLEL", "OMP_NUM_THREADS",
+              "CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED", "HF_HUB_OFFLINE")  # fmt: skip
 _PACKAGE = Path(__file__).parent
 
 
