@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from brute_force import BATCH, MASKS, TEXTS, L, S, masked
+from brute_force import masked
 from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.sampler_confidence import ConfidenceSampler
 from mist_bench_plugins.sampler_first_hitting import FirstHittingSampler
@@ -133,4 +133,12 @@ def test_likelihoods_are_the_same(both):
 def test_small_tables_are_read_whole():
     evaluator, _ = masked()
     assert evaluator.rows is None and not evaluator.model.rows_pay
-    assert len(TEXTS) == S**L and len(MASKS) == 2**L and BATCH
+
+
+def test_dropped_rows_hold_nothing(both):
+    rows = both[1].rows
+    assert any(graph.kernels for graph in rows.heads.values()) and rows.body.kernels
+    rows.drop()
+    assert not any(graph.kernels for graph in (rows.body, *rows.heads.values()))
+    one, other = asked(both, 3)  # and are captured anew
+    np.testing.assert_allclose(other["entropy"], one["entropy"], rtol=0, atol=2e-6)
