@@ -134,22 +134,17 @@ def table(kernels: list[Rendered], memory: int, tokens: int, most: int = 40) -> 
 def training(size: Any, family: str) -> tuple[list[Any], int]:
     """The captured step, and the tokens that it reads."""
     import numpy as np
-    from tinygrad.helpers import Context
 
-    from mist_bench.training import step_rates
-    from mist_bench.training_step import TrainingGraph, Words, pack
+    from mist_bench.training import batches
+    from mist_bench.training_step import TrainingGraph
 
     from . import ours
 
     made, model = ours.create(size, family, "bfloat16")
     step = TrainingGraph(made, model, size.training())
 
-    def words(start: int, stop: int) -> Words:
-        rows = np.zeros((stop - start, size.length), dtype=np.int32)
-        return pack(rows, np.ones((3, stop - start)), (0, 0), step_rates(step.config, 0, start))
-
-    with Context(TRAINING=1):
-        step.step(words)
+    rows = np.zeros((size.batch, size.length), dtype=np.int32)
+    step.steps(batches(step.config, [rows], None, 0, range(1)))
     return [step.graph], size.batch * size.length
 
 

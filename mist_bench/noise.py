@@ -10,7 +10,7 @@ Streams: independent noise for one step. A uniform is (k + 1/2) / 2^23, exact in
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,12 +45,13 @@ def uniform(key: Tensor, stream: int, sequences: Tensor, length: int) -> Tensor:
     return ((bits >> 9).float() + 0.5) * 2.0**-23
 
 
-def uniform_numpy(seed: int, step: int, stream: int, sequences: IntArray, length: int) -> FloatArray:
-    """(B, length) float64: the same numbers as `uniform`."""
-    low, high = key_words(seed, step, stream)
+def uniform_numpy(seed: int, step: int | IntArray, stream: int, sequences: IntArray, length: int) -> FloatArray:
+    """(B, length) float64: the same numbers as `uniform`. `step`: one for all sequences, or (B,) one for each."""
+    low = np.uint32(seed & 0xFFFFFFFF)
+    high = ((np.asarray(step, dtype=np.int64) * STREAMS + stream) & 0xFFFFFFFF).astype(np.uint32).reshape(-1, 1)
     x0 = np.broadcast_to(np.arange(length, dtype=np.uint32), (len(sequences), length)).copy()
     x1 = np.broadcast_to(np.asarray(sequences, dtype=np.uint32)[:, None], x0.shape).copy()
-    schedule = [np.uint32(high), np.uint32(low ^ high ^ 0x1BD11BDA), np.uint32(low)]
+    schedule: list[Any] = [high, low ^ high ^ np.uint32(0x1BD11BDA), low]
     x0, x1 = x0 + schedule[2], x1 + schedule[0]
     for group in range(5):
         for rotation in ((13, 15, 26, 6), (17, 29, 16, 24))[group % 2]:

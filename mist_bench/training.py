@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from tinygrad import Tensor
-from tinygrad.helpers import Context
 
 from . import device, noise
 from .config import TrainingConfig
+from .graphs import fetch
 from .interfaces import FloatArray, IntArray, Schedule
-from .training_step import RING, TrainingGraph, Words, pack
+from .training_step import RING, Batch, TrainingGraph
 
 
 @dataclass(kw_only=True)
@@ -45,11 +45,11 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     return config.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
-def step_rates(config: TrainingConfig, step: int, row: int = 0) -> FloatArray:
-    """What `pack` takes. `row`: the place in the batch of the first sequence that is read."""
+def step_rates(config: TrainingConfig, step: int) -> FloatArray:
+    """What a `Batch` holds."""
     n = step + 1
     decay = min(config.ema_decay, n / (n + 10))
-    return np.array([learning_rate(config, step), 1 - config.beta1**n, 1 - config.beta2**n, decay, row, step % RING])
+    return np.array([learning_rate(config, step), 1 - config.beta1**n, 1 - config.beta2**n, decay, step % RING])
 
 
 def batch_rows(count: int, batch: int, seed: int, step: int) -> IntArray:
@@ -57,18 +57,35 @@ def batch_rows(count: int, batch: int, seed: int, step: int) -> IntArray:
     if count < batch:
         return np.asarray(np.arange(step * batch, (step + 1) * batch) % count)
     epoch, place = divmod(step, count // batch)
-    order = np.random.default_rng(np.random.Philox(key=[seed, epoch])).permutation(count)
-    return np.asarray(order[place * batch : (place + 1) * batch])
+    return _epoch_order(count, seed, epoch)[place * batch : (place + 1) * batch]
 
 
-def schedule_numbers(schedule: Schedule | None, batch: int, seed: int, step: int) -> FloatArray:
-    """(3, B): low-discrepancy times t_i = u + i/B mod 1 (MDLM, section 3.5), their mask probability and weight."""
+@lru_cache(maxsize=1)
+def _epoch_order(count: int, seed: int, epoch: int) -> IntArray:
+    """Kept for the epoch: to draw it takes longer than a step where there are millions of sequences."""
+    return np.asarray(np.random.default_rng(np.random.Philox(key=[seed, epoch])).permutation(count))
+
+
+def schedule_numbers(schedule: Schedule | None, batch: int, seed: int, steps: range) -> FloatArray:
+    """(steps, 3, B): low-discrepancy times t_i = u + i/B mod 1 (MDLM, section 3.5), their mask probability and weight.
+
+    Of many steps at once, since one step's few numbers cost as much to make as all of them.
+    """
     if schedule is None:
-        return np.zeros((3, batch))
-    u = noise.uniform_numpy(seed, step, noise.TIMES, np.zeros(1, dtype=np.int64), 1)[0, 0]
-    t = (u + np.arange(batch) / batch) % 1.0
-    t = np.maximum(t, 2.0**-24)
-    return np.stack([t, schedule.mask_probability(t), schedule.weight(t)])
+        return np.zeros((len(steps), 3, batch))
+    u = noise.uniform_numpy(seed, np.array(steps), noise.TIMES, np.zeros(len(steps), dtype=np.int64), 1)
+    t = np.maximum((u + np.arange(batch) / batch) % 1.0, 2.0**-24).ravel()
+    numbers = np.stack([t, schedule.mask_probability(t), schedule.weight(t)])
+    return np.asarray(numbers.reshape(3, len(steps), batch).swapaxes(0, 1))
+
+
+def batches(
+    config: TrainingConfig, rows: Iterable[IntArray], schedule: Schedule | None, seed: int, steps: range
+) -> list[Batch]:
+    """What these steps are told; `rows`: the (B, L) tokens of each."""
+    numbers = schedule_numbers(schedule, config.batch_size, seed, steps)
+    return [Batch(np.asarray(own), numbers[i], noise.key_words(seed, step), step_rates(config, step))
+            for i, (step, own) in enumerate(zip(steps, rows, strict=True))]  # fmt: skip
 
 
 def train(
@@ -90,17 +107,16 @@ def train(
         began, first = time.perf_counter(), not graph.fits
         stop = min(config.train_steps, (progress.step // RING + 1) * RING, _next(progress.step, config.validate_every),
                    _next(progress.step, config.checkpoint_every))  # fmt: skip
-        for step in range(progress.step, stop):
-            rows = np.sort(batch_rows(len(tokens), batch, order_seed, step))
-            losses = _run(graph, np.asarray(tokens[rows]), schedule, noise_seed, step)
-        values = losses.numpy()
-        slots = [s % RING for s in range(progress.step, stop)]
+        steps = range(progress.step, stop)
+        rows = (tokens[np.sort(batch_rows(len(tokens), batch, order_seed, step))] for step in steps)
+        values = fetch(graph.steps(batches(config, rows, schedule, noise_seed, steps)))
+        slots = [s % RING for s in steps]
         loss = float(np.mean(values[slots], dtype=np.float64))
         if first:
             progress.compile_seconds += graph.compile_seconds
             start += graph.compile_seconds  # counted apart
         else:
-            progress.step_seconds.append((time.perf_counter() - began) / (stop - progress.step))
+            progress.step_seconds.append((time.perf_counter() - began) / len(steps))
         progress.micro_batch = graph.micro_batch
         progress.step, progress.peak_memory = stop, max(progress.peak_memory, device.memory_used())
         _record(progress, graph, loss, validate, start)
@@ -113,16 +129,6 @@ def train(
 
 def _next(step: int, every: int) -> int:
     return (step // every + 1) * every
-
-
-def _run(graph: TrainingGraph, rows: IntArray, schedule: Schedule | None, seed: int, step: int) -> Tensor:
-    numbers, key = schedule_numbers(schedule, len(rows), seed, step), noise.key_words(seed, step)
-
-    def words(start: int, stop: int) -> Words:
-        return pack(rows[start:stop], numbers[:, start:stop], key, step_rates(graph.config, step, start))
-
-    with Context(TRAINING=1):  # type: ignore[no-untyped-call]
-        return graph.step(words)
 
 
 def _record(

@@ -11,13 +11,14 @@ of the sequences; tinygrad adds their gradients up (`Tensor.shard`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from tinygrad import Tensor
+from tinygrad.helpers import Context
 from tinygrad.nn.state import get_parameters
 
 from . import device, noise
@@ -35,15 +36,24 @@ Words = npt.NDArray[np.int32]
 State = dict[str, np.ndarray[Any, Any]]
 
 
-def pack(rows: IntArray, numbers: FloatArray, key: tuple[int, int], rates: FloatArray) -> Words:
-    """All that a graph is told as one array of 32-bit words: (B, L) tokens, (3, B) t, mask probability and weight, key,
-    rates. One transfer costs as much as four small ones save.
+class Batch(NamedTuple):
+    """What one step of the optimiser is told."""
 
-    Rates: learning rate, 1 - beta1^n, 1 - beta2^n, decay of the average, the first row's place in the batch, slot.
-    """
-    words = [rows.astype(np.int32), numbers.astype(np.float32).view(np.int32)]
-    words += [np.array(key, dtype=np.uint32).view(np.int32), rates.astype(np.float32).view(np.int32)]
-    return np.concatenate([word.ravel() for word in words])
+    rows: IntArray
+    """(B, L) tokens."""
+    numbers: FloatArray
+    """(3, B) t, mask probability and weight."""
+    key: tuple[int, int]
+    rates: FloatArray
+    """Learning rate, 1 - beta1^n, 1 - beta2^n, decay of the average, slot of the ring."""
+
+    def part(self, start: int, stop: int) -> Words:
+        """Some of its rows and all else as one array of 32-bit words, rates last, the first row's place in the batch
+        before the slot. One transfer costs as much as four small ones save."""
+        rates = np.insert(self.rates, RATES - 2, start)
+        words = [self.rows[start:stop].astype(np.int32), self.numbers[:, start:stop].astype(np.float32).view(np.int32)]
+        words += [np.array(self.key, dtype=np.uint32).view(np.int32), rates.astype(np.float32).view(np.int32)]
+        return np.concatenate([word.ravel() for word in words])
 
 
 def _copy_to(model: Model, devices: tuple[str, ...]) -> None:
@@ -155,29 +165,42 @@ class TrainingGraph:
         """The averaged weights, what is evaluated."""
         return self.layout.split(fetch(self.average))
 
-    def step(self, words: Callable[[int, int], Words]) -> Tensor:
-        """One step of the optimiser -> the ring of losses. `words(start, stop)`: these rows of the batch, packed.
+    def steps(self, batches: Sequence[Batch]) -> Tensor:
+        """A step of the optimiser for each -> the ring of losses.
 
         Raises `UserError` if the device has not enough memory.
         """
+        with Context(TRAINING=1):  # type: ignore[no-untyped-call]
+            if not self.fits:
+                self._fit(batches[0])
+                batches = batches[1:]
+            # all are made ready before the first: between two steps the same lines take five times as long, since
+            # the kernels leave nothing else in the core's caches
+            for parts in [self._parts(batch) for batch in batches]:
+                self._run(parts)
+        return self.losses
+
+    def _fit(self, batch: Batch) -> None:
+        """The first step: reads as many sequences at once as the device has memory for."""
         while not self.fits:
             began = time.perf_counter()
             try:
-                self._run(words)
+                self._run(self._parts(batch))
                 self.fits, self._begin = True, lambda: None
-                return self.losses
+                return
             except (MemoryError, RuntimeError) as error:
                 if not device.out_of_memory(error):
                     raise
             self._read_less()
             self._lost_seconds += time.perf_counter() - began
-        self._run(words)
-        return self.losses
 
-    def _run(self, words: Callable[[int, int], Words]) -> None:
+    def _parts(self, batch: Batch) -> list[Words]:
+        return [batch.part(start, start + self.micro_batch) for start in range(0, len(batch.rows), self.micro_batch)]
+
+    def _run(self, parts: Sequence[Words]) -> None:
         told = self.told or self._allocate()
-        for start in range(0, self.config.batch_size, self.micro_batch):
-            packed = told(words(start, start + self.micro_batch))
+        for part in parts:
+            packed = told(part)
             self.graph(packed)
         if self.update is not None:
             self.update(packed)
@@ -224,7 +247,7 @@ class TrainingGraph:
         return packed[-RATES:].bitcast("float32")
 
     def _gradient(self, packed: Tensor) -> tuple[Tensor, Tensor]:
-        """What `pack` made -> the loss of these rows, and its gradient."""
+        """A `Batch.part` -> the loss of these rows, and its gradient."""
         batch, length = self.micro_batch, self.model.length
         ends = np.cumsum([0, batch * length, 3 * batch, 2])
         parts = [packed[int(start) : int(stop)] for start, stop in zip(ends, ends[1:], strict=False)]

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from tinygrad import Device, Tensor, UOp
+from tinygrad import Context, Device, Tensor, UOp
 from tinygrad.engine.realize import get_graph_runtime
 
 from mist_bench import device, graphs, tiles
@@ -204,6 +204,19 @@ def test_a_loop_over_the_same_buffers_gives_the_same_bits_without_a_look_at_them
         found[how] = np.concatenate([*seen, total.tensor.numpy()])
     np.testing.assert_array_equal(found["replayed"], found["looked at"])
     assert len(np.unique(found["replayed"])) > 40
+
+
+def test_a_loop_is_shown_kernel_by_kernel_when_that_is_asked_for(capsys):
+    """tinygrad's own way is gone around where nobody looks, and taken where somebody does."""
+    graph, x = Graph("shown", lambda x: ((x * 2).contiguous() + 1).contiguous().realize()), on(numbers(64))
+    for _ in range(3):
+        graph(x)
+    [known] = graph._replays.values()
+    assert known.graphs and "batched" not in capsys.readouterr().out
+    with Context(DEBUG=2):
+        shown = graph(x).numpy()
+    assert "CPU" in capsys.readouterr().out
+    np.testing.assert_array_equal(shown, x.numpy() * 2 + 1)
 
 
 def test_each_set_of_buffers_is_its_own_and_the_oldest_make_room(monkeypatch):

@@ -40,6 +40,13 @@ def test_a_sequence_has_the_same_noise_in_any_batch():
     np.testing.assert_array_equal(noise.uniform_numpy(3, 5, noise.CHOICE, order[:7], 5), whole[order[:7], :5])
 
 
+def test_a_step_for_each_sequence_gives_each_its_steps_own_numbers():
+    steps = np.array([7, 0, 2**29 - 1])
+    of_each = noise.uniform_numpy(3, steps, noise.TIMES, np.array([4, 4, 5]), LENGTH)
+    for row, step, sequence in zip(of_each, steps, (4, 4, 5), strict=True):
+        np.testing.assert_array_equal(row, noise.uniform_numpy(3, int(step), noise.TIMES, np.array([sequence]), LENGTH)[0])
+
+
 def test_all_positions_of_all_steps_differ():
     found = [noise.uniform_numpy(seed, step, stream, np.arange(8), 4)
              for seed in (0, 1) for step in (0, 1, 2) for stream in STREAMS]  # fmt: skip

@@ -47,7 +47,8 @@ def batch(step=0):
     tokens = SIZE.tokens(SIZE.batch, seed=1)
     seed = noise.seed_of(axis="masks", seed=0)
     uniform = noise.uniform_numpy(seed, step, noise.MASKING, np.arange(SIZE.batch), SIZE.length)
-    return tokens, uniform.astype(np.float32), schedule_numbers(LINEAR, SIZE.batch, seed, step).astype(np.float32)
+    (numbers,) = schedule_numbers(LINEAR, SIZE.batch, seed, range(step, step + 1))
+    return tokens, uniform.astype(np.float32), numbers.astype(np.float32)
 
 
 def seen_tokens():

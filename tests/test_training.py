@@ -31,6 +31,7 @@ from tinygrad import Tensor, dtypes
 
 from mist_bench import TrainingBatch, noise, training
 from mist_bench.config import TrainingConfig
+from mist_bench.training_step import TrainingGraph
 
 BATCH = len(TEXTS)
 CONFIG = TrainingConfig(
@@ -42,8 +43,8 @@ DATA = WORLD.sample(1000, np.random.default_rng(0))
 
 
 @cache
-def graph() -> training.TrainingGraph:
-    return training.TrainingGraph(MdlmFamily(), MdlmFamily().create(SIZE, S, L, 0, None), CONFIG)
+def graph() -> TrainingGraph:
+    return TrainingGraph(MdlmFamily(), MdlmFamily().create(SIZE, S, L, 0, None), CONFIG)
 
 
 def start(config: TrainingConfig, *, shake: bool) -> dict[str, np.ndarray]:
@@ -65,10 +66,14 @@ def train(progress=None, *, save=lambda now: None, schedule=None, tokens=DATA, s
     )  # fmt: skip
 
 
+def on_all_texts(schedule, seed: int, steps: range) -> np.ndarray:
+    """Runs these steps on all 81 texts; the ring of losses."""
+    return graph().steps(training.batches(graph().config, [TEXTS] * len(steps), schedule, seed, steps)).numpy()
+
+
 def one_step(schedule, step: int, seed: int = 9) -> float:
     """Runs one step on all 81 texts; its loss."""
-    losses = training._run(graph(), TEXTS, schedule, seed, step)
-    return float(losses.numpy()[step % training.RING])
+    return float(on_all_texts(schedule, seed, range(step, step + 1))[step % training.RING])
 
 
 # ---- the loss
@@ -93,12 +98,8 @@ def test_the_loss_is_w_times_the_masked_cross_entropy_over_l(schedule):
 def many_losses(schedule, count: int = 240) -> np.ndarray:
     """Losses of that many steps with parameters that stay, each the mean over all 81 texts once."""
     start(STILL, shake=True)
-    out = []
-    for step in range(count):
-        losses = training._run(graph(), TEXTS, schedule, 17, step)
-        if step % training.RING == training.RING - 1:
-            out.append(losses.numpy())
-    return np.concatenate(out)
+    ring = training.RING
+    return np.concatenate([on_all_texts(schedule, 17, range(at, at + ring)) for at in range(0, count, ring)])
 
 
 class WrongWeight(CosineSchedule):
@@ -295,14 +296,13 @@ def test_a_resumed_training_is_the_undisturbed_one_bit_for_bit():
 
 def told(monkeypatch, schedule, seed=0):
     """What each of the first 25 steps is told: tokens, numbers, key."""
-    seen = []
-    real = training.pack
+    seen, real = [], TrainingGraph.steps
 
-    def spy(rows, numbers, key, rates):
-        seen.append((rows, numbers, key))
-        return real(rows, numbers, key, rates)
+    def spy(self, batches):
+        seen.extend((batch.rows, batch.numbers, batch.key) for batch in batches)
+        return real(self, batches)
 
-    monkeypatch.setattr(training, "pack", spy)
+    monkeypatch.setattr(TrainingGraph, "steps", spy)
     start(replace(CONFIG, train_steps=25), shake=False)
     train(schedule=schedule, seed=seed)
     monkeypatch.undo()
@@ -324,15 +324,19 @@ def test_data_and_masks_do_not_depend_on_the_schedule(monkeypatch):
 
 @pytest.mark.parametrize("schedule", [LinearSchedule(), CosineSchedule()], ids=lambda s: s.spec)
 def test_times_are_low_discrepancy_and_belong_to_the_step(schedule):
-    t, m, w = training.schedule_numbers(schedule, 8, 3, 5)
+    def times(seed: int, step: int) -> np.ndarray:
+        return training.schedule_numbers(schedule, 8, seed, range(step, step + 1))[0]
+
+    t, m, w = times(3, 5)
     np.testing.assert_array_equal(np.sort((t * 8).astype(int)), np.arange(8))
     np.testing.assert_allclose(np.diff(np.sort(t)), 1 / 8)
     np.testing.assert_allclose(m, schedule.mask_probability(t))
     np.testing.assert_allclose(w, schedule.weight(t))
-    np.testing.assert_array_equal(training.schedule_numbers(schedule, 8, 3, 5)[0], t)
-    assert not np.array_equal(training.schedule_numbers(schedule, 8, 3, 6)[0], t)
-    assert not np.array_equal(training.schedule_numbers(schedule, 8, 4, 5)[0], t)
-    every = np.array([training.schedule_numbers(schedule, 8, 3, step) for step in range(2000)])
+    np.testing.assert_array_equal(times(3, 5)[0], t)
+    assert not np.array_equal(times(3, 6)[0], t)
+    assert not np.array_equal(times(4, 5)[0], t)
+    every = training.schedule_numbers(schedule, 8, 3, range(2000))
+    np.testing.assert_array_equal(every[5], [t, m, w])  # a step's own, however many are asked for
     assert (every[:, 0] > 0).all() and (every[:, 0] < 1).all() and np.isfinite(every).all()
     # each row alone is uniform: no text sees only early times
     assert np.abs(every[:, 0].mean(axis=0) - 0.5).max() < 4 * np.sqrt(1 / 12 / 2000)
@@ -348,6 +352,13 @@ def test_an_epoch_reads_every_sequence_once():
     # a short rest is dropped, and fewer sequences than a batch are repeated
     assert len(np.unique(np.concatenate([training.batch_rows(70, 16, 0, step) for step in range(4)]))) == 64
     assert np.bincount(np.concatenate([training.batch_rows(5, 16, 0, step) for step in range(5)])).tolist() == [16] * 5
+
+
+def test_the_order_of_an_epoch_is_drawn_once():
+    training._epoch_order.cache_clear()
+    for step in range(12):
+        training.batch_rows(64, 16, 5, step)
+    assert training._epoch_order.cache_info().misses == 3
 
 
 def test_learning_rate_warms_up_and_decays():

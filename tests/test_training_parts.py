@@ -14,7 +14,7 @@ from tinygrad import Device
 
 from mist_bench import NetworkSize, UserError, device, graphs, training, work
 from mist_bench.config import TrainingConfig
-from mist_bench.training_step import TrainingGraph
+from mist_bench.training_step import RATES, TrainingGraph
 
 SIZE = NetworkSize(dim=8, layers=1, heads=2, feed_forward=16, conditioning_dim=8)
 BATCH, PART = 8, 2
@@ -78,22 +78,28 @@ def test_a_whole_batch_is_one_graph_without_more_buffers():
     assert captured == (parts.graph._jit.captured, parts.update._jit.captured)
 
 
+def unpacked(words, count):
+    """Tokens, numbers, key and rates of a part of `count` rows."""
+    rows, numbers, rest = np.split(words, [count * L, count * (L + 3)])
+    assert len(rest) == 2 + RATES
+    return rows.reshape(count, L), numbers.view(np.float32).reshape(3, count), tuple(rest[:2]), rest[2:].view(np.float32)
+
+
 def test_each_part_is_told_its_own_rows(monkeypatch):
-    told = []
-    real = training.pack
+    told, real = [], TrainingGraph._run
 
-    def spy(rows, numbers, key, rates):
-        told.append((rows, numbers, key, rates))
-        return real(rows, numbers, key, rates)
+    def spy(self, parts):
+        told.extend(parts)
+        real(self, parts)
 
-    monkeypatch.setattr(training, "pack", spy)
+    monkeypatch.setattr(TrainingGraph, "_run", spy)
     for micro_batch in (BATCH, PART):
         train(start("mdlm", micro_batch))
     steps, count = CONFIG.train_steps, BATCH // PART
     assert len(told) == steps + steps * count
     for step in range(steps):
-        rows, numbers, key, rates = told[step]
-        parts = told[steps + step * count :][:count]
+        rows, numbers, key, rates = unpacked(told[step], BATCH)
+        parts = [unpacked(words, PART) for words in told[steps + step * count :][:count]]
         np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), rows)
         np.testing.assert_array_equal(np.concatenate([part[1] for part in parts], axis=1), numbers)
         assert {part[2] for part in parts} == {key}
@@ -131,9 +137,8 @@ def test_what_an_interrupted_step_added_is_forgotten():
     train(its)
     undisturbed = its.state()
     start("mdlm", PART)
-    rows = np.arange(BATCH)
-    numbers = training.schedule_numbers(LinearSchedule(), BATCH, 0, 0)
-    its.graph(its.told(training.pack(DATA[rows[:PART]], numbers[:, :PART], (1, 2), training.step_rates(CONFIG, 0))))
+    (batch,) = training.batches(CONFIG, [DATA[:BATCH]], LinearSchedule(), 0, range(1))
+    its.graph(its.told(batch.part(0, PART)))
     train(its)
     for name, values in its.state().items():
         np.testing.assert_array_equal(values, undisturbed[name], err_msg=name)
