@@ -12,6 +12,7 @@ from mist_bench.contest import Entry
 from mist_bench.evaluation import CausalEvaluator, MaskedEvaluator
 from mist_bench.generation import SamplerGraph, generate
 from mist_bench.likelihood import causal_likelihood, masked_likelihood
+from mist_bench.masked_rows import full_sequences
 from mist_bench.registry import Registry
 from mist_bench.training import Progress, train
 from mist_bench.training_step import TrainingGraph
@@ -48,13 +49,23 @@ def _memory_since(before: int) -> Callable[[], int]:
     return lambda: device.memory_used() - before
 
 
+def linear() -> Any:
+    return Registry.discover().make("schedule", "linear")
+
+
+def training_graph(size: Size, family: Any, model: Any) -> TrainingGraph:
+    """As a run has it."""
+    full = full_sequences(linear(), size.batch, size.length) if getattr(model, "rows_pay", False) else None
+    return TrainingGraph(family, model, size.training(), full=full)
+
+
 def training(size: Size, family: str) -> Entry:
     """`train` for as many steps as losses are fetched after."""
     before = device.memory_used()
     made, model = create(size, family)
-    graph = TrainingGraph(made, model, size.training())
+    graph = training_graph(size, made, model)
     graph.start({name: tensor.numpy() for name, tensor in model.parameters.items()})
-    schedule = Registry.discover().make("schedule", "linear") if made.uses_schedule else None
+    schedule = linear() if made.uses_schedule else None
     data, progress = size.tokens(max(DATA, 4 * size.batch)), Progress()
 
     def enough(step: int, loss: float) -> None:
@@ -83,7 +94,7 @@ def generation(size: Size, sampler: str) -> Entry:
     before, registry = device.memory_used(), Registry.discover()
     made, model = create(size, "mdlm")
     evaluator = MaskedEvaluator(made.spec, model, size.generation_batch)
-    schedule, rule = registry.make("schedule", "linear"), registry.make("sampler", sampler)
+    schedule, rule = linear(), registry.make("sampler", sampler)
     graph = SamplerGraph(rule, size.generation_batch, size.length, size.vocab_size)
     empty, ids, steps = _empty(size), np.arange(size.generation_batch), size.denoising_steps
 

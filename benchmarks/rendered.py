@@ -136,12 +136,11 @@ def training(size: Any, family: str) -> tuple[list[Any], int]:
     import numpy as np
 
     from mist_bench.training import batches
-    from mist_bench.training_step import TrainingGraph
 
     from . import ours
 
     made, model = ours.create(size, family, "bfloat16")
-    step = TrainingGraph(made, model, size.training())
+    step = ours.training_graph(size, made, model)
 
     rows = np.zeros((size.batch, size.length), dtype=np.int32)
     step.steps(batches(step.config, [rows], None, 0, range(1)))

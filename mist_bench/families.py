@@ -30,7 +30,7 @@ class NetworkSize:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingBatch:
-    """What a training step sees. Schedules enter as numbers, so that one graph serves them all."""
+    """What a training step sees. Schedules enter as numbers, so that one graph serves all (of one `full`)."""
 
     tokens: Tensor  # (B, L) int32, clean
     uniform: Tensor  # (B, L) in (0, 1)
@@ -38,6 +38,8 @@ class TrainingBatch:
     t: Tensor  # (B,)
     mask_probability: Tensor  # (B,)
     weight: Tensor  # (B,) w(t)
+    full: int | None = None
+    """The masked positions of all sequences together fill at most so many of them; None: that is not known."""
 
 
 class Model(ABC):

@@ -95,30 +95,84 @@ def attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, compute: 
     return with_gradient(out, [q, k, v], backward)
 
 
-def cross_entropy(h: Tensor, w: Tensor, targets: Tensor, weights: Tensor, vocab_size: int, compute: DType) -> Tensor:
+def cross_entropy(
+    h: Tensor, w: Tensor, targets: Tensor, weights: Tensor, vocab_size: int, compute: DType, *, full: int | None = None
+) -> Tensor:
     """(B, L, D), (D, V or more), (B, L) ids, (B, L) -> scalar: the sum of weight times -log p(target).
 
     The gradients are made with the loss, a few positions at a time, so that logits are stored in the compute type and
     no more than `CHUNK` of them at once. Columns from `vocab_size` on are padding, and have no probability.
+
+    `full`: positions that have a weight fill at most so many sequences, and only they are looked at; the loss is NaN if
+    there are more.
     """
+    rows, some = h.contiguous(), None
+    if full is not None and full < int(h.shape[0]):
+        some = _Weighed(weights, full)
+        rows, targets = some.at(rows).contiguous(), some.at(targets)
+        weights = some.inside.where(some.at(weights), 0.0).contiguous()
+    loss, to_rows, to_w = _loss_and_gradients(rows, w, targets, weights, vocab_size, compute)
+    loss = loss if some is None else some.too_many.where(float("nan"), loss)
+
+    def backward(upstream: Tensor) -> Sequence[Tensor]:
+        return (to_rows if some is None else some.back(to_rows)) * upstream, to_w() * upstream
+
+    return with_gradient(loss, [h, w], backward)
+
+
+class _Weighed:
+    """The positions of a batch that have a weight, one after another as if they were `full` sequences of their own.
+
+    `at` takes what is said of all positions to them, `back` returns it, with 0 where there is no weight. What is left
+    of the last sequences is not `inside`, and holds some position or other.
+    """
+
+    def __init__(self, weights: Tensor, full: int) -> None:
+        batch, length = (int(size) for size in weights.shape)
+        self.shape, self.weighed = (full, length), weights != 0
+        within = self.weighed.int().cumsum(axis=1).contiguous()  # 1: the first of its sequence
+        many = within[:, -1]
+        ends = many.cumsum().contiguous()
+        slot = Tensor.arange(full * length).reshape(-1, 1)
+        sequence = (ends <= slot).sum(axis=1).int().clip(0, batch - 1).contiguous()
+        place = slot.reshape(-1) - (ends - many)[sequence]
+        position = (within[sequence] <= place.reshape(-1, 1)).sum(axis=1).int().clip(0, length - 1)
+        self._from = (sequence * length + position).contiguous()
+        self._to = (within - 1 + (ends - many).reshape(-1, 1)).clip(0, full * length - 1).contiguous()
+        self.inside = (slot < ends[-1]).reshape(self.shape)
+        self.too_many = ends[-1] > full * length
+
+    def at(self, x: Tensor) -> Tensor:
+        """(B, L, ...) -> (full, L, ...)."""
+        more = x.shape[2:]
+        return x.reshape(-1, *more)[self._from].reshape(*self.shape, *more)
+
+    def back(self, x: Tensor) -> Tensor:
+        """(full, L, D) -> (B, L, D)."""
+        return self.weighed.unsqueeze(-1).where(x.reshape(-1, int(x.shape[-1]))[self._to], 0.0)
+
+
+def _loss_and_gradients(
+    h: Tensor, w: Tensor, targets: Tensor, weights: Tensor, vocab_size: int, compute: DType
+) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
+    """The loss, and its gradients with respect to h and w."""
     length, most = int(h.shape[1]), CHUNK // (int(h.shape[0]) * int(w.shape[1]))
     size = max(part for part in range(1, length + 1) if length % part == 0 and part <= max(1, most))
     # equal parts, so that they share their kernels; of the positions, since sequences may be on several devices
     parts = [slice(start, start + size) for start in range(0, length, size)]
-    h = h.contiguous()
     done = [_part(h[:, part].contiguous(), w, targets[:, part], weights[:, part], vocab_size, compute)
             for part in parts]  # fmt: skip
     loss = done[0][0]
     for value, _, _ in done[1:]:
         loss = loss + value
 
-    def backward(upstream: Tensor) -> Sequence[Tensor]:
-        to_w = done[0][2].contiguous()
+    def to_w() -> Tensor:
+        found = done[0][2].contiguous()
         for _, _, more in done[1:]:
-            to_w = (to_w + more).contiguous()
-        return Tensor.cat(*[to_h for _, to_h, _ in done], dim=1) * upstream, to_w * upstream
+            found = (found + more).contiguous()
+        return found
 
-    return with_gradient(loss, [h, w], backward)
+    return loss, Tensor.cat(*[to_h for _, to_h, _ in done], dim=1), to_w
 
 
 def _part(

@@ -3,16 +3,20 @@
 With a vocabulary of tens of thousands the output table, and what is asked of its scores, cost more than the rest of a
 network; and over a generation, or a likelihood, half of the positions are seen. So one graph ends at what the table
 reads, and the scores of as many positions of each sequence as may be masked are another, captured for a few counts.
+(A training is one graph, and takes the masked positions of a whole batch: `layers.cross_entropy`.)
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import numpy as np
 from tinygrad import Tensor
 
 from .families import MaskedModel
 from .graphs import Graph
+from .interfaces import Schedule
 
 MULTIPLE = 8
 SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
@@ -21,6 +25,17 @@ CERTAIN = {"log_probability": 0.0, "max_log_probability": 0.0, "margin": 1.0, "e
 """What there is to say of a token that is seen: it stays."""
 Answer = dict[str, Tensor]
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def full_sequences(schedule: Schedule, batch: int, length: int) -> int:
+    """How many of the sequences of a training batch the masked positions of all together fill at most.
+
+    Times are spread evenly, so their mean mask probability hardly moves: at most it is that of the times 1/B ... B/B.
+    To that the masks of N positions add chance, more than 4 sqrt(N) in one batch of 10^13 (Hoeffding: exp(-32)).
+    """
+    times = np.arange(1, batch + 1) / batch
+    expected = float(np.sum(schedule.mask_probability(times))) * length
+    return min(batch, math.ceil((expected + 4 * math.sqrt(batch * length)) / length))
 
 
 def carried(answer: Answer, tokens: Tensor, mask: int) -> Answer:

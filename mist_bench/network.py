@@ -157,10 +157,15 @@ class Transformer:
         """(B, L, V) -> (B, L, D)."""
         return product(probabilities, self._weight("tokens")[: self.vocab_size], self.compute)
 
-    def loss(self, x: Tensor, told: Tensor | None, targets: Tensor, weights: Tensor) -> Tensor:
-        """(B, L, D) embedded tokens, (B, L) ids, (B, L) -> scalar: the sum of weight times -log p(target)."""
-        h = self.hidden(x, told)
-        return cross_entropy(h, self._weight("head"), targets, weights, self.vocab_size, self.compute)
+    def loss(
+        self, x: Tensor, told: Tensor | None, targets: Tensor, weights: Tensor, full: int | None = None
+    ) -> Tensor:
+        """(B, L, D) embedded tokens, (B, L) ids, (B, L) -> scalar: the sum of weight times -log p(target).
+
+        `full`: the positions that have a weight fill at most so many sequences; where `rows_pay` only they are read.
+        """
+        h, few = self.hidden(x, told), full if self.rows_pay else None
+        return cross_entropy(h, self._weight("head"), targets, weights, self.vocab_size, self.compute, full=few)
 
     @property
     def rows_pay(self) -> bool:

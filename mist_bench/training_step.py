@@ -69,10 +69,13 @@ class TrainingGraph:
 
     `at_once`: how many sequences to try to read at once, 0 for what the configuration says, or else the whole batch.
     Unless the configuration says it, the first step halves that until the device has enough memory.
+    `full`: what the family may know of a whole batch on one device (`TrainingBatch.full`).
     """
 
-    def __init__(self, family: Family, model: Model, config: TrainingConfig, at_once: int = 0) -> None:
-        self.family, self.model, self.config = family, model, config
+    def __init__(
+        self, family: Family, model: Model, config: TrainingConfig, at_once: int = 0, full: int | None = None
+    ) -> None:
+        self.family, self.model, self.config, self.full = family, model, config, full
         self.devices = device.several(config.devices)
         if len(self.devices) > 1:
             _copy_to(model, self.devices)
@@ -261,6 +264,8 @@ class TrainingGraph:
             t=numbers[0], mask_probability=numbers[1], weight=numbers[2],
             uniform=self._spread(noise.uniform(key, noise.MASKING, sequences, length).contiguous(), axis=0),
             coin=self._spread(noise.uniform(key, noise.COIN, sequences, 1).reshape(batch), axis=0),
+            # a part of a batch has early times or late ones, and what several devices read is no row of one
+            full=self.full if self.update is None and len(self.devices) == 1 else None,
         ))  # fmt: skip
         parameters = self.model.parameters
         gradients = dict(zip(parameters, loss.gradient(*parameters.values()), strict=True))

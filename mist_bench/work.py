@@ -13,7 +13,7 @@ from . import controls, device, metrics, noise, target_error
 from .cells import Cell
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .generation import generate
-from .interfaces import FloatArray, IntArray, UserError
+from .interfaces import FloatArray, IntArray, Schedule, UserError
 from .laws import law_distance
 from .likelihood import SMALLEST_MASK, Estimate, causal_likelihood, estimate, left_to_right, masked_likelihood
 from .results import perplexity_columns
@@ -59,7 +59,7 @@ def _training(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
     family, config, tokens = cell.family, bench.config.training, bench.dataset.train.tokens
     assert family is not None
     seed, partial = cell.labels["training_seed"], f"{cell.hash}-partial"
-    graph, progress = _resume(bench, partial, family, seed)
+    graph, progress = _resume(bench, partial, family, cell.schedule, seed)
 
     def save(now: Progress) -> None:
         bench.store.save_checkpoint(partial, graph.state(), vars(now))
@@ -80,11 +80,13 @@ def _parts(graph: TrainingGraph) -> str:
     return "" if whole else f", {graph.micro_batch} of {graph.config.batch_size} sequences at once"
 
 
-def _resume(bench: Workbench, partial: str, family: Any, seed: int) -> tuple[TrainingGraph, Progress]:
+def _resume(
+    bench: Workbench, partial: str, family: Any, schedule: Schedule | None, seed: int
+) -> tuple[TrainingGraph, Progress]:
     """From the last saved state, or from the beginning."""
     found = bench.store.load_checkpoint(partial)
     progress = Progress() if found is None else Progress(**found[1])
-    graph = bench.training_graph(family, progress.micro_batch)
+    graph = bench.training_graph(family, schedule, progress.micro_batch)
     if found is None:
         graph.start(bench.initial_parameters(family, seed))
     else:

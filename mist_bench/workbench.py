@@ -16,7 +16,8 @@ from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .families import CausalModel, Family, MaskedModel, Model
 from .generation import SamplerGraph
 from .graphs import kept, load_to_read
-from .interfaces import FloatArray, Oracle, UserError
+from .interfaces import FloatArray, Oracle, Schedule, UserError
+from .masked_rows import full_sequences
 from .overlap import TrainText
 from .registry import Registry
 from .samplers import Sampler
@@ -61,11 +62,17 @@ class Workbench:
         model.set_compute(device.compute_type(self.config.training.precision))
         return model
 
-    def training_graph(self, family: Family, at_once: int = 0) -> TrainingGraph:
-        """The captured training step of this family; schedules and seeds share it. `at_once`: see `TrainingGraph`."""
-        config = self.config.training
-        key = ("training", *self._shape(family), repr(config), at_once or config.batch_size)
-        return kept(key, lambda: TrainingGraph(family, self._create(family, 0), config, at_once))
+    def training_graph(self, family: Family, schedule: Schedule | None, at_once: int = 0) -> TrainingGraph:
+        """The captured training step of this family; seeds share it, and schedules where their masks do not matter to
+        its shape. `at_once`: see `TrainingGraph`."""
+        config, full = self.config.training, None
+        if schedule is not None and self._rows_pay(family):
+            full = full_sequences(schedule, config.batch_size, self.dataset.length)
+        key = ("training", *self._shape(family), repr(config), at_once or config.batch_size, full)
+        return kept(key, lambda: TrainingGraph(family, self._create(family, 0), config, at_once, full))
+
+    def _rows_pay(self, family: Family) -> bool:
+        return kept(("rows pay", *self._shape(family)), lambda: getattr(self._create(family, 0), "rows_pay", False))
 
     def initial_parameters(self, family: Family, seed: int) -> Parameters:
         """The numbers that a training of this seed begins with."""

@@ -48,9 +48,11 @@ class MaskedTransformer(MaskedModel):
     def scores(self, hidden: Tensor) -> Tensor:
         return self.body.scores(hidden)
 
-    def loss(self, tokens: Tensor, t: Tensor, previous: Tensor | None, targets: Tensor, weights: Tensor) -> Tensor:
-        """The sum over all positions of weight times -log p(target)."""
-        return self.body.loss(self._embed(tokens, previous), self._told(tokens, t), targets, weights)
+    def loss(
+        self, tokens: Tensor, t: Tensor, previous: Tensor | None, targets: Tensor, weights: Tensor, full: int | None
+    ) -> Tensor:
+        """The sum over all positions of weight times -log p(target); those with a weight fill `full` sequences."""
+        return self.body.loss(self._embed(tokens, previous), self._told(tokens, t), targets, weights, full)
 
     def _told(self, tokens: Tensor, t: Tensor) -> Tensor | None:
         if self.conditioning == "none":
@@ -123,7 +125,7 @@ class MdlmFamily(Family):
             first = model.condition(model.free_log_probabilities(seen, batch.t)).detach()
             previous = (batch.coin < 0.5).reshape(-1, 1, 1).where(first, 0.0)
         weights = masked.where(batch.weight.unsqueeze(-1), 0.0) / int(seen.numel())
-        return model.loss(seen, batch.t, previous, batch.tokens, weights)
+        return model.loss(seen, batch.t, previous, batch.tokens, weights, batch.full)
 
 
 @hookimpl

@@ -88,6 +88,48 @@ def test_cross_entropy(kind, rounding, chunk, cpu, monkeypatch):
     close(to_w, 3 * np.einsum("bld,blv->dv", h, change), rounding)
 
 
+def weighed(weights: np.ndarray, full: int | None):
+    """A loss by these weights, with its gradients, and what they are made of."""
+    batch, length, width, columns, vocab = *weights.shape, 6, 8, 7
+    rng = np.random.default_rng(5)
+    h, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((batch, length, width), (width, columns)))
+    targets = rng.integers(0, vocab, (batch, length)).astype(np.int32)
+    inputs = Tensor(h), Tensor(w)
+    loss = layers.cross_entropy(
+        *inputs, Tensor(targets), Tensor(weights.astype(np.float32)), vocab, dtypes.float, full=full
+    )
+    return [*gradients(loss, np.full(1, 3.0, dtype=np.float32), *inputs), loss.numpy()]
+
+
+@HOW
+@pytest.mark.parametrize("chunk", [1 << 27, 48], ids=["at once", "a position at a time"])
+@pytest.mark.parametrize(
+    "many", [[0, 0, 0, 0, 0], [5, 0, 5, 0, 5], [0, 0, 2, 5, 0], [1, 2, 3, 4, 5], [0, 0, 0, 0, 1], [5, 5, 5, 0, 0]], ids=str
+)
+def test_what_has_no_weight_need_not_be_looked_at(many, chunk, cpu, monkeypatch):
+    """The same loss and gradients, for any spread of so many positions over five sequences of five."""
+    monkeypatch.setattr(layers, "on_cpu", lambda: cpu)
+    monkeypatch.setattr(layers, "CHUNK", chunk)
+    rng = np.random.default_rng(sum(many))
+    weights = np.where(rng.random((5, 5)).argsort(axis=1) < np.array(many)[:, None], rng.random((5, 5)) + 0.1, 0.0)
+    seen: list[tuple[int, ...]] = []
+    own = layers._part
+    monkeypatch.setattr(layers, "_part", lambda h, *rest: seen.append(h.shape) or own(h, *rest))
+    whole, few = weighed(weights, None), weighed(weights, 3)
+    assert {shape[0] for shape in seen} == {5, 3}
+    for found, truth in zip(few, whole, strict=True):
+        np.testing.assert_allclose(found, truth, rtol=0, atol=2e-5 * np.abs(truth).max())
+    assert (few[0][weights == 0] == 0).all() and (few[0][weights != 0] != 0).any(axis=-1).all()
+
+
+def test_more_positions_with_a_weight_than_there_is_room_for_are_no_loss():
+    weights = np.zeros((5, 5))
+    weights[:3] = 1.0
+    assert np.isfinite(weighed(weights, 3)[2])
+    weights[4, 2] = 1.0
+    assert np.isnan(weighed(weights, 3)[2])
+
+
 @HOW
 @pytest.mark.parametrize(("kind", "rounding"), KINDS)
 @pytest.mark.parametrize("rows", [5, 40], ids=["few rows", "more rows than are read"])

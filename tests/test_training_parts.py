@@ -276,7 +276,7 @@ class Bench:
     def load_checkpoint(self, name):
         return self.saved
 
-    def training_graph(self, family, at_once):
+    def training_graph(self, family, schedule, at_once):
         self.asked.append(at_once)
         return self
 
@@ -293,11 +293,11 @@ class Bench:
 def test_a_resumed_training_reads_as_much_at_once_as_before():
     progress = training.Progress(step=4, micro_batch=16)
     bench = Bench(({"state": 1}, vars(progress)))
-    assert work._resume(bench, "abc-partial", None, 7) == (bench, progress) and bench.asked == [16, {"state": 1}]
+    assert work._resume(bench, "abc-partial", None, None, 7) == (bench, progress) and bench.asked == [16, {"state": 1}]
     older = {name: value for name, value in vars(progress).items() if name != "micro_batch"}
-    assert work._resume(Bench(({}, older)), "abc-partial", None, 7)[1].micro_batch == 0
+    assert work._resume(Bench(({}, older)), "abc-partial", None, None, 7)[1].micro_batch == 0
     bench = Bench(None)
-    assert work._resume(bench, "abc-partial", None, 7) == (bench, training.Progress())
+    assert work._resume(bench, "abc-partial", None, None, 7) == (bench, training.Progress())
     assert bench.asked == [0, {"seed": 7}]
 
 
