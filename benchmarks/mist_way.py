@@ -144,7 +144,7 @@ def training(size: Size) -> Entry:
 
     sequences = size.slow_train_steps * size.batch
     return Entry(
-        run=_unsplit(run), tokens=sequences * size.length, flops=3 * sequences * ours.flops(size, model),
+        run=_unsplit(run), tokens=sequences * size.length, flops=3 * sequences * model.forward_flops(),
         note=f"{size.slow_train_steps} step{'s' * (size.slow_train_steps > 1)} a round",
     )  # fmt: skip
 
@@ -168,5 +168,5 @@ def generation(size: Size) -> Entry:
             tokens = np.where(rank < count, proposal, tokens).astype(np.int32)
         assert (tokens < size.vocab_size).all()
 
-    work = steps * batch * ours.flops(size, model)
+    work = steps * batch * model.forward_flops()
     return Entry(run=_unsplit(run), tokens=batch * length, flops=work, nfe=steps)

@@ -17,7 +17,7 @@ from mist_bench.registry import Registry
 from mist_bench.training import Progress, train
 from mist_bench.training_step import TrainingGraph
 
-from .sizes import Size, forward_flops
+from .sizes import Size
 
 DATA = 64
 """Sequences that a training of a benchmark draws from, in batches."""
@@ -38,11 +38,6 @@ def create(size: Size, family: str, precision: str = "auto") -> tuple[Any, Any]:
 def feed_forward(model: Any) -> int:
     """The inner width of the feed-forward: the baseline's is wider."""
     return int(model.parameters["0.feed_forward.in"].shape[1])
-
-
-def flops(size: Size, model: Any) -> float:
-    """Of one sequence read once."""
-    return forward_flops(size, feed_forward(model), conditioned="time.in" in model.parameters)
 
 
 def _memory_since(before: int) -> Callable[[], int]:
@@ -80,8 +75,8 @@ def training(size: Size, family: str) -> Entry:
 
     sequences = size.train_steps * size.batch
     return Entry(
-        run=run, tokens=sequences * size.length, flops=3 * sequences * flops(size, model), memory=_memory_since(before),
-        note=f"{size.train_steps} steps a round",
+        run=run, tokens=sequences * size.length, flops=3 * sequences * model.forward_flops(),
+        memory=_memory_since(before), note=f"{size.train_steps} steps a round",
     )  # fmt: skip
 
 
@@ -104,8 +99,9 @@ def generation(size: Size, sampler: str) -> Entry:
 
     nfe = rule.nfe(steps, size.length)
     return Entry(
-        run=run, tokens=empty.size, flops=nfe * len(empty) * flops(size, model), nfe=nfe, memory=_memory_since(before)
-    )
+        run=run, tokens=empty.size, flops=nfe * len(empty) * model.forward_flops(), nfe=nfe,
+        memory=_memory_since(before),
+    )  # fmt: skip
 
 
 def autoregressive(size: Size) -> Entry:
@@ -119,7 +115,7 @@ def autoregressive(size: Size) -> Entry:
     def run() -> None:
         assert (evaluator.generate(empty, 0, ids, 1.0) < size.vocab_size).all()
 
-    work = len(empty) * flops(size, model)
+    work = len(empty) * model.forward_flops()
     return Entry(run=run, tokens=empty.size, flops=work, nfe=size.length, memory=_memory_since(before))
 
 
@@ -136,5 +132,5 @@ def likelihood(size: Size, family: str) -> Entry:
         masked, texts = MaskedEvaluator(made.spec, model, batch), size.tokens(batch)
         run = lambda: masked_likelihood(masked, texts, draws, None)  # noqa: E731
     tokens = draws * batch * size.length
-    work = draws * batch * flops(size, model)
+    work = draws * batch * model.forward_flops()
     return Entry(run=run, tokens=tokens, flops=work, nfe=draws, memory=_memory_since(before))

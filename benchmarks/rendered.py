@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,20 +84,6 @@ def rendered(graphs: list[Any]) -> list[Rendered]:
 def _number(value: Any) -> float:
     """What a variable sets is left out."""
     return float(value) if isinstance(value, int) else 0.0
-
-
-def held(graphs: list[Any]) -> int:
-    """Bytes of all buffers that the graphs read or write."""
-    from tinygrad.engine.realize import get_call_arg_uops
-    from tinygrad.uop.ops import Ops
-
-    sizes: dict[int, int] = defaultdict(int)
-    for call in (each for graph in graphs for each in _calls(graph._jit.captured.linear)):
-        for part in get_call_arg_uops(call):
-            if all(u.op is not Ops.PARAM for u in part.toposort()):  # an input of the graph is not among them
-                base: Any = part.buffer
-                sizes[id(base.base)] = int(base.base.nbytes)
-    return sum(sizes.values())
 
 
 def _calls(linear: Any) -> Iterator[Any]:
@@ -192,6 +177,8 @@ def main() -> None:
     from mist_bench import device
 
     device.prepare()
+    from mist_bench.graphs import held
+
     from .sizes import sizes
 
     graphs, tokens = WORK[given.work](sizes()[given.size], given.family)

@@ -78,12 +78,3 @@ def sizes() -> dict[str, Size]:
     ]  # fmt: skip
     return {size.name: size for size in found}
 
-
-def forward_flops(size: Size, feed_forward: int, *, conditioned: bool) -> float:
-    """Multiplications and additions of the matrix products for one sequence read once: 2 a weight and position, and
-    4 D L a position and block for attention (a causal mask is not taken off). What is told of the time is once a
-    sequence, and counts as such."""
-    n, d, length = size.network, size.network.dim, size.length
-    weights = n.layers * (4 * d * d + 2 * d * feed_forward) + d * size.vocab_size
-    told = (2 * n.layers + 1) * n.conditioning_dim * 2 * d if conditioned else 0
-    return length * (2.0 * weights + 4.0 * d * length * n.layers) + 2.0 * told

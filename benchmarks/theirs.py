@@ -83,7 +83,7 @@ def training(size: Size, family: str, who: str) -> Entry:
 
     sequences = size.train_steps * size.batch
     return Entry(
-        run=run, tokens=sequences * size.length, flops=3 * sequences * ours.flops(size, model), memory=memory,
+        run=run, tokens=sequences * size.length, flops=3 * sequences * model.forward_flops(), memory=memory,
         note=f"{size.train_steps} steps a round",
     )  # fmt: skip
 
@@ -100,7 +100,7 @@ def generation(size: Size, family: str, who: str) -> Entry:
         made = maker.cached(batch) if net.causal else maker.masked(batch, steps)
         assert (made < size.vocab_size).all()
 
-    read = batch * ours.flops(size, model)
+    read = batch * model.forward_flops()
     return Entry(
         run=run, tokens=batch * size.length, flops=read if net.causal else nfe * read, nfe=nfe, memory=memory
     )  # fmt: skip
@@ -117,7 +117,7 @@ def likelihood(size: Size, family: str, who: str) -> Entry:
     def run() -> None:
         assert torch.isfinite(measure(tokens, draws)).all()
 
-    work = draws * batch * ours.flops(size, model)
+    work = draws * batch * model.forward_flops()
     return Entry(run=run, tokens=draws * tokens.numel(), flops=work, nfe=draws, memory=memory)
 
 

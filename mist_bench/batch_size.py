@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import device, provenance
+from . import beam, device, provenance, walker
 from .evaluation import CausalEvaluator, MaskedEvaluator
 from .interfaces import UserError
 from .store import write_atomically
@@ -94,7 +94,8 @@ def speed(evaluator: Evaluator) -> float:
 def key(shape: str, vocab_size: int, length: int, precision: str, nucleus: float) -> str:
     """What a size holds for: the machine, the network, and the release of tinygrad."""
     gpus = sorted({gpu["name"] for gpu in provenance.gpus()}) if device.name() != "CPU" else []
-    machine = [device.name(), *(gpus or [str(provenance.cpu_model())])]
+    machine = [device.name(), *(gpus or [str(provenance.cpu_model()), f"{walker.cores()} cores"])]
+    machine += [f"beam {beam.width()}"] if beam.width() else []
     network = [shape, f"vocabulary {vocab_size}", f"length {length}", precision, f"nucleus {nucleus}"]
     return ", ".join([*machine, *network, f"tinygrad {version('tinygrad')}"])
 

@@ -84,9 +84,9 @@ class MaskedEvaluator:
                                    level=lambda packed: unpack_step(packed, batch).t)  # fmt: skip
 
     @property
-    def compile_seconds(self) -> float:
-        """What the captures took."""
-        return self.graph.compile_seconds + (self.rows.compile_seconds if self.rows else 0.0)
+    def graphs(self) -> list[Graph]:
+        """All of them."""
+        return [self.graph, self._carry, *(self.rows.graphs if self.rows else ())]
 
     def _answer(
         self, tokens: Tensor, targets: Tensor, packed: Tensor, sequences: Tensor, free: Tensor,
@@ -202,6 +202,7 @@ class MaskedEvaluator:
         if self.rows is not None:
             self.told(words)
             self.rows.capture(self.texts, self.missed.tensor)
+            self.missed(np.zeros(1, dtype=np.int32))  # graphs for few positions were shown a text that is all masks
 
     @cached_property
     def _condition(self) -> list[Inbox]:
@@ -250,9 +251,9 @@ class CausalEvaluator:
         self.likelihood = Graph(f"likelihood {name}", self._likelihood)
 
     @property
-    def compile_seconds(self) -> float:
-        """What the capture of a generation's step took."""
-        return self.graph.compile_seconds
+    def graphs(self) -> list[Graph]:
+        """Those of a generation."""
+        return [self.graph]
 
     def _likelihood(self, tokens: Tensor) -> Tensor:
         scores = self.model.scores(tokens)

@@ -53,6 +53,11 @@ class Model(ABC):
         """How many of the parameters are token or position tables (counted apart)."""
         return 0
 
+    def forward_flops(self) -> float:
+        """Multiplications and additions for one sequence read once: 2 a number and position, unless it is known better;
+        of the tables one is looked up, and costs nothing."""
+        return 2.0 * self.length * (self.parameter_count() + self.embedding_parameters() // 2)
+
     def set_compute(self, dtype: Any) -> None:  # noqa: B027 - a model without matrix products has nothing to set
         """The type of its matrix products (a tinygrad dtype); sums and statistics stay float32."""
 

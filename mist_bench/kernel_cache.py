@@ -78,7 +78,7 @@ def name(key: tuple[Any, ...]) -> str:
 @cache
 def _surroundings() -> tuple[str, ...]:
     own = hashlib.sha256((Path(__file__).parent / "tiles.py").read_bytes()).hexdigest()
-    return version("tinygrad"), platform.python_version(), own, str(walker.free_cores()), _processor()
+    return version("tinygrad"), platform.python_version(), own, str(walker.cores()), _processor()
 
 
 def _processor() -> str:

@@ -54,14 +54,9 @@ class MaskedRows:
     ) -> None:  # fmt: skip
         self.model, self.asked, self.level, self.uniform = model, asked, level, uniform
         self.body = Graph(f"body {name}", self._body)
-        counts = (-(-int(share * model.length) // MULTIPLE) * MULTIPLE for share in SHARES)
+        counts = (-(-max(1, int(share * model.length)) // MULTIPLE) * MULTIPLE for share in SHARES)
         self.counts = sorted({min(model.length, count) for count in counts})
         self.heads = {count: Graph(f"{count} positions {name}", self._head(count)) for count in self.counts}
-
-    @property
-    def compile_seconds(self) -> float:
-        """What the captures took."""
-        return self.body.compile_seconds + sum(graph.compile_seconds for graph in self.heads.values())
 
     def __call__(self, inputs: Inputs, missed: Tensor, most: int) -> Answer:
         """`inputs`: (B, L) tokens of which at most `most` of a sequence are masked, (B, L) targets, the packed step,
@@ -76,14 +71,20 @@ class MaskedRows:
 
     def drop(self) -> None:
         """Gives the memory of all graphs back."""
-        for graph in (self.body, *self.heads.values()):
+        for graph in self.graphs:
             graph.drop()
 
     def capture(self, inputs: Inputs, missed: Tensor) -> None:
-        """All graphs that are not there yet."""
+        """All graphs that are not there yet, whatever is masked."""
         for count, graph in self.heads.items():
             if not graph.compile_seconds:
-                self(inputs, missed, count)
+                for _ in range(2):
+                    self(inputs, missed, count)
+
+    @property
+    def graphs(self) -> list[Graph]:
+        """All of them."""
+        return [self.body, *self.heads.values()]
 
     def _body(self, tokens: Tensor, packed: Tensor) -> Tensor:
         hidden = self.model.hidden(tokens, self.level(packed))

@@ -104,6 +104,15 @@ class Transformer:
         """Numbers in the token, position and output tables."""
         return sum(int(self.parameters[n].numel()) for n in ("tokens", "positions", "head"))
 
+    def forward_flops(self) -> float:
+        """Multiplications and additions of the matrix products for one sequence read once: 2 a weight and position, and
+        4 D L a position and block for attention (a causal mask is not taken off). What is told of the time is once a
+        sequence, and counts as such."""
+        size, wide = self.size, int(self.parameters["0.feed_forward.in"].shape[1])
+        weights = size.layers * (4 * size.dim * size.dim + 2 * size.dim * wide) + size.dim * self.vocab_size
+        told = int(self.parameters["norms"].numel()) if self.conditioned else 0
+        return self.length * (2.0 * weights + 4.0 * size.dim * self.length * size.layers) + 2.0 * told
+
     def linear(self, x: Tensor, name: str) -> Tensor:
         """Matrix product in the compute type, summed and given back in float32."""
         w = self._weight(name)

@@ -7,6 +7,7 @@ evenly, and anew when one ends. What is timed, generation, never runs beside any
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -72,10 +73,9 @@ def run(
                 process.start()
                 running.append(process)
             busy.value = max(1, len(running))
-            try:
+            running = [process for process in running if process.is_alive()]
+            with contextlib.suppress(queue.Empty):
                 on_event(*events.get(timeout=0.5))
-            except queue.Empty:
-                running = [process for process in running if process.is_alive()]
     except BaseException:
         _interrupt(running)
         raise

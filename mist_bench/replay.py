@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from tinygrad import Device, Tensor
+from tinygrad.device import Buffer, MultiBuffer
 from tinygrad.engine import realize
 from tinygrad.engine.jit import CapturedJit, GraphRunner, _prepare_jit_inputs, graph_split_rewrite
 from tinygrad.helpers import DEBUG, JIT, JIT_BATCH_SIZE, PROFILE
@@ -54,7 +55,7 @@ class Replay:
     """A capture whose inputs are these very buffers, for good."""
 
     def __init__(self, captured: CapturedJit[Any], buffers: Sequence[UOp]) -> None:
-        calls = [_told(call, buffers) for call in _kernels(captured.linear)]
+        calls = [_told(call, buffers) for call in kernels(captured.linear)]
         self.linear: UOp = UOp(Ops.LINEAR, src=tuple(calls))
         if JIT.value < 2:
             # a GPU begins with a first, small part while the next is given to it; a CPU has nothing to wait for
@@ -79,18 +80,32 @@ def replay(captured: CapturedJit[Any], inputs: Sequence[Any]) -> Replay | None:
     writes a result, and which tinygrad copies first."""
     if not all(place.is_realized for place in places(inputs)[0]):
         return None
-    buffers = _prepare_jit_inputs(tuple(inputs), {})[0]  # type: ignore[no-untyped-call]
-    kernels = {call.src[0].op for call in _kernels(captured.linear)}
-    if captured._written_uops.intersection(buffers) or not kernels <= {Ops.PROGRAM, Ops.COPY}:
+    given = _prepare_jit_inputs(tuple(inputs), {})[0]  # type: ignore[no-untyped-call]
+    kinds = {call.src[0].op for call in kernels(captured.linear)}
+    if captured._written_uops.intersection(given) or not kinds <= {Ops.PROGRAM, Ops.COPY}:
         return None
-    return Replay(captured, buffers)
+    return Replay(captured, given)
 
 
-def _kernels(linear: UOp) -> Iterator[UOp]:
+def kernels(linear: UOp) -> Iterator[UOp]:
     """The calls of a capture, those in graphs of kernels too."""
     for call in linear.src:
         whole = call.src[0].op is Ops.CUSTOM_FUNCTION and call.src[0].arg == "graph"
         yield from call.src[0].src[0].src if whole else (call,)
+
+
+def buffers(linear: UOp) -> Iterator[Buffer]:
+    """What the kernels of a capture read and write, but for what it is given."""
+    for call in kernels(linear):
+        for part in realize.get_call_arg_uops(call):
+            if all(u.op is not Ops.PARAM for u in part.toposort()):
+                yield from buffers_of(part)
+
+
+def buffers_of(place: UOp) -> list[Buffer]:
+    """The buffer of a tensor, or one on each of several devices."""
+    buffer = place.buffer
+    return list(buffer.bufs) if isinstance(buffer, MultiBuffer) else [buffer]
 
 
 def _told(call: UOp, buffers: Sequence[UOp]) -> UOp:

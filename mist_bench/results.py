@@ -59,10 +59,10 @@ train_steps             | int   | steps    |        | optimiser steps
 train_tokens            | int   | tokens   |        | tokens seen: steps x batch x length
 final_loss              | float | nats     | lower  | training loss per token at the end
 tokens_per_second       | float | tokens/s | higher | training speed, compilation apart
-model_flops_utilization | float | 1        | higher | arithmetic done over the device's peak, where that is known
+model_flops_utilization | float | 1        | higher | work of all positions over the peak that the device's maker states
 compile_seconds         | float | s        | lower  | time of the calls that capture the graphs
 wall_seconds            | float | s        | lower  | time of the whole cell
-peak_memory_bytes       | int   | bytes    | lower  | most memory that the device held
+peak_memory_bytes       | int   | bytes    | lower  | all that its captured graphs read and write, parameters too
 micro_batch             | int   | numbers  |        | sequences that were read at once; the whole batch if it fits
 devices                 | int   | numbers  |        | devices that shared each step
 """
@@ -102,7 +102,7 @@ tokens_per_second       | float | tokens/s | higher | median over timed rounds, 
 tokens_per_second_iqr   | float | tokens/s | lower  | interquartile range over the rounds
 seconds_per_batch       | float | s        | lower  | median time of one batch
 compile_seconds         | float | s        | lower  | time of the calls that capture the graphs
-peak_memory_bytes       | int   | bytes    | lower  | most memory that the device held
+peak_memory_bytes       | int   | bytes    | lower  | all that its captured graphs read and write, parameters too
 judge                   | text  |          |        | who judges: a baseline of another training seed, or hf:NAME
 judge_nats_per_token    | float | nats     | data   | negative log-likelihood of the samples under the judge, per token
 judge_nats_per_token_se | float | nats     | lower  | its standard error over samples

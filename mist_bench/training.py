@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import device, noise
+from . import noise
 from .config import TrainingConfig
 from .graphs import fetch
 from .interfaces import FloatArray, IntArray, Schedule
@@ -31,7 +31,6 @@ class Progress:
     step_seconds: list[float] = field(default_factory=list)
     compile_seconds: float = 0.0
     wall_seconds: float = 0.0
-    peak_memory: int = 0
     micro_batch: int = 0
     """Sequences read at once, so that a resumed training rounds as the undisturbed one."""
 
@@ -118,7 +117,7 @@ def train(
         else:
             progress.step_seconds.append((time.perf_counter() - began) / len(steps))
         progress.micro_batch = graph.micro_batch
-        progress.step, progress.peak_memory = stop, max(progress.peak_memory, device.memory_used())
+        progress.step = stop
         _record(progress, graph, loss, validate, start)
         start = time.perf_counter()
         if stop % config.checkpoint_every == 0 and stop < config.train_steps:

@@ -129,7 +129,12 @@ class TrainingGraph:
     @property
     def compile_seconds(self) -> float:
         """What the captures took, also those that did not fit."""
-        return self._lost_seconds + sum(graph.compile_seconds for graph in (self.graph, self.update) if graph)
+        return self._lost_seconds + sum(graph.compile_seconds for graph in self.graphs)
+
+    @property
+    def graphs(self) -> list[Graph]:
+        """What a step replays."""
+        return [self.graph] if self.update is None else [self.graph, self.update]
 
     def start(self, parameters: State) -> None:
         """A fresh optimiser and these parameters."""
@@ -210,9 +215,8 @@ class TrainingGraph:
 
     def _read_less(self) -> None:
         """Lets go of graphs that did not fit, and begins again with at most half as many sequences at once."""
-        for graph in (self.graph, self.update):
-            if graph is not None:
-                graph.drop()
+        for graph in self.graphs:
+            graph.drop()
         if self.config.micro_batch:
             raise UserError(
                 f"the device has not enough memory to train with training.micro_batch={self.micro_batch}; "

@@ -13,6 +13,7 @@ from . import controls, device, metrics, noise, target_error
 from .cells import Cell
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .generation import generate
+from .graphs import held
 from .interfaces import FloatArray, IntArray, Schedule, UserError
 from .laws import law_distance
 from .likelihood import SMALLEST_MASK, Estimate, causal_likelihood, estimate, left_to_right, masked_likelihood
@@ -85,7 +86,8 @@ def _resume(
 ) -> tuple[TrainingGraph, Progress]:
     """From the last saved state, or from the beginning."""
     found = bench.store.load_checkpoint(partial)
-    progress = Progress() if found is None else Progress(**found[1])
+    known = Progress.__dataclass_fields__  # a state of another release may say more, or less
+    progress = Progress() if found is None else Progress(**{k: v for k, v in found[1].items() if k in known})
     graph = bench.training_graph(family, schedule, progress.micro_batch)
     if found is None:
         graph.start(bench.initial_parameters(family, seed))
@@ -98,17 +100,16 @@ def _training_record(graph: TrainingGraph, progress: Progress, bench: Workbench)
     config, length = bench.config.training, bench.dataset.length
     per_step = config.batch_size * length
     speed = per_step / float(np.median(progress.step_seconds)) if progress.step_seconds else None
-    body = graph.model.parameter_count()
-    head = graph.model.embedding_parameters() // 2
     peak = device.published_peak()
+    work = 3 * graph.model.forward_flops() / length  # of a token: its gradients take twice as much again
     return {
-        "parameters": body, "embedding_parameters": graph.model.embedding_parameters(),
+        "parameters": graph.model.parameter_count(), "embedding_parameters": graph.model.embedding_parameters(),
         "train_steps": config.train_steps, "train_tokens": config.train_steps * per_step,
         "final_loss": float(np.mean([point["loss"] for point in progress.curve[-5:]])),
         "tokens_per_second": speed,
-        "model_flops_utilization": 6 * (body + head) * speed / (peak * config.devices) if speed and peak else None,
+        "model_flops_utilization": work * speed / (peak * config.devices) if speed and peak else None,
         "compile_seconds": progress.compile_seconds, "wall_seconds": progress.wall_seconds + progress.compile_seconds,
-        "peak_memory_bytes": progress.peak_memory, "micro_batch": graph.micro_batch,
+        "peak_memory_bytes": held(graph.graphs), "micro_batch": graph.micro_batch,
         "devices": config.devices, "curve": progress.curve,
     }  # fmt: skip
 
@@ -241,12 +242,12 @@ def _sampled(cell: Cell, bench: Workbench, report: Report) -> tuple[IntArray, di
         raise UserError(f"sampler {sampler.spec!r} left masks in the text after its last step")
     nfe = np.concatenate([used for _, used in batches])[: content["samples"]]
     low, middle, high = np.percentile(nfe, [25, 50, 75])
-    graphs = [evaluator.compile_seconds]
+    graphs = list(evaluator.graphs)
     if isinstance(evaluator, MaskedEvaluator):
-        graphs.append(bench.sampler_graph(sampler).graph.compile_seconds)
+        graphs.append(bench.sampler_graph(sampler).graph)
     return tokens, {
         **speed.columns(), "batch": batch, "nfe": float(middle), "nfe_iqr": float(high - low),
-        "compile_seconds": sum(graphs), "peak_memory_bytes": device.memory_used(),
+        "compile_seconds": sum(graph.compile_seconds for graph in graphs), "peak_memory_bytes": held(graphs),
         "law_distance": _law(cell, bench, sampler),
     }  # fmt: skip
 

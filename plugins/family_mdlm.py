@@ -28,6 +28,9 @@ class MaskedTransformer(MaskedModel):
     def embedding_parameters(self) -> int:
         return self.body.table_parameters
 
+    def forward_flops(self) -> float:
+        return self.body.forward_flops()
+
     def set_compute(self, dtype: Any) -> None:
         self.body.compute = dtype
 

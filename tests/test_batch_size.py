@@ -146,10 +146,14 @@ def test_the_key_says_machine_network_and_release(monkeypatch):
     keys.add(key())
     monkeypatch.setattr(batch_size.provenance, "cpu_model", lambda: "another")
     keys.add(key())
+    monkeypatch.setattr(batch_size.walker, "cores", lambda: 64)
+    keys.add(key())
+    monkeypatch.setattr(batch_size.beam, "width", lambda: 3)
+    keys.add(key())
     monkeypatch.setattr(batch_size.device, "name", lambda: "CUDA")
     monkeypatch.setattr(batch_size.provenance, "gpus", lambda: [{"name": "H100"}] * 2)
     keys.add(key())
-    assert len(keys) == 9 and "CUDA, H100, mdlm" in key()
+    assert len(keys) == 11 and "CUDA, H100, beam 3, mdlm" in key()
 
 
 # ---- in a run

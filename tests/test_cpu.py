@@ -219,6 +219,27 @@ def test_a_loop_is_shown_kernel_by_kernel_when_that_is_asked_for(capsys):
     np.testing.assert_array_equal(shown, x.numpy() * 2 + 1)
 
 
+def test_a_graph_holds_its_buffers_once_and_nobody_elses():
+    """4 bytes a number: what it is given, its state, what lies between its kernels, what it gives."""
+    total, x, other = on(np.zeros(1000)), on(numbers(1000)), on(numbers(5000))
+
+    def function(x):
+        between = (x * 2).contiguous()
+        total.assign(total + between.sum())
+        return (between.flip(0) + 1).contiguous().realize(total)
+
+    graph = Graph("holds", function)
+    for given in (x, x, x):
+        graph(given)
+    held = graphs.held([graph])
+    assert 4 * 4000 <= held < 8 * 4000  # a sum and a copy or two lie between as well
+    assert graphs.held([graph, graph]) == held
+    second = Graph("beside it", lambda y: (y * x.sum()).contiguous().realize())
+    second(other)
+    assert graphs.held([graph]) == held
+    assert graphs.held([graph, second]) - held == pytest.approx(4 * 10_000, abs=2000)
+
+
 def test_each_set_of_buffers_is_its_own_and_the_oldest_make_room(monkeypatch):
     monkeypatch.setattr(graphs, "MOST_REPLAYS", 8)
     graph = Graph("pairs", lambda x, y: (x[0] * 2 + y).contiguous().realize())

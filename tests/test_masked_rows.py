@@ -130,6 +130,26 @@ def test_likelihoods_are_the_same(both):
         np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("sampler", [ConfidenceSampler(), RandomSampler()], ids=lambda sampler: sampler.spec)
+def test_a_warm_up_captures_all_and_accuses_nobody(sampler, monkeypatch):
+    """As a run begins: graphs for few positions are captured before the first step, with a text that is all masks."""
+    monkeypatch.setattr(network, "ROWS_PAY", 0)
+    evaluator = MaskedEvaluator("warm", MdlmFamily().create(SIZE, VOCAB, 7, 0, None), 2)
+    assert evaluator.rows.counts == [7] or min(evaluator.rows.counts) >= 1
+    graph = SamplerGraph(sampler, 2, 7, VOCAB)
+    given = np.full((2, 7), VOCAB, dtype=np.int32)
+
+    def made(limit=None):
+        return generate(evaluator, graph, LinearSchedule(), 4, given, seed=0, sequences=np.arange(2), temperature=1.0,
+                        limit=limit)  # fmt: skip
+
+    made(limit=2)
+    settled = [graph for graph in evaluator.graphs if graph.kernels] + [graph.graph]
+    assert all(list(each._replays.values()) != [] for each in settled) and len(settled) > len(evaluator.rows.counts)
+    monkeypatch.setattr("mist_bench.graphs.Graph._settle_on", lambda *_: pytest.fail("something is left to be made"))
+    assert (made()[0] < VOCAB).all()
+
+
 def test_small_tables_are_read_whole():
     evaluator, _ = masked()
     assert evaluator.rows is None and not evaluator.model.rows_pay

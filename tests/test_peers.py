@@ -15,7 +15,7 @@ from mist_bench.training_step import TrainingGraph
 
 bench.load("sizes")
 from benchmarks import mist_way, ours  # noqa: E402
-from benchmarks.sizes import forward_flops, sizes  # noqa: E402
+from benchmarks.sizes import sizes  # noqa: E402
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 SIZE = sizes()["tiny"]
@@ -190,11 +190,11 @@ def test_mists_way_trains_every_parameter():
 
 def test_flops_are_those_of_the_matrix_products():
     """Two a weight and token, and those of attention; the tiny network by hand."""
-    network, length = SIZE.network, SIZE.length
+    length = SIZE.length
     block = 16 * 48 + 16 * 16 + 2 * 16 * 32
     told = 3 * 16 * 32
     by_hand = 2 * length * (block + 16 * 11) + 2 * 2 * length * length * 16 + 2 * told
-    assert forward_flops(SIZE, network.feed_forward, conditioned=True) == by_hand
+    assert ours.create(SIZE, "mdlm")[1].forward_flops() == by_hand
 
 
 def test_the_small_size_has_the_parameters_it_says():
