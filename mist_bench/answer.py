@@ -142,11 +142,12 @@ def statistics(scores: Tensor, proposal: Tensor, *, normalised: bool = True) -> 
     largest, e, total = _partition(blocks)
     best, log_total = largest.reshape(*scores.shape[:-1]), total.log()
     shift = best * 0.0 if normalised else best + log_total
+    highest = best if normalised else -log_total  # best - shift, which would be a kernel that does not read best
     spread = (e * (blocks - largest)).sum(axis=-1).contiguous().sum(axis=-1)
     return {
         "log_probability": pick(scores, proposal) - shift,
-        "max_log_probability": best - shift,
-        "margin": (best - shift).exp() - (_most_likely(blocks)[1] - shift).exp(),
+        "max_log_probability": highest,
+        "margin": highest.exp() - (_most_likely(blocks)[1] - shift).exp(),
         "entropy": log_total - spread / total,
     }
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import beam, kernel_cache, tiles
+from . import beam, cuda, kernel_cache, tiles
 from .interfaces import UserError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def cache_folder() -> Path:
 def prepare() -> None:
     """Call before tinygrad compiles anything: a clang for its CPU if the machine has none, tiles, kept kernels."""
     _give_compiler()
+    cuda.install()
     tiles.install()
     kernel_cache.install(cache_folder() / "kernels")
     beam.install()

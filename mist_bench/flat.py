@@ -12,6 +12,8 @@ from tinygrad import Tensor
 
 ALIGNMENT = 64
 """Each begins at a multiple of so many numbers: whole vectors, and lines of a cache. The gaps stay zero."""
+ROWS = 1024
+"""The whole has so many rows: a sum over them is done by many threads."""
 Values = dict[str, np.ndarray[Any, Any]]
 
 
@@ -28,6 +30,13 @@ class Layout:
             self.size = -(-stop // ALIGNMENT) * ALIGNMENT
             if len(self.shapes[name]) > 1:
                 self.matrices = self.size
+        self.size = -(-self.size // ROWS) * ROWS
+        if self.size % 3 == 0:  # tinygrad would give each thread 3 numbers; 4 are one access of memory
+            self.size += ROWS
+
+    def square_sum(self, flat: Tensor) -> Tensor:
+        """(size,) -> scalar, in two sums: one alone is left to few threads."""
+        return flat.square().reshape(ROWS, -1).sum(axis=0).contiguous().sum()
 
     def join(self, values: Mapping[str, np.ndarray[Any, Any]]) -> npt.NDArray[np.float32]:
         """Arrays by name -> (size,) float32."""

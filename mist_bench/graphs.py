@@ -127,7 +127,7 @@ def overwrite(tensor: Tensor, values: np.ndarray[Any, Any]) -> None:
     if flat.shape != tensor.shape:
         raise ValueError(f"shape {flat.shape} does not fit {tensor.shape}")
     for target in _copies(tensor):
-        target.copy_from(Buffer("PYTHON", target.size, target.dtype, opaque=memoryview(flat.tobytes())))
+        target.copy_from(Buffer("PYTHON", target.size, target.dtype, opaque=memoryview(bytearray(flat.tobytes()))))
 
 
 def fetch(tensor: Tensor) -> np.ndarray[Any, Any]:

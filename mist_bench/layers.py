@@ -187,11 +187,22 @@ def _part(
     e = e.contiguous() if on_cpu() else e
     total = e.sum(axis=-1, keepdim=True).contiguous()
     target = targets.unsqueeze(-1) == column
-    chosen = target.where(logits.float(), 0.0).sum(axis=-1, keepdim=True)
-    loss = (weights.unsqueeze(-1) * (total.log() + largest - chosen)).sum()
+    each = weights.unsqueeze(-1) * (total.log() + largest - _of_targets(logits, targets))
+    loss = each.contiguous().sum().contiguous()  # else all of it is computed within the sum, by very few threads
     change = (((e / total) - target.float()) * weights.unsqueeze(-1)).cast(compute).contiguous()
     to_h = product(change, w.transpose(), compute).contiguous()
     return loss, to_h, weight_gradient(h, change, compute)
+
+
+def _of_targets(logits: Tensor, targets: Tensor) -> Tensor:
+    """(B, L, V), (B, L) -> (B, L, 1) float32, the logit of each target."""
+    columns = int(logits.shape[-1])
+    if isinstance(logits.device, tuple):  # no device has the numbers of another's rows
+        found = (targets.unsqueeze(-1) == Tensor.arange(columns)).where(logits.float(), 0.0).sum(axis=-1)
+    else:
+        row = Tensor.arange(int(targets.numel())) * columns
+        found = logits.reshape(-1)[row + targets.reshape(-1)].float().reshape(targets.shape)
+    return found.unsqueeze(-1).contiguous()
 
 
 def weight_gradient(x: Tensor, upstream: Tensor, compute: DType) -> Tensor:

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from tinygrad import Device, Tensor
 from tinygrad.device import Buffer, MultiBuffer
-from tinygrad.engine import realize
-from tinygrad.engine.jit import CapturedJit, GraphRunner, _prepare_jit_inputs, graph_split_rewrite
+from tinygrad.engine import jit, realize
+from tinygrad.engine.jit import CapturedJit, GraphRunner, _prepare_jit_inputs
 from tinygrad.helpers import DEBUG, JIT, JIT_BATCH_SIZE, PROFILE
 from tinygrad.uop.ops import Ops, UOp
 
@@ -60,7 +60,7 @@ class Replay:
         if JIT.value < 2:
             # a GPU begins with a first, small part while the next is given to it; a CPU has nothing to wait for
             most = 0 if getattr(Device[Device.DEFAULT], "graph", None) is CpuGraph else JIT_BATCH_SIZE.value
-            self.linear = graph_split_rewrite(self.linear, max_batch_size=most)
+            self.linear = jit.graph_split_rewrite(self.linear, max_batch_size=most)
         whole = [call.src[0] for call in self.linear.src if call.src[0].arg == "graph"]
         self.graphs = [realize.get_graph_runtime(each, ()) for each in whole]
         """Those of tinygrad's kind, if there is nothing else."""

@@ -282,7 +282,7 @@ class TrainingGraph:
         slot = Tensor.arange(RING) == rates[5].int()
         self.losses.assign(slot.where(loss.to(self.devices[0]), self.losses))
         rates = self._spread(rates)
-        g = g * (config.gradient_clip / (g.square().sum().sqrt() + 1e-6)).minimum(1.0).contiguous()
+        g = g * (config.gradient_clip / (self.layout.square_sum(g).sqrt() + 1e-6)).minimum(1.0).contiguous()
         first.assign(config.beta1 * first + (1 - config.beta1) * g)
         second.assign(config.beta2 * second + (1 - config.beta2) * g * g)
         decay = (Tensor.arange(self.layout.size) < self.layout.matrices).where(config.weight_decay, 0.0)

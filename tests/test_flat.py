@@ -21,6 +21,14 @@ def test_matrices_come_first_and_each_begins_at_a_vector():
     assert ranges[-1][1] <= LAYOUT.size
 
 
+@pytest.mark.parametrize("count", [1, 1024 * 3, 1024 * 3 + 1, 1024 * 8])
+def test_the_whole_divides_well_and_its_squares_add_up(count):
+    layout = Layout({"a": Tensor.zeros(count)})
+    assert layout.size % 1024 == 0 and layout.size % 3 and count <= layout.size < count + 1024 + 1024 + ALIGNMENT
+    values = np.random.default_rng(0).standard_normal(layout.size).astype(np.float32)
+    assert layout.square_sum(Tensor(values)).item() == pytest.approx(np.square(values, dtype=np.float64).sum(), rel=1e-6)
+
+
 def test_what_is_joined_is_split_again():
     flat = LAYOUT.join(VALUES)
     assert flat.dtype == np.float32 and (flat != 0).sum() == sum(value.size for value in VALUES.values())

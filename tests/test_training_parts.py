@@ -222,6 +222,9 @@ def test_what_does_not_fit_is_halved_until_it_does(limit):
     said = len(refused)
     its.graph.drop()
     its.update.drop()
+    del its  # what it trains lies in buffers of its own
+    gc.unfreeze()
+    gc.collect()
     train(make(MANY, at_once=progress.micro_batch))  # a resumed training does not search again
     assert len(refused) == said
 
