@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
+from . import beam
 from .config import RunConfig
 from .families import Family
 from .hub_models import HubModel, judge_model
@@ -256,6 +257,8 @@ class _Grid:
             "samples": self._samples(family.trained), "batch_size": settings.batch_size, "rounds": settings.rounds,
             "nucleus": settings.nucleus,
         }  # fmt: skip
+        if beam.width():  # a speed belongs to a command; a checkpoint does not, since a search changes rounding alone
+            content["beam"] = beam.width()
         if self.prompt:
             content |= {"prompt": self.prompt, **self.text}  # the prompts are of the text
         more = {"schedule": schedule.spec if schedule else None, "sampler": sampler.spec, "steps": steps,

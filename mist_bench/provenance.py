@@ -12,8 +12,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from . import beam
 
 _LIBRARIES = ("tinygrad", "numpy", "pluggy", "pandas", "datasets", "tiktoken", "tokenizers", "safetensors", "seaborn",
               "matplotlib", "ziglang", "torch", "transformers", "scikit-learn")  # fmt: skip
@@ -41,6 +44,25 @@ def collect(registry_plugins: Sequence[Mapping[str, Any]] | None = None) -> dict
         "environment": {name: _without_folders(os.environ[name]) for name in _VARIABLES if name in os.environ},
         "plugins": [_without_paths(plugin) for plugin in registry_plugins or ()],
     }
+
+
+@cache
+def stamp() -> dict[str, Any]:
+    """What a measured speed belongs to, kept with it: a store may serve several commits and machines."""
+    git = git_state(_PACKAGE) or {}
+    commit = f"{git['commit'][:12]}{' with changes' if git['dirty'] else ''}" if git else None
+    names = sorted({gpu["name"] for gpu in gpus()}) if device() != "CPU" else []
+    return {
+        "version": _version("mist-bench"), "commit": commit, "cpu": cpu_model(), "cores": _usable_cores(),
+        "device": ", ".join(names) or device(), "tinygrad": _version("tinygrad"), "beam": beam.width(),
+    }  # fmt: skip
+
+
+def differences(stamp: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
+    """In what a stamp differs from another, in words; empty: in nothing."""
+    if stamp is None:
+        return "an unknown commit and machine"
+    return ", ".join(f"{name} {stamp.get(name)}" for name in now if stamp.get(name) != now[name])
 
 
 def one_line(provenance: Mapping[str, Any]) -> str:

@@ -58,7 +58,7 @@ embedding_parameters    | int   | numbers  |        | trained numbers inside tho
 train_steps             | int   | steps    |        | optimiser steps
 train_tokens            | int   | tokens   |        | tokens seen: steps x batch x length
 final_loss              | float | nats     | lower  | training loss per token at the end
-tokens_per_second       | float | tokens/s | higher | training speed, compilation apart
+tokens_per_second       | float | tokens/s | higher | without compilation; on a CPU trainings run side by side
 model_flops_utilization | float | 1        | higher | work of all positions over the peak that the device's maker states
 compile_seconds         | float | s        | lower  | time of the calls that capture the graphs
 wall_seconds            | float | s        | lower  | time of the whole cell
@@ -190,7 +190,8 @@ def write_run(
     """
     from . import plots, provenance, tables
 
-    heading = provenance.one_line(run["provenance"]) if run.get("provenance") else ""
+    origin = [provenance.one_line(run["provenance"])] if run.get("provenance") else []
+    heading = "\n\n".join([*origin, *run.get("earlier_speeds", ())])
     texts: dict[str, Callable[[], str]] = {
         "run.json": lambda: json.dumps(plain(run), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         "training.csv": lambda: to_csv(training, TRAINING_COLUMNS),

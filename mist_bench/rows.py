@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import comparisons, paired, target_error
+from . import comparisons, paired, provenance, target_error
 from .cells import Cell, Plan
 from .likelihood import disagreement
 from .results import GENERATION_COLUMNS, METRIC_COLUMNS
@@ -15,7 +16,7 @@ from .store import Store
 if TYPE_CHECKING:
     from .workbench import Workbench
 
-NOT_COLUMNS = ("curve", "per_sequence", "tokens", "texts", "labels", "seconds")
+NOT_COLUMNS = ("curve", "per_sequence", "tokens", "texts", "labels", "seconds", "measured_by")
 
 
 class Rows:
@@ -113,6 +114,17 @@ class Rows:
                     "from exact-k"
                 )
         return lines
+
+    def elsewhere(self) -> list[str]:
+        """Which speeds were not measured by this commit on this machine: the store keeps them all the same."""
+        cells = [cell for kind in ("training", "generation") for cell in self.cells(kind)
+                 if "tokens_per_second" in self.records[cell.hash]]  # fmt: skip
+        now = provenance.stamp()
+        found = Counter(provenance.differences(self.records[cell.hash].get("measured_by"), now) for cell in cells)
+        lines = [f"{count} by {what}" for what, count in found.most_common() if what]
+        if not lines:
+            return []
+        return [f"speeds of an earlier run: {'; '.join(lines)}, of {len(cells)} (--rerun all measures them again)"]
 
     def shortfalls(self) -> list[str]:
         """Where a wanted standard error was not reached, and why."""

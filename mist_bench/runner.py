@@ -61,9 +61,10 @@ def run(
     rows.pair(bench)
     for line in rows.disagreements(bench):
         errors.print(line, markup=False, highlight=False, style="bold red")
-    for line in rows.shortfalls():
+    earlier = rows.elsewhere()
+    for line in [*rows.shortfalls(), *earlier]:
         errors.print(line, markup=False, highlight=False, soft_wrap=True)
-    info = _run_info(laid, registry, name, debug)
+    info = {**_run_info(laid, registry, name, debug), "earlier_speeds": earlier}
     files = results.write_run(out, run=info, **rows.everything())
     tables.print_tables(screen, rows.training, rows.likelihood, rows.generation, rows.comparisons)
     _show_samples(rows, screen)

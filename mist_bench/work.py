@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import controls, device, metrics, noise, target_error
+from . import controls, device, metrics, noise, provenance, target_error
 from .cells import Cell
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .generation import generate
@@ -32,7 +32,8 @@ VALIDATION_SEQUENCES, VALIDATION_DRAWS = 64, 4
 def make(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
     """Runs the cell. What it needs must be finished. Raises `UserError` if the device has not enough memory."""
     try:
-        return _make(cell, bench, report)
+        record = _make(cell, bench, report)
+        return {**record, "measured_by": provenance.stamp()} if "tokens_per_second" in record else record
     except (MemoryError, RuntimeError) as error:
         if not device.out_of_memory(error) or cell.kind == "metric" or cell.content.get("control"):
             raise

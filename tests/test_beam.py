@@ -195,3 +195,22 @@ def test_the_command_writes_a_file_that_spares_the_search(searching, monkeypatch
     renewed(tmp_path)
     searching(2)()
     assert beam.counts == {"shipped": 1}
+
+
+def test_a_generation_of_another_width_is_another(tmp_path):
+    """What is timed belongs to the width; what is trained does not."""
+    from mist_bench.cells import plan
+    from mist_bench.registry import Registry
+    from mist_bench.settings import load_preset
+
+    def hashes(width: int) -> dict[str, set[str]]:
+        beam.use(width)
+        cells = plan(load_preset("smoke"), Registry.discover(), "CPU", "float32").cells
+        beam.use(0)
+        return {kind: {c.hash for c in cells if c.kind == kind and c.sampler} if kind == "generation" else
+                {c.hash for c in cells if c.kind == kind} for kind in ("training", "likelihood", "generation")}  # fmt: skip
+
+    without, narrow, wide = hashes(0), hashes(1), hashes(4)
+    for kind in ("training", "likelihood"):
+        assert without[kind] == narrow[kind] == wide[kind]
+    assert not (without["generation"] & narrow["generation"] | narrow["generation"] & wide["generation"])

@@ -140,3 +140,12 @@ def test_one_line_is_one_line():
     assert (
         "\n" not in line and line.startswith("mist-bench ") and provenance.one_line({}).startswith("mist-bench unknown")
     )
+
+
+def test_a_stamp_says_what_a_speed_belongs_to(monkeypatch):
+    now = provenance.stamp()
+    assert now == provenance.stamp() and now["cores"] >= 1 and now["beam"] == 0 and not provenance.differences(now, now)
+    assert provenance.differences(None, now) == "an unknown commit and machine"
+    assert provenance.differences({**now, "commit": "abc", "cores": 64}, now) == "commit abc, cores 64"
+    older = {name: value for name, value in now.items() if name != "beam"}
+    assert provenance.differences(older, now) == "beam None"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mist_bench import cells, cli, results
+from mist_bench import cells, cli, provenance, results
 from mist_bench.progress import Display
 from mist_bench.registry import Registry
 from mist_bench.settings import load_preset, override
@@ -124,6 +124,20 @@ def test_a_second_run_makes_nothing_and_says_the_same(finished, tmp_path, capsys
     assert stable(tmp_path) == stable(out)
     summary = json.loads(captured.out.splitlines()[-1])
     assert summary["failed"] == 0 and Path(summary["files"]["tables.md"]).is_file()
+
+
+def test_speeds_of_another_commit_or_machine_are_named(finished, tmp_path, capsys, monkeypatch):
+    """They stay in the store, and the tables that show them say whose they are."""
+    store, out = finished
+    now = provenance.stamp()
+    monkeypatch.setattr(provenance, "stamp", lambda: {**now, "commit": "another", "cores": 64})
+    assert in_process(*command(store, tmp_path)) == 0
+    said = capsys.readouterr().err.replace("\n", " ")
+    count = sum(row["tokens_per_second"] is not None for name in ("training.csv", "generation.csv")
+                for row in results.read_csv(out / name))  # fmt: skip
+    line = f"speeds of an earlier run: {count} by commit {now['commit']}, cores {now['cores']}, of {count}"
+    assert line in said and line in (tmp_path / "tables.md").read_text()
+    assert "speeds of an earlier run" not in (out / "tables.md").read_text()
 
 
 def test_one_more_sampler_trains_nothing(finished, tmp_path, capsys):
