@@ -7,7 +7,6 @@ which an installed mist-bench never imports, and a number is only worth publishi
 from __future__ import annotations
 
 import dataclasses
-import gc
 import importlib.util
 import os
 import sys
@@ -161,14 +160,14 @@ def _all(
             made = race(here, options.rounds, options.budget, say, left_out)
             bare = [_without_entry(timing) for timing in made]
             del made
-            graphs.captured.clear()  # a list for those who want to see them, and it holds their memory
-            gc.collect()
+            graphs.forget()
             yield bare
 
 
 def _without_entry(timing: Timing) -> Timing:
     """The same numbers, holding neither networks nor graphs."""
-    bare = dataclasses.replace(timing.entry, run=lambda: None, memory=lambda: timing.memory)
+    memory = timing.memory
+    bare = dataclasses.replace(timing.entry, run=lambda: None, memory=lambda: memory)
     return dataclasses.replace(timing, entry=bare)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mist_bench import UserError, baseline, bench, bench_report, cli, contest
+from mist_bench import UserError, baseline, bench, bench_report, cli, contest, device
 from mist_bench.contest import OURS, Entry, Offer, Timing, median_interval, race, ratio
 
 
@@ -75,6 +75,23 @@ def test_a_peer_that_fails_is_left_out_and_ours_is_not():
     assert left_out == ["work, other (RuntimeError: no compiler)"]
     with pytest.raises(RuntimeError):
         race([Offer(task="training", group="work", who=OURS, make=fail)], 3, 1.0, lambda line: None, [])
+
+
+def test_a_group_gives_its_memory_back_and_holds_as_much_wherever_it_comes():
+    """What a capture leaves is kept from Python's collector, and with it the buffers of a finished group."""
+    found = bench.load("offers").generation(bench.chosen_sizes(["tiny"])[0])
+    first, second = (next(o for o in found if o.ours and name in o.group) for name in ("random", "with a cache"))
+    options = bench.BenchOptions(sizes=("tiny",), rounds=3)
+
+    def held(*offers):
+        groups = bench._all(offers, options, lambda line: None, [])
+        return [(group[0].memory, device.memory_used()) for group in groups]
+
+    [(_, before)] = held(first)  # what tinygrad makes once, of a few bytes, is there from here on
+    forth, back = held(first, second), held(second, first)
+    assert [after for _, after in forth + back] == [before] * 4
+    assert [memory for memory, _ in forth] == [memory for memory, _ in reversed(back)]
+    assert all(memory > 0 for memory, _ in forth)
 
 
 MACHINE = {"device": "CPU", "precision": "float32", "torch": "2.9", "torch_threads": 2, "key": "this machine"}
