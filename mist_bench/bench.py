@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import baseline, beam, device, provenance
-from .contest import Offer, Timing, race
+from .contest import FEWEST_FOR_INTERVAL, Offer, Timing, race
 from .interfaces import UserError
 
 TASKS = ("training", "generation", "likelihood", "startup")
@@ -83,6 +83,8 @@ def bench(options: BenchOptions) -> int:
     for task in options.only:
         if task not in TASKS:
             raise UserError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
+    if options.baseline is not None and options.rounds < FEWEST_FOR_INTERVAL:
+        raise UserError(f"a baseline needs intervals, and so --rounds {FEWEST_FOR_INTERVAL} or more")
     sizes, old = chosen_sizes(options.sizes), None
     if options.baseline is not None and not options.save_baseline:
         old = baseline.load(options.baseline, machine()["key"])  # before minutes are spent
@@ -94,8 +96,8 @@ def bench(options: BenchOptions) -> int:
     if options.baseline is not None and options.save_baseline:
         baseline.save(options.baseline, made)
         say(f"baseline of this machine: {options.baseline}")
-    slower = [] if old is None else baseline.slower(old, made, options.factor)
-    for line in slower:
+    slower, untold = ([], []) if old is None else baseline.slower(old, made, options.factor)
+    for line in slower + untold:
         say(line)
     return 1 if slower else 0
 

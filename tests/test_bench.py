@@ -21,21 +21,26 @@ def timing(who, *seconds, tokens=10, group="work", memory=None, flops=0.0):
     return Timing(offer=offer, entry=entry, first_call_seconds=1.0, seconds=seconds, memory=memory)
 
 
-@pytest.mark.parametrize("n", range(2, 16))
+@pytest.mark.parametrize("n", range(2, 6))
+def test_few_values_have_no_interval(n):
+    assert 2 / 2**n > 0.05  # the median lies beyond all of them as often as that
+    assert median_interval(list(range(n))) is None
+
+
+@pytest.mark.parametrize("n", range(6, 30))
 def test_the_interval_holds_the_median_as_often_as_it_says(n):
     low, high = median_interval(list(range(n, 0, -1)))
     below = int(low) - 1  # how many values lie below the interval
-    missed = 2 * sum(comb(n, k) for k in range(below + 1)) / 2**n
     assert high == n + 1 - low
-    assert missed <= 0.05 or below == 0
-    if below + 1 < n / 2:  # one rank narrower would miss too often
-        assert 2 * sum(comb(n, k) for k in range(below + 2)) / 2**n > 0.05
+    assert 2 * sum(comb(n, k) for k in range(below + 1)) / 2**n <= 0.05
+    # one rank narrower would miss too often
+    assert 2 * sum(comb(n, k) for k in range(below + 2)) / 2**n > 0.05
 
 
 def test_a_ratio_is_taken_within_a_round():
     """Rounds that are slow for all say nothing about the ratio; a round that only one has is not compared."""
     ours, other = timing(OURS, 1.0, 10.0, 3.0), timing("other", 2.0, 20.0, 6.0, 99.0)
-    assert ratio(ours, other) == (2.0, 2.0, 2.0)
+    assert ratio(ours, other) == (2.0, 2.0, 2.0, 3)
 
 
 def test_a_ratio_is_of_tokens_not_of_rounds():
@@ -111,9 +116,9 @@ def test_the_report_says_what_was_measured(tmp_path):
     assert stored == document
     first, second, _ = stored["rows"]
     assert (first["rate"], first["flops_per_second"], first["share_of_peak"]) == (5.0, 50.0, 0.25)
-    assert second["ours_over_this"] == {"median": 0.5, "low": 0.5, "high": 0.5} and "ours_over_this" not in first
+    assert second["ours_over_this"] == {"median": 0.5, "low": 0.5, "high": 0.5, "rounds": 3} and "ours_over_this" not in first
     assert first["seconds"] == [1.0, 2.0, 4.0] and second["share_of_peak"] is None
-    assert "| mist-bench | 5 (" in text and "0.5 [0.5,0.5]" in text and "25.0%" in text and "3 MiB" in text
+    assert "| mist-bench | 5 (" in text and "0.5 [0.5,0.5] of 3 |" in text and "25.0%" in text and "3 MiB" in text
     for said in ("commit abcdef012345", "2026-01-02", "a chip", "PyTorch 2.9", "`mist-bench bench --size tiny`", "torch's"):
         assert said in text
     assert "Left out: x (no x here)." in text
@@ -121,16 +126,39 @@ def test_the_report_says_what_was_measured(tmp_path):
     assert "100" in start and "tokens/s" not in start and "NFE" in start
 
 
+def test_the_report_claims_95_percent_of_six_rounds_and_no_fewer():
+    slow = [2.0, 4.0, 3.0, 2.0, 2.0, 2.0]
+    group = [timing(OURS, *[1.0] * 6), timing("five", *slow[:5]), timing("six", *slow)]
+    text = bench_report.markdown(made(group))
+    five, six = (line for line in text.splitlines() if line.startswith(("| five", "| six")))
+    assert "2 [2,4] of 5 |" in five and "2 [2,4] |" in six
+    assert "ours ÷ this [low,high]" in text and "CI" not in text
+    assert "[ ] of N: the range of N rounds, fewer than the 6 that such an interval needs." in text
+
+
 def test_a_baseline_fails_what_is_clearly_slower(tmp_path):
     path = tmp_path / "new" / "baseline.json"
-    baseline.save(path, made([timing(OURS, 1.0, 1.1, 0.9), timing("other", 1.0, 1.0)]))
+    baseline.save(path, made([timing(OURS, *[1.0, 1.1, 0.9] * 2), timing("other", *[1.0] * 6)]))
     before = baseline.load(path, "this machine")
     assert list(before) == ["work"]  # what others do is not ours to keep
-    assert baseline.slower(before, made([timing(OURS, 1.4, 1.4, 1.4)]), 1.5) == []  # within the factor
-    assert baseline.slower(before, made([timing(OURS, 2.0, 2.0, 1.0)]), 1.5) == []  # its interval reaches the old one
-    [line] = baseline.slower(before, made([timing(OURS, 2.0, 2.0, 1.9)]), 1.5)
-    assert line == "slower: work: 2.00 times as long as the baseline (allowed: 1.5)"
-    assert baseline.slower(before, made([timing(OURS, 9.0, 9.0, group="new")]), 1.5) == []
+
+    def slower(*seconds, group="work"):
+        return baseline.slower(before, made([timing(OURS, *seconds, group=group)]), 1.5)
+
+    assert slower(*[1.4] * 6) == ([], [])  # within the factor
+    assert slower(*[2.0] * 5, 1.0) == ([], [])  # its interval reaches the old one
+    assert slower(*[2.0] * 5, 1.9) == (["slower: work: 2.00 times as long as the baseline (allowed: 1.5)"], [])
+    assert slower(*[9.0] * 6, group="new") == ([], [])
+
+
+def test_a_baseline_says_of_few_rounds_that_it_cannot_tell(tmp_path):
+    few, many = made([timing(OURS, *[9.0] * 5)]), made([timing(OURS, *[1.0] * 6)])
+    said = "perhaps slower: work: 9.00 times as long as the baseline (allowed: 1.5), but of fewer than 6 rounds, then or now"
+    baseline.save(tmp_path / "many.json", many)
+    assert baseline.slower(baseline.load(tmp_path / "many.json", "this machine"), few, 1.5) == ([], [said])
+    baseline.save(tmp_path / "few.json", made([timing(OURS, *[1.0] * 5)]))
+    slow = made([timing(OURS, *[9.0] * 6)])
+    assert baseline.slower(baseline.load(tmp_path / "few.json", "this machine"), slow, 1.5) == ([], [said])
 
 
 def test_a_baseline_is_of_one_machine(tmp_path):
@@ -154,7 +182,7 @@ def test_the_command_from_end_to_end(tmp_path, monkeypatch, capsys):
     seconds = {"now": 1.0}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # a busy machine would set it for all tests after this one
-    monkeypatch.setattr(bench, "_all", lambda found, options, say, left_out: [[timing(OURS, *[seconds["now"]] * 3)]])
+    monkeypatch.setattr(bench, "_all", lambda found, options, say, left_out: [[timing(OURS, *[seconds["now"]] * 6)]])
     monkeypatch.setattr(bench.load("peak"), "peaks", lambda torch: {"tinygrad": 1e9})
     command = ["bench", "--size", "tiny", "--only", "training"]
     assert cli.main([*command, "--save-baseline"]) == 0
@@ -172,6 +200,7 @@ def test_the_command_from_end_to_end(tmp_path, monkeypatch, capsys):
     [
         (["--size", "huge"], "unknown size 'huge'; there are tiny, quick, small, tinystories, gpt2"),
         (["--only", "cooking"], "unknown task 'cooking'; there are training, generation, likelihood, startup"),
+        (["--size", "tiny", "--rounds", "5", "--save-baseline"], "a baseline needs intervals, and so --rounds 6 or more"),
         (["--size", "tiny", "--baseline", "none.json"], "no baseline none.json; --save-baseline writes one"),
     ],
 )
