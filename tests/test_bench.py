@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mist_bench import UserError, baseline, bench, bench_report, cli, contest, device
+from mist_bench import UserError, baseline, bench, bench_report, cli, contest, device, replay
 from mist_bench.contest import OURS, Entry, Offer, Timing, median_interval, race, ratio
 
 
@@ -97,6 +97,23 @@ def test_a_group_gives_its_memory_back_and_holds_as_much_wherever_it_comes():
     assert [after for _, after in forth + back] == [before] * 4
     assert [memory for memory, _ in forth] == [memory for memory, _ in reversed(back)]
     assert all(memory > 0 for memory, _ in forth)
+
+
+@pytest.mark.skipif(device.name() != "CPU", reason="the cores of a CPU are meant")
+def test_the_peak_is_of_all_cores(monkeypatch):
+    """Outside of a graph the parts of a kernel run one after another, and of a single kernel there is no graph."""
+    peak, walked, walk = bench.load("peak"), [], replay.CpuGraph.__call__
+
+    def counted(self, *inputs, **more):
+        walked.append(len(self.steps))
+        return walk(self, *inputs, **more)
+
+    monkeypatch.setattr(replay.CpuGraph, "__call__", counted)
+    monkeypatch.setattr(peak, "sides", lambda: (64,))
+    before = device.memory_used()
+    assert peak.peaks(torch=False)["tinygrad"] > 0
+    assert set(walked) == {2} and len(walked) > peak.REPEATS
+    assert device.memory_used() <= before + 64  # tinygrad's own seeds, once
 
 
 MACHINE = {"device": "CPU", "precision": "float32", "torch": "2.9", "torch_threads": 2, "key": "this machine"}
