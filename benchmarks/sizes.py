@@ -81,7 +81,8 @@ def sizes() -> dict[str, Size]:
 
 def forward_flops(size: Size, feed_forward: int, *, conditioned: bool) -> float:
     """Multiplications and additions of the matrix products for one sequence read once: 2 a weight and position, and
-    4 D L a position and block for attention (a causal mask is not taken off). What is told of the time is once a
+    4 D L a position and block for attention. Nominal, the same for everybody: neither a causal mask is taken off nor
+    what is not read of the output table, where only masked positions are asked for. What is told of the time is once a
     sequence, and counts as such."""
     n, d, length = size.network, size.network.dim, size.length
     weights = n.layers * (4 * d * d + 2 * d * feed_forward) + d * size.vocab_size
