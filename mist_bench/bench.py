@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import baseline, beam, device, provenance
+from .busy import SHORTEST, Others
 from .contest import FEWEST_FOR_INTERVAL, Offer, Timing, race
 from .interfaces import UserError
 
@@ -106,9 +107,7 @@ def measured(options: BenchOptions, sizes: Sequence[Any], say: Callable[[str], N
     """Everything that was asked for, timed: the document so far after each group, and at last the whole one."""
     from .bench_report import document
 
-    offers, busy = load("offers"), _busy()
-    if busy:
-        say(busy)
+    offers, others = load("offers"), _watched()
     found = [offer for task in options.only for offer in offers.offers(task, sizes)]
     reasons = dict.fromkeys(offer.missing for offer in found if offer.missing)
     left_out = [f"{', '.join(dict.fromkeys(o.who for o in found if o.missing == why))} ({why})" for why in reasons]
@@ -116,15 +115,22 @@ def measured(options: BenchOptions, sizes: Sequence[Any], say: Callable[[str], N
         say(f"left out: {line}")
     networks = any(task != "startup" for task in options.only)
     peaks = _peaks(say, torch=offers.has_torch()) if networks else {}
-    notes = {"busy": busy, "left_out": left_out, "command": _command(options, sizes)}
-    timings = []
+    notes: dict[str, Any] = {"busy": "", "left_out": left_out, "command": _command(options, sizes)}
+    timings: list[list[Timing]] = []
+
+    def so_far() -> dict[str, Any]:
+        if (busy := others.look()) != notes["busy"]:  # a machine may get busy in an hour
+            say(busy)
+            notes["busy"] = busy
+        return document(timings, peaks, sizes, provenance.collect(), machine()) | notes
+
     for group in _all(found, options, say, left_out):
         timings.append(group)
-        yield document(timings, peaks, sizes, provenance.collect(), machine()) | notes
+        yield so_far()
     if networks:  # once more, since the machine may have been slower at the beginning: a peak is the best ever seen
         after = _peaks(say, torch=offers.has_torch())
         peaks = {name: max(value, after[name]) for name, value in peaks.items()}
-    yield document(timings, peaks, sizes, provenance.collect(), machine()) | notes
+    yield so_far()
 
 
 def _peaks(say: Callable[[str], None], *, torch: bool) -> dict[str, float]:
@@ -139,15 +145,15 @@ def _command(options: BenchOptions, sizes: Sequence[Any]) -> str:
     return f"mist-bench bench --size {names} --only {tasks} --rounds {options.rounds} --budget {options.budget:g}"
 
 
-def _busy() -> str:
-    """What to say where other work runs. Threads that spin while another one waits for its turn there cost seconds, so
-    PyTorch's are told to sleep, which must be said before it is imported; that is the peer's gain, never ours."""
-    load, cores = os.getloadavg()[0], provenance.collect()["cores"] or 1
-    if load < 0.5 * cores:
-        return ""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    seen = f"load {load:.1f} on {cores} cores, OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}"
-    return f"this machine is busy ({seen}): these times are no measure"
+def _watched() -> Others:
+    """A look at what others do before anything is timed. Threads that spin while another one waits for its turn cost
+    seconds on a busy machine, so PyTorch's are told to sleep there, which must be said before it is imported; that is
+    the peer's gain, never ours."""
+    others = Others()
+    time.sleep(SHORTEST)
+    if others.look():
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    return others
 
 
 def _all(

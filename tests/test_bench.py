@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mist_bench import UserError, baseline, bench, bench_report, cli, contest, device, replay
+from mist_bench import UserError, baseline, bench, bench_report, busy, cli, contest, device, replay
 from mist_bench.contest import OURS, Entry, Offer, Timing, median_interval, race, ratio
 
 
@@ -199,6 +199,7 @@ def test_the_command_from_end_to_end(tmp_path, monkeypatch, capsys):
     seconds = {"now": 1.0}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # a busy machine would set it for all tests after this one
+    monkeypatch.setattr(bench, "SHORTEST", 0.0)
     monkeypatch.setattr(bench, "_all", lambda found, options, say, left_out: [[timing(OURS, *[seconds["now"]] * 6)]])
     monkeypatch.setattr(bench.load("peak"), "peaks", lambda torch: {"tinygrad": 1e9})
     command = ["bench", "--size", "tiny", "--only", "training"]
@@ -210,6 +211,69 @@ def test_the_command_from_end_to_end(tmp_path, monkeypatch, capsys):
     assert cli.main([*command, "--out", "here", "--baseline", kept]) == 1
     assert cli.main([*command, "--out", "here", "--baseline", kept, "--factor", "4"]) == 0
     capsys.readouterr()
+
+
+class Clock:
+    """Time, and who has used the cores in it, as a test says."""
+
+    def __init__(self, monkeypatch):
+        self.now = self.used = self.own = 0.0
+        monkeypatch.setattr(busy.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(busy, "_cores", lambda: {0, 1})
+        monkeypatch.setattr(busy, "_used", lambda: self.used)
+        monkeypatch.setattr(busy, "_own", lambda: self.own)
+
+    def pass_by(self, seconds, own, others):
+        self.now, self.own, self.used = self.now + seconds, self.own + own, self.used + own + others
+
+
+def test_who_is_busy_with_the_benchmark_is_not_busy(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    clock = Clock(monkeypatch)
+    others = busy.Others()
+    clock.pass_by(10.0, own=20.0, others=0.1)
+    assert others.look() == ""
+    clock.pass_by(10.0, own=10.0, others=5.0)
+    said = "this machine is busy (others took 25% of its 2 cores at worst): these times are no measure"
+    assert others.look() == said
+    clock.pass_by(10.0, own=20.0, others=0.0)
+    assert others.look() == said  # what was measured meanwhile stays in the tables
+    clock.pass_by(0.1, own=0.0, others=0.2)  # a few ticks are no measure
+    assert others.look() == said
+
+
+@pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="only Linux says who has used the cores")
+def test_what_a_benchmark_starts_is_its_own():
+    """Also a process of a process, while both live."""
+    spin = "import sys, time; print(flush=True)\nwhile time.process_time() < 0.3: pass\nprint(flush=True); sys.stdin.read()"
+    start = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {spin!r}])"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", start], **pipes) as child:
+        child.stdout.readline()
+        own, used = busy._own(), busy._used()
+        child.stdout.readline()
+        assert busy._own() - own > 0.1 and busy._used() - used > 0.1
+        child.stdin.close()
+    assert busy._own() - own > 0.1  # and when they have ended
+
+
+def test_a_machine_that_gets_busy_during_a_run_is_flagged(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    clock, said = Clock(monkeypatch), []
+    monkeypatch.setattr(bench, "SHORTEST", 0.0)
+
+    def groups(found, options, say, left_out):
+        for others in (0.0, 60.0, 0.0):
+            clock.pass_by(60.0, own=60.0, others=others)
+            yield [timing(OURS, *[1.0] * 6, group=f"after {clock.now}")]
+
+    monkeypatch.setattr(bench, "_all", groups)
+    documents = list(bench.measured(bench.BenchOptions(sizes=(), only=("startup",)), [], said.append))
+    flagged = [document["busy"] for document in documents]
+    assert flagged[0] == "" and len(set(flagged[1:])) == 1 and len(documents) == 4
+    assert "others took 50% of its 2 cores at worst, OMP_WAIT_POLICY=passive" in flagged[1]
+    assert said.count(flagged[1]) == 1
+    assert flagged[1][1:] in bench_report.markdown(documents[-1])
 
 
 @pytest.mark.parametrize(
