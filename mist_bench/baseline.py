@@ -9,6 +9,7 @@ from typing import Any
 
 from .contest import FEWEST_FOR_INTERVAL, OURS
 from .interfaces import UserError
+from .store import write_atomically
 
 
 def save(path: Path, made: Mapping[str, Any]) -> None:
@@ -18,8 +19,7 @@ def save(path: Path, made: Mapping[str, Any]) -> None:
     origin = made["provenance"]
     machine |= {"date": origin["date"], "commit": (origin["git"] or {}).get("commit")}
     machine["rows"] |= {row["group"]: _kept(row) for row in made["rows"] if row["who"] == OURS}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
 def _kept(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from .contest import FEWEST_FOR_INTERVAL, OURS, Timing, median_interval, ratio
 from .fields import count
 from .layout import Table, markdown_table, print_table
 from .provenance import one_line
+from .store import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,6 +133,5 @@ def show(console: Console, made: Mapping[str, Any]) -> None:
 
 
 def write(folder: Path, made: Mapping[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "bench.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-    (folder / "bench.md").write_text(markdown(made), encoding="utf-8")
+    write_atomically(folder / "bench.json", json.dumps(made, indent=1) + "\n")
+    write_atomically(folder / "bench.md", markdown(made))

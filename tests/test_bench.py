@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mist_bench import UserError, baseline, bench, bench_report, busy, cli, contest, device, replay
+from mist_bench import UserError, baseline, bench, bench_report, busy, cli, contest, device, replay, store
 from mist_bench.contest import OURS, Entry, Offer, Timing, median_interval, race, ratio
 
 
@@ -192,6 +192,33 @@ def test_a_baseline_is_of_one_machine(tmp_path):
         baseline.load(path, "another")
     with pytest.raises(UserError, match="--save-baseline writes one"):
         baseline.load(tmp_path / "none.json", "another")
+
+
+def test_an_interrupt_leaves_what_was_there(tmp_path, monkeypatch):
+    """Each file is the old one or the new one; a baseline holds other machines' speeds besides."""
+    old, new = made([timing(OURS, 1.0)]), made([timing(OURS, 2.0)])
+
+    def both(document):
+        bench_report.write(tmp_path, document)
+        baseline.save(tmp_path / "baseline.json", document)
+
+    def contents():
+        return {path.name: path.read_text() for path in tmp_path.iterdir()}
+
+    both(old)
+    before = contents()
+
+    def interrupt(file):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.os, "fsync", interrupt)
+        for write in (bench_report.write, lambda _, document: baseline.save(tmp_path / "baseline.json", document)):
+            with pytest.raises(KeyboardInterrupt):
+                write(tmp_path, new)
+    assert contents() == before
+    both(new)
+    assert set(contents()) == {"bench.json", "bench.md", "baseline.json"} and contents() != before
 
 
 def test_the_command_from_end_to_end(tmp_path, monkeypatch, capsys):
