@@ -115,8 +115,9 @@ def measured(options: BenchOptions, sizes: Sequence[Any], say: Callable[[str], N
         say(f"left out: {line}")
     networks = any(task != "startup" for task in options.only)
     peaks = _peaks(say, torch=offers.has_torch()) if networks else {}
-    notes: dict[str, Any] = {"busy": "", "left_out": left_out, "command": _command(options, sizes)}
+    notes: dict[str, Any] = {"busy": "", "left_out": left_out, "command": _command(options, sizes), "unfinished": ""}
     timings: list[list[Timing]] = []
+    groups = len({offer.group for offer in found if not offer.missing})
 
     def so_far() -> dict[str, Any]:
         if (busy := others.look()) != notes["busy"]:  # a machine may get busy in an hour
@@ -126,7 +127,7 @@ def measured(options: BenchOptions, sizes: Sequence[Any], say: Callable[[str], N
 
     for group in _all(found, options, say, left_out):
         timings.append(group)
-        yield so_far()
+        yield so_far() | {"unfinished": f"{len(timings)} of {groups} groups"}
     if networks:  # once more, since the machine may have been slower at the beginning: a peak is the best ever seen
         after = _peaks(say, torch=offers.has_torch())
         peaks = {name: max(value, after[name]) for name, value in peaks.items()}

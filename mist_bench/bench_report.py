@@ -103,6 +103,8 @@ def head(made: Mapping[str, Any]) -> list[str]:
     if peaks:
         each = ", ".join(f"{name} {value / 1e9:.4g} GFLOP/s" for name, value in peaks.items())
         lines.append(f"Peak, the best of large matrix products: {each}; shares are of {made['peak_of']}'s.")
+    if made["unfinished"]:
+        lines.append(f"Unfinished: {made['unfinished']}.")
     if made["busy"]:
         lines.append(f"{made['busy'][0].upper()}{made['busy'][1:]}.")
     return [*lines, *(f"Left out: {line}." for line in made["left_out"])]

@@ -121,7 +121,7 @@ ORIGIN = {"date": "2026-01-02", "git": {"commit": "abcdef0123456789", "dirty": F
 
 
 def made(*groups):
-    notes = {"busy": "", "left_out": ["x (no x here)"], "command": "mist-bench bench --size tiny"}
+    notes = {"busy": "", "left_out": ["x (no x here)"], "command": "mist-bench bench --size tiny", "unfinished": ""}
     return bench_report.document(groups, {"tinygrad": 50.0, "torch": 200.0}, [], ORIGIN, MACHINE) | notes
 
 
@@ -298,9 +298,30 @@ def test_a_machine_that_gets_busy_during_a_run_is_flagged(monkeypatch):
     documents = list(bench.measured(bench.BenchOptions(sizes=(), only=("startup",)), [], said.append))
     flagged = [document["busy"] for document in documents]
     assert flagged[0] == "" and len(set(flagged[1:])) == 1 and len(documents) == 4
+    assert [bool(document["unfinished"]) for document in documents] == [True, True, True, False]
     assert "others took 50% of its 2 cores at worst, OMP_WAIT_POLICY=passive" in flagged[1]
     assert said.count(flagged[1]) == 1
     assert flagged[1][1:] in bench_report.markdown(documents[-1])
+
+
+def test_what_ends_early_has_its_finished_groups(tmp_path, monkeypatch, capsys):
+    """A run of an hour may be killed; its files say that they are not the whole."""
+
+    def groups(found, options, say, left_out):
+        yield [timing(OURS, *[1.0] * 6, group="first")]
+        yield [timing(OURS, *[1.0] * 6, group="second")]
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    monkeypatch.setattr(bench, "SHORTEST", 0.0)
+    monkeypatch.setattr(bench, "_all", groups)
+    with pytest.raises(KeyboardInterrupt):
+        bench.bench(bench.BenchOptions(sizes=("tiny",), only=("startup",), out=tmp_path))
+    text, stored = (tmp_path / "bench.md").read_text(), json.loads((tmp_path / "bench.json").read_text())
+    assert [row["group"] for row in stored["rows"]] == ["first", "second"]
+    assert "## first" in text and "## second" in text and "\nUnfinished: 2 of 3 groups.\n" in text
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize(
