@@ -9,7 +9,7 @@ Compilation and warm-up happen before the clock starts; the first call is listed
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from mist_bench import device
 
 device.prepare()  # before tinygrad compiles anything
 
-from mist_bench import bench  # noqa: E402
+from mist_bench import bench, graphs  # noqa: E402
 from mist_bench.contest import FEWEST_ROUNDS, Offer, prepare  # noqa: E402
 
 load = bench.load
@@ -68,7 +68,7 @@ def peak(request: pytest.FixtureRequest) -> tuple[str, float] | None:
 
 
 @pytest.fixture
-def measure(benchmark: Any, request: pytest.FixtureRequest) -> Callable[[Offer], None]:
+def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable[[Offer], None]]:
     """`measure(offer)`: makes it, warms it, times it, and says what its rounds were."""
 
     def measure(offer: Offer) -> None:
@@ -92,4 +92,5 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Callable[[Offer],
             }
         benchmark.extra_info.update(told)
 
-    return measure
+    yield measure
+    graphs.forget()

@@ -77,4 +77,3 @@ def sizes() -> dict[str, Size]:
         ),
     ]  # fmt: skip
     return {size.name: size for size in found}
-

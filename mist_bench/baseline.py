@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .contest import OURS
+from .contest import FEWEST_FOR_INTERVAL, OURS
 from .interfaces import UserError
+from .store import write_atomically
 
 
 def save(path: Path, made: Mapping[str, Any]) -> None:
@@ -18,8 +19,7 @@ def save(path: Path, made: Mapping[str, Any]) -> None:
     origin = made["provenance"]
     machine |= {"date": origin["date"], "commit": (origin["git"] or {}).get("commit")}
     machine["rows"] |= {row["group"]: _kept(row) for row in made["rows"] if row["who"] == OURS}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
 def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,14 +46,19 @@ def _read(path: Path) -> dict[str, Any]:
     return known
 
 
-def slower(before: Mapping[str, Any], made: Mapping[str, Any], factor: float) -> list[str]:
-    """One line for each of our rows that is more than `factor` times as slow, its interval below the old one's."""
-    found = []
+def slower(before: Mapping[str, Any], made: Mapping[str, Any], factor: float) -> tuple[list[str], list[str]]:
+    """One line for each of our rows that is more than `factor` times as slow: those whose interval lies below the old
+    one's, and those of which nothing can be told, since either has too few rounds for an interval."""
+    found: list[str] = []
+    untold: list[str] = []
     for row in made["rows"]:
         old = before.get(row["group"]) if row["who"] == OURS else None
-        if old is None:
+        times = 0.0 if old is None else old["rate"] / row["rate"]
+        if old is None or times <= factor:
             continue
-        times = old["rate"] / row["rate"]
-        if times > factor and row["rate_interval"][1] < old["rate_interval"][0]:
-            found.append(f"slower: {row['group']}: {times:.2f} times as long as the baseline (allowed: {factor:g})")
-    return found
+        said = f"{row['group']}: {times:.2f} times as long as the baseline (allowed: {factor:g})"
+        if row["rate_interval"] is None or old["rate_interval"] is None:
+            untold.append(f"perhaps slower: {said}, but of fewer than {FEWEST_FOR_INTERVAL} rounds, then or now")
+        elif row["rate_interval"][1] < old["rate_interval"][0]:
+            found.append(f"slower: {said}")
+    return found, untold

@@ -7,7 +7,6 @@ which an installed mist-bench never imports, and a number is only worth publishi
 from __future__ import annotations
 
 import dataclasses
-import gc
 import importlib.util
 import os
 import sys
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from . import baseline, beam, device, provenance
-from .contest import Offer, Timing, race
+from .busy import SHORTEST, Others
+from .contest import FEWEST_FOR_INTERVAL, Offer, Timing, race
 from .interfaces import UserError
 
 TASKS = ("training", "generation", "likelihood", "startup")
@@ -84,6 +84,8 @@ def bench(options: BenchOptions) -> int:
     for task in options.only:
         if task not in TASKS:
             raise UserError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
+    if options.baseline is not None and options.rounds < FEWEST_FOR_INTERVAL:
+        raise UserError(f"a baseline needs intervals, and so --rounds {FEWEST_FOR_INTERVAL} or more")
     sizes, old = chosen_sizes(options.sizes), None
     if options.baseline is not None and not options.save_baseline:
         old = baseline.load(options.baseline, machine()["key"])  # before minutes are spent
@@ -95,8 +97,8 @@ def bench(options: BenchOptions) -> int:
     if options.baseline is not None and options.save_baseline:
         baseline.save(options.baseline, made)
         say(f"baseline of this machine: {options.baseline}")
-    slower = [] if old is None else baseline.slower(old, made, options.factor)
-    for line in slower:
+    slower, untold = ([], []) if old is None else baseline.slower(old, made, options.factor)
+    for line in slower + untold:
         say(line)
     return 1 if slower else 0
 
@@ -105,9 +107,7 @@ def measured(options: BenchOptions, sizes: Sequence[Any], say: Callable[[str], N
     """Everything that was asked for, timed: the document so far after each group, and at last the whole one."""
     from .bench_report import document
 
-    offers, busy = load("offers"), _busy()
-    if busy:
-        say(busy)
+    offers, others = load("offers"), _watched()
     found = [offer for task in options.only for offer in offers.offers(task, sizes)]
     reasons = dict.fromkeys(offer.missing for offer in found if offer.missing)
     left_out = [f"{', '.join(dict.fromkeys(o.who for o in found if o.missing == why))} ({why})" for why in reasons]
@@ -115,15 +115,23 @@ def measured(options: BenchOptions, sizes: Sequence[Any], say: Callable[[str], N
         say(f"left out: {line}")
     networks = any(task != "startup" for task in options.only)
     peaks = _peaks(say, torch=offers.has_torch()) if networks else {}
-    notes = {"busy": busy, "left_out": left_out, "command": _command(options, sizes)}
-    timings = []
+    notes: dict[str, Any] = {"busy": "", "left_out": left_out, "command": _command(options, sizes), "unfinished": ""}
+    timings: list[list[Timing]] = []
+    groups = len({offer.group for offer in found if not offer.missing})
+
+    def so_far() -> dict[str, Any]:
+        if (busy := others.look()) != notes["busy"]:  # a machine may get busy in an hour
+            say(busy)
+            notes["busy"] = busy
+        return document(timings, peaks, sizes, provenance.collect(), machine()) | notes
+
     for group in _all(found, options, say, left_out):
         timings.append(group)
-        yield document(timings, peaks, sizes, provenance.collect(), machine()) | notes
+        yield so_far() | {"unfinished": f"{len(timings)} of {groups} groups"}
     if networks:  # once more, since the machine may have been slower at the beginning: a peak is the best ever seen
         after = _peaks(say, torch=offers.has_torch())
         peaks = {name: max(value, after[name]) for name, value in peaks.items()}
-    yield document(timings, peaks, sizes, provenance.collect(), machine()) | notes
+    yield so_far()
 
 
 def _peaks(say: Callable[[str], None], *, torch: bool) -> dict[str, float]:
@@ -138,15 +146,15 @@ def _command(options: BenchOptions, sizes: Sequence[Any]) -> str:
     return f"mist-bench bench --size {names} --only {tasks} --rounds {options.rounds} --budget {options.budget:g}"
 
 
-def _busy() -> str:
-    """What to say where other work runs. Threads that spin while another one waits for its turn there cost seconds, so
-    PyTorch's are told to sleep, which must be said before it is imported; that is the peer's gain, never ours."""
-    load, cores = os.getloadavg()[0], provenance.collect()["cores"] or 1
-    if load < 0.5 * cores:
-        return ""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    seen = f"load {load:.1f} on {cores} cores, OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}"
-    return f"this machine is busy ({seen}): these times are no measure"
+def _watched() -> Others:
+    """A look at what others do before anything is timed. Threads that spin while another one waits for its turn cost
+    seconds on a busy machine, so PyTorch's are told to sleep there, which must be said before it is imported; that is
+    the peer's gain, never ours."""
+    others = Others()
+    time.sleep(SHORTEST)
+    if others.look():
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    return others
 
 
 def _all(
@@ -161,14 +169,14 @@ def _all(
             made = race(here, options.rounds, options.budget, say, left_out)
             bare = [_without_entry(timing) for timing in made]
             del made
-            graphs.captured.clear()  # a list for those who want to see them, and it holds their memory
-            gc.collect()
+            graphs.forget()
             yield bare
 
 
 def _without_entry(timing: Timing) -> Timing:
     """The same numbers, holding neither networks nor graphs."""
-    bare = dataclasses.replace(timing.entry, run=lambda: None, memory=lambda: timing.memory)
+    memory = timing.memory
+    bare = dataclasses.replace(timing.entry, run=lambda: None, memory=lambda: memory)
     return dataclasses.replace(timing, entry=bare)
 
 

@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .contest import OURS, Timing, median_interval, ratio
+from .contest import FEWEST_FOR_INTERVAL, OURS, Timing, median_interval, ratio
 from .fields import count
 from .layout import Table, markdown_table, print_table
 from .provenance import one_line
+from .store import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 HEADERS = (
-    "who", "tokens/s ↑ (IQR)", "ms/round", "ours ÷ this [95%CI]", "first call s", "share of peak", "memory", "NFE",
+    "who", "tokens/s ↑ (IQR)", "ms/round", "ours ÷ this [low,high]", "first call s", "share of peak", "memory", "NFE",
 )  # fmt: skip
+LEGEND = (
+    f"A ratio above 1: {OURS} is that many times as fast. Median over rounds [an interval that holds it with 95 %]; "
+    f"[ ] of N: the range of N rounds, fewer than the {FEWEST_FOR_INTERVAL} that such an interval needs."
+)
 _NUMERIC = (False, True, True, True, True, True, True, True)
 
 
@@ -42,17 +47,17 @@ def _row(group: Sequence[Timing], timing: Timing, peak: float | None) -> dict[st
     entry, rates = timing.entry, timing.rates()
     low, middle, high = np.percentile(rates, [25, 50, 75])
     seconds = float(np.median(timing.seconds))
-    flops = entry.flops / seconds if entry.flops else None
+    flops, interval = entry.flops / seconds if entry.flops else None, median_interval(list(rates))
     row: dict[str, Any] = {
         "task": timing.offer.task, "group": timing.offer.group, "who": timing.offer.who, "tokens": entry.tokens or None,
         "nfe": entry.nfe, "note": entry.note, "seconds": list(timing.seconds), "seconds_per_round": seconds,
-        "rate": float(middle), "rate_iqr": float(high - low), "rate_interval": list(median_interval(list(rates))),
+        "rate": float(middle), "rate_iqr": float(high - low), "rate_interval": interval and list(interval),
         "first_call_seconds": timing.first_call_seconds, "flops_per_second": flops,
         "share_of_peak": flops / peak if flops and peak else None, "peak_memory_bytes": timing.memory,
     }  # fmt: skip
     ours = next((t for t in group if t.offer.ours), None)
     if ours is not None and ours is not timing:
-        row["ours_over_this"] = dict(zip(("median", "low", "high"), ratio(ours, timing), strict=True))
+        row["ours_over_this"] = dict(zip(("median", "low", "high", "rounds"), ratio(ours, timing), strict=True))
     return row
 
 
@@ -79,6 +84,8 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     rate = f"{count(row['rate'])} ({row['rate_iqr'] / row['rate']:.0%})" if row["tokens"] else ""
     over = row.get("ours_over_this")
     shown = f"{over['median']:.3g} [{over['low']:.3g},{over['high']:.3g}]" if over else ""
+    if over and over["rounds"] < FEWEST_FOR_INTERVAL:
+        shown += f" of {over['rounds']}"
     share, memory = row["share_of_peak"], row["peak_memory_bytes"]
     return (
         row["who"], rate, f"{1e3 * row['seconds_per_round']:.4g}", shown, f"{row['first_call_seconds']:.1f}",
@@ -96,6 +103,8 @@ def head(made: Mapping[str, Any]) -> list[str]:
     if peaks:
         each = ", ".join(f"{name} {value / 1e9:.4g} GFLOP/s" for name, value in peaks.items())
         lines.append(f"Peak, the best of large matrix products: {each}; shares are of {made['peak_of']}'s.")
+    if made["unfinished"]:
+        lines.append(f"Unfinished: {made['unfinished']}.")
     if made["busy"]:
         lines.append(f"{made['busy'][0].upper()}{made['busy'][1:]}.")
     return [*lines, *(f"Left out: {line}." for line in made["left_out"])]
@@ -103,8 +112,7 @@ def head(made: Mapping[str, Any]) -> list[str]:
 
 def markdown(made: Mapping[str, Any]) -> str:
     sizes = [f"- `{name}`: {_shape(size)}" for name, size in made["sizes"].items()]
-    tail = f"A ratio above 1: {OURS} is that many times as fast, median over rounds and its interval (95 %)."
-    parts = ["# Benchmarks", *head(made), "\n".join(sizes), tail, *map(markdown_table, tables(made))]
+    parts = ["# Benchmarks", *head(made), "\n".join(sizes), LEGEND, *map(markdown_table, tables(made))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -119,7 +127,7 @@ def _shape(size: Mapping[str, Any]) -> str:
 def show(console: Console, made: Mapping[str, Any]) -> None:
     from rich.text import Text
 
-    for line in head(made):
+    for line in [*head(made), LEGEND]:
         console.print(Text(line))
     console.print()
     for table in tables(made):
@@ -127,6 +135,5 @@ def show(console: Console, made: Mapping[str, Any]) -> None:
 
 
 def write(folder: Path, made: Mapping[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "bench.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-    (folder / "bench.md").write_text(markdown(made), encoding="utf-8")
+    write_atomically(folder / "bench.json", json.dumps(made, indent=1) + "\n")
+    write_atomically(folder / "bench.md", markdown(made))

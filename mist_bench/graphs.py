@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from tinygrad import Tensor, TinyJit
-from tinygrad.device import Buffer
+from tinygrad import Device, Tensor, TinyJit
+from tinygrad.device import Buffer, LRUAllocator
 
 from . import device, replay
 from .families import Model
@@ -117,8 +117,15 @@ def kept(key: Hashable, make: Callable[[], T]) -> T:
 
 
 def forget() -> None:
-    """Drops every kept graph and its memory (tests, and runs that change shapes)."""
+    """Gives the device back the memory of all graphs that nobody else holds. Each is part of a cycle, which Python's
+    collector finds only if it may look at what a capture has left; and tinygrad keeps freed buffers for later."""
     _kept.clear()
+    captured.clear()
+    gc.unfreeze()
+    gc.collect()
+    allocator = Device[Device.DEFAULT].allocator
+    if isinstance(allocator, LRUAllocator):
+        allocator.free_cache()  # type: ignore[no-untyped-call]
 
 
 def overwrite(tensor: Tensor, values: np.ndarray[Any, Any]) -> None:
