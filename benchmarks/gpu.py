@@ -3,23 +3,37 @@
     python benchmarks/gpu.py --out DIR --wheels WHEELS                       all steps, 25 minutes at most
     python benchmarks/gpu.py --out DIR --wheels WHEELS --steps small,memory --minutes 9
 
-Python 3.11 or newer with torch and numpy is expected; WHEELS holds what is missing of tinygrad, pluggy, typer, rich and
-what those need. They are unpacked into a folder of their own, with the entry points of this checkout beside them. After
-each step DIR holds `gpu.json` (what was done, how long it took, how it ended) and one archive of all results. A step
-that fails or runs out of time stops nothing. Done in several calls, each needs a DIR of its own; `--site` is shared.
+Python 3.11 or newer with torch and numpy is expected. WHEELS holds the rest, downloaded where there is a network, for
+the Python of the GPU's machine (wheels for another one are left out, and `gpu.json` says which):
+
+    pip download --python-version 3.12 --only-binary=:all: -d WHEELS tinygrad==0.14.0 pluggy typer rich
+    pip download --python-version 3.12 --only-binary=:all: -d WHEELS --no-deps \\
+        "nvidia-cuda-nvrtc-cu12==12.2.*" "nvidia-cuda-runtime-cu12==12.2.*"
+
+The second is a compiler that goes before torch's: a driver that is older refuses what torch's makes (error 222).
+
+Wheels are unpacked below `--site`, with the entry points of this checkout beside them, and all that is compiled is kept
+there: a step that ran out of time goes on from what its last call compiled.
+
+After each step DIR holds `gpu.json` (what was done, how long it took, how it ended, or why nothing could be done) and
+one archive of all results. A step that fails or runs out of time stops nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 import tomllib
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +41,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 PEERS = ("mist-bench", "torch eager", "torch compiled")
+COMPILERS = "compilers"
+"""Where NVIDIA's wheels are unpacked: beside the packages, their `nvidia` would hide torch's."""
 PROBE = """
 import numpy as np
 from mist_bench import device
@@ -75,32 +91,73 @@ def steps() -> list[Step]:
     ]
 
 
-def install(wheels: Path | None, folder: Path) -> dict[str, str]:
-    """The environment in which this checkout runs: wheels unpacked, its entry points written, CUDA's compiler found."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if wheels is not None and not (folder / ".done").exists():
-        how = ["install", "--quiet", "--no-index", "--no-deps", "--no-compile", "--target", str(folder)]
-        subprocess.run([PYTHON, "-m", "pip", *how, *map(str, sorted(wheels.glob("*.whl")))], check=True)
-        (folder / ".done").touch()
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+def fits(wheel: str) -> bool:
+    """Whether this Python can import a wheel of that name, as far as its tag says; the C library's age is not asked."""
+    parts = wheel.removesuffix(".whl").split("-")[-3:]
+    if len(parts) < 3:
+        return False
+    pythons, abis, platforms = (part.split(".") for part in parts)
+    own, older = f"cp3{sys.version_info.minor}", {f"cp3{n}" for n in range(2, sys.version_info.minor + 1)}
+    here = any(
+        name == "any" or (name.startswith(("linux_", "manylinux")) and name.endswith(f"_{platform.machine()}"))
+        for name in platforms
+    )
+    pure, stable = "none" in abis and "py3" in pythons, "abi3" in abis and not older.isdisjoint(pythons)
+    return here and (pure or stable or (own in pythons and not {own, "none"}.isdisjoint(abis)))
+
+
+def install(wheels: Path | None, site: Path) -> tuple[Path, list[str]]:
+    """A folder with the wheels unpacked and this checkout's entry points, made once for each set of wheels and place of
+    the checkout; and the names of wheels that are for another Python."""
+    found = sorted(wheels.glob("*.whl")) if wheels is not None else []
+    used, left_out = [file for file in found if fits(file.name)], [file.name for file in found if not fits(file.name)]
+    definition = (ROOT / "pyproject.toml").read_text()
+    key = "\n".join([str(ROOT), definition, *(file.name for file in used)])
+    folder = site.resolve() / f"packages-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    if folder.exists():
+        return folder, left_out
+    site.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=site))
+    try:
+        for file in used:
+            with zipfile.ZipFile(file) as archive:
+                archive.extractall(unfinished / COMPILERS if file.name.startswith("nvidia_") else unfinished)
+        _describe(tomllib.loads(definition)["project"], unfinished)
+        os.replace(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder, left_out
+
+
+def _describe(project: dict[str, Any], folder: Path) -> None:
+    """What an installation of this checkout leaves: its name, version and entry points, and the plugins' package."""
     info = folder / f"mist_bench-{project['version']}.dist-info"
-    info.mkdir(exist_ok=True)
+    info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mist-bench\nVersion: {project['version']}\n")
     entries = "".join(f"{name} = {module}\n" for name, module in project["entry-points"]["mist_bench"].items())
     (info / "entry_points.txt").write_text(f"[mist_bench]\n{entries}")
-    link = folder / "mist_bench_plugins"
-    if not link.is_symlink():
-        link.symlink_to(ROOT / "plugins")
-    path = os.pathsep.join([str(ROOT), str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, **compilers(), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "140"}
+    (folder / "mist_bench_plugins").symlink_to(ROOT / "plugins")
 
 
-def compilers() -> dict[str, str]:
-    """tinygrad looks for CUDA's compiler in system folders; torch's wheels carry it in theirs."""
+def surroundings(packages: Path, site: Path) -> dict[str, str]:
+    """The environment in which this checkout runs: its packages, CUDA's compiler, and a cache in `site`.
+
+    Each compiler has its own cache: tinygrad does not tell apart what two of them made of the same source.
+    """
+    path = os.pathsep.join([str(ROOT), str(packages), *filter(None, [os.environ.get("PYTHONPATH")])])
+    found, cache, which = compilers(packages), site.resolve() / "cache", "kernels"
+    if compiler := os.environ.get("NVRTC_PATH", found.get("NVRTC_PATH")):
+        which += "-" + hashlib.sha256(Path(compiler).read_bytes()).hexdigest()[:12]
+    kept = {"XDG_CACHE_HOME": str(cache / which), "TORCHINDUCTOR_CACHE_DIR": str(cache / "torch")}
+    return {**kept, **os.environ, **found, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "140"}
+
+
+def compilers(packages: Path) -> dict[str, str]:
+    """tinygrad looks for CUDA's compiler in system folders, torch has it in its own; that of WHEELS goes first."""
     found: dict[str, str] = {}
-    roots = [Path(p) for p in sys.path if p.endswith("-packages")] + [Path("/usr/local/cuda")]
+    roots = [packages / COMPILERS, *(Path(p) for p in sys.path if p.endswith("-packages")), Path("/usr/local/cuda")]
     for variable, name in (("NVRTC_PATH", "libnvrtc.so*"), ("NVJITLINK_PATH", "libnvJitLink.so*")):
-        files = [file for root in roots for below in ("nvidia", "lib64") for file in (root / below).rglob(name)
+        files = [file for root in roots for below in ("nvidia", "lib64") for file in sorted((root / below).rglob(name))
                  if "builtins" not in file.name and "alt" not in file.name]  # fmt: skip
         if files and variable not in os.environ:
             found[variable] = str(files[0])
@@ -156,27 +213,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="where results go")
     parser.add_argument("--wheels", type=Path, help="folder of wheels: tinygrad and what else is missing")
-    parser.add_argument("--site", type=Path, help="where they are unpacked; kept for a second call")
+    parser.add_argument("--site", type=Path, help="where they are unpacked and what is compiled is kept")
     parser.add_argument("--steps", default=",".join(step.name for step in steps()), help="which, with commas")
     parser.add_argument("--minutes", type=float, default=25.0, help="all in all")
     parser.add_argument("--devices", default="CUDA,NV", help="the first that works is used")
     given = parser.parse_args()
+    wanted = given.steps.split(",")
     deadline = time.monotonic() + 60 * given.minutes - 10
     given.out.mkdir(parents=True, exist_ok=True)
     site = given.site or Path(tempfile.gettempdir()) / "mist-bench-site"
     work = Path(tempfile.mkdtemp(prefix="mist-bench-gpu-"))
-    environment = install(given.wheels, site)
-    device, said = working_device(given.devices, environment)
-    wanted = given.steps.split(",")
-    paths = {name: environment.get(name) for name in ("NVRTC_PATH", "NVJITLINK_PATH", "CUDA_PATH")}
-    done: dict[str, Any] = {"python": sys.version, "device": device, "probes": said, "compilers": paths, "steps": []}
+    done: dict[str, Any] = {"python": sys.version, "device": "", "probes": [], "steps": []}
+    try:
+        packages, done["wheels_left_out"] = install(given.wheels, site)
+        environment = surroundings(packages, site)
+        done["compilers"] = {name: environment.get(name) for name in ("NVRTC_PATH", "NVJITLINK_PATH", "CUDA_PATH")}
+        done["device"], done["probes"] = working_device(given.devices, environment)
+    except Exception as error:  # whatever it is, it is all that will be known of this call
+        done["failed"] = f"{type(error).__name__}: {error}"
     pack(work, given.out, done)
-    print("\n".join(said), flush=True)
-    if not device:
+    print("\n".join([*done["probes"], done.get("failed", "")]).strip(), flush=True)
+    if not done["device"]:
         return 1
     for step in steps():
         if step.name in wanted:
-            ended = do(step, work, {**environment, "DEV": device}, deadline)
+            ended = do(step, work, {**environment, "DEV": done["device"]}, deadline)
             done["steps"].append(ended)
             print(json.dumps(ended), flush=True)
             pack(work, given.out, done)

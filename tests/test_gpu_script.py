@@ -1,0 +1,121 @@
+"""`benchmarks/gpu.py` without a GPU: what it installs, how it looks for a device, and that it always says what happened."""
+
+import importlib.util
+import json
+import platform
+import sys
+import time
+import zipfile
+
+import pytest
+
+from mist_bench import bench
+
+gpu = bench.load("gpu")
+
+OWN, OTHER = f"cp3{sys.version_info.minor}", f"cp3{sys.version_info.minor + 1}"
+HERE = platform.machine()
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+
+
+def wheel(folder, name, *modules, tag="py3-none-any"):
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}-1.0-{tag}.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for module in modules or (f"{name}.py",):
+            archive.writestr(module, "")
+    return path
+
+
+def call(monkeypatch, out, *arguments):
+    """`gpu.py` with these arguments: its status, and gpu.json if it wrote one."""
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(out), *map(str, arguments)])
+    status = gpu.main()
+    told = out / "gpu.json"
+    return status, json.loads(told.read_text()) if told.exists() else None
+
+
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [
+        ("py3-none-any", True),
+        ("py2.py3-none-any", True),
+        ("py2-none-any", False),
+        (f"{OWN}-{OWN}-manylinux2014_{HERE}.manylinux_2_17_{HERE}", True),
+        (f"{OTHER}-{OTHER}-manylinux2014_{HERE}", False),
+        ("cp310-abi3-manylinux_2_17_" + HERE, True),
+        (f"{OTHER}-abi3-manylinux_2_17_" + HERE, False),
+        (f"{OWN}-{OWN}t-manylinux2014_{HERE}", False),
+        (f"{OWN}-{OWN}-manylinux2014_other", False),
+        (f"{OWN}-{OWN}-win_amd64", False),
+        ("py3-none-manylinux1_" + HERE, True),
+    ],
+)
+def test_a_wheel_fits_by_its_tag(tag, expected):
+    assert gpu.fits(f"some_thing-1.0-{tag}.whl") is expected
+    assert gpu.fits(f"some_thing-1.0-1-{tag}.whl") is expected, "with a build number"
+
+
+def test_a_name_without_a_tag_does_not_fit():
+    assert not gpu.fits("some.whl")
+
+
+def test_new_wheels_are_unpacked_at_a_second_call(tmp_path):
+    wheels, site = tmp_path / "wheels", tmp_path / "site"
+    wheel(wheels, "one")
+    wheel(wheels, "foreign", tag=f"{OTHER}-{OTHER}-manylinux2014_{HERE}")
+    first, left_out = gpu.install(wheels, site)
+    assert (first / "one.py").exists() and [name.split("-")[0] for name in left_out] == ["foreign"]
+    (first / "mark").touch()
+    assert gpu.install(wheels, site) == (first, left_out) and (first / "mark").exists(), "once for each set of wheels"
+    wheel(wheels, "two")
+    second, _ = gpu.install(wheels, site)
+    assert (second / "one.py").exists() and (second / "two.py").exists() and second != first
+    assert {path.name for path in site.iterdir()} == {first.name, second.name}
+
+
+def test_the_entry_points_are_those_of_the_checkout_wherever_it_has_moved(tmp_path, monkeypatch):
+    for place in ("here", "there"):
+        root = tmp_path / place
+        root.mkdir()
+        (root / "pyproject.toml").write_text((gpu.ROOT / "pyproject.toml").read_text())
+        monkeypatch.setattr(gpu, "ROOT", root)
+        folder, _ = gpu.install(None, tmp_path / "site")
+        assert (folder / "mist_bench_plugins").readlink() == root / "plugins"
+        [info] = folder.glob("mist_bench-*.dist-info")
+        assert "\nsampler-random = mist_bench_plugins.sampler_random\n" in (info / "entry_points.txt").read_text()
+
+
+def test_a_compiler_of_the_wheels_goes_first_and_hides_nothing_of_torchs(tmp_path, monkeypatch):
+    monkeypatch.delenv("NVRTC_PATH", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    wheels, site = tmp_path / "wheels", tmp_path / "site"
+    library = "nvidia/cuda_nvrtc/lib/libnvrtc.so.12"
+    path = wheel(wheels, "nvidia_cuda_nvrtc_cu12", library, "nvidia/__init__.py")
+    caches = []
+    for content in ("one", "two"):
+        folder, _ = gpu.install(wheels, site)
+        found = folder / gpu.COMPILERS / library
+        found.write_text(content)
+        environment = gpu.surroundings(folder, site)
+        assert environment["NVRTC_PATH"] == str(found)
+        caches.append(environment["XDG_CACHE_HOME"])
+    assert path.exists() and not (folder / "nvidia").exists()
+    assert caches[0] != caches[1] and all(cache.startswith(str(site)) for cache in caches)
+
+
+def test_what_fails_before_the_first_step_is_in_gpu_json(tmp_path, monkeypatch, capsys):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "broken-1.0-py3-none-any.whl").write_text("no archive")
+    status, told = call(monkeypatch, tmp_path / "out", "--wheels", wheels, "--site", tmp_path / "site")
+    assert status == 1 and told["failed"].startswith("BadZipFile") and "BadZipFile" in capsys.readouterr().out
+    assert not list((tmp_path / "site").iterdir()), "what is half unpacked is not taken for whole"
+
+
+def test_a_step_ends_with_its_time_and_the_next_one_goes_on(tmp_path):
+    environment = {"DEV": "CPU"}
+    step = gpu.Step(name="x", commands=(("-c", "print('{out}')"), ("-c", "import sys; sys.exit(3)")), seconds=30)
+    assert gpu.do(step, tmp_path, environment, time.monotonic() + 100)["ends"] == ["0", "3"]
+    assert (tmp_path / "x.log").read_text().strip() == str(tmp_path)
+    assert gpu.do(step, tmp_path, environment, time.monotonic() + 10)["ends"] == ["no time left"] * 2
