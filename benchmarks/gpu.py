@@ -27,6 +27,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -34,16 +35,20 @@ import tempfile
 import time
 import tomllib
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 PEERS = ("mist-bench", "torch eager", "torch compiled")
 COMPILERS = "compilers"
 """Where NVIDIA's wheels are unpacked: beside the packages, their `nvidia` would hide torch's."""
+PROBE_SECONDS = 120
 PROBE = """
+import faulthandler
+faulthandler.dump_traceback_later(100)  # where it hangs, if it does
 import numpy as np
 from mist_bench import device
 device.prepare()
@@ -52,7 +57,18 @@ a = Tensor.randn(512, 512).cast(dtypes.bfloat16).contiguous()
 b = Tensor.randn(512, 512).cast(dtypes.bfloat16).contiguous()
 expected = a.float().numpy() @ b.float().numpy()
 assert np.abs(a.matmul(b, dtype=dtypes.float).numpy() - expected).max() < 1.0  # of sums that are 23 wide
-print(Device.DEFAULT, Device[Device.DEFAULT].arch if hasattr(Device[Device.DEFAULT], "arch") else "")
+from mist_bench.graphs import Graph, Inbox, fetch, overwrite
+weight, inbox = Tensor.zeros(1000).contiguous().realize(), Inbox(1000)
+overwrite(weight, np.arange(1000, dtype=np.float32))
+assert (weight.numpy() == np.arange(1000)).all(), "overwrite"
+graph = Graph("probe", lambda told: ((told + 1).contiguous() * weight).sum(keepdim=True).realize())
+for i in range(4):  # captured, once more by tinygrad, then replayed
+    found = fetch(graph(inbox(np.full(1000, i, dtype=np.int32)))).item()
+    assert found == (i + 1) * 499500, f"call {i} of a captured graph: {found}"
+assert graph.kernels >= 2, "a graph of one kernel is no graph"
+import mist_bench.cli
+arch = getattr(Device[Device.DEFAULT], "arch", "")
+print(Device.DEFAULT, type(Device[Device.DEFAULT].renderer).__name__, arch)
 """
 
 
@@ -167,17 +183,43 @@ def compilers(packages: Path) -> dict[str, str]:
     return found
 
 
-def working_device(wanted: str, environment: dict[str, str]) -> tuple[str, list[str]]:
-    """The first device that multiplies two matrices right, and what each said."""
+def run(arguments: Sequence[str], environment: dict[str, str], seconds: float, output: IO[str]) -> int | None:
+    """Python with these arguments: its exit status, or None if it took longer. Its compile workers end with it then, so
+    that they take nothing from what comes next."""
+    process = subprocess.Popen(
+        [PYTHON, *arguments], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        return process.wait(seconds)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            return None
+        raise
+
+
+def working_device(
+    wanted: str, environment: dict[str, str], work: Path, deadline: float
+) -> tuple[str, dict[str, str], list[str]]:
+    """The first device that computes what it should, the environment in which it does, and what each said.
+
+    Each is asked once more without compile workers: tinygrad waits forever for one that died.
+    """
     said = []
     for name in wanted.split(","):
-        done = subprocess.run(
-            [PYTHON, "-c", PROBE], env={**environment, "DEV": name}, capture_output=True, text=True, timeout=180
-        )
-        said.append(f"{name}: {(done.stdout if done.returncode == 0 else done.stderr).strip()[-2000:]}")
-        if done.returncode == 0:
-            return name, said
-    return "", said
+        for more in ({}, {"PARALLEL": "0"}):
+            here = {**environment, "DEV": name, **more}
+            what = " ".join([name, *(f"{key}={value}" for key, value in more.items())])
+            seconds = max(1.0, min(PROBE_SECONDS, deadline - time.monotonic()))
+            with (work / f"probe {what}.log").open("w+") as log:
+                status = run(["-c", PROBE], here, seconds, log)
+                log.seek(0)
+                told = log.read().strip()[-2000:]
+            said.append(f"{what}: {'' if status is not None else f'no answer in {seconds:.0f} s; '}{told}")
+            if status == 0:
+                return name, here, said
+    return "", environment, said
 
 
 def do(step: Step, work: Path, environment: dict[str, str], deadline: float) -> dict[str, Any]:
@@ -190,14 +232,8 @@ def do(step: Step, work: Path, environment: dict[str, str], deadline: float) -> 
                 ends.append("no time left")
                 continue
             arguments = [part.replace("{out}", str(work)) for part in command]
-            try:
-                done = subprocess.run(
-                    [PYTHON, *arguments], cwd=ROOT, env={**environment, **step.environment}, stdout=log,
-                    stderr=subprocess.STDOUT, timeout=room,
-                )  # fmt: skip
-                ends.append(str(done.returncode))
-            except subprocess.TimeoutExpired:
-                ends.append(f"stopped after {room:.0f} s")
+            status = run(arguments, {**environment, **step.environment}, room, log)
+            ends.append(f"stopped after {room:.0f} s" if status is None else str(status))
     return {"step": step.name, "ends": ends, "seconds": round(time.monotonic() - start, 1)}
 
 
@@ -220,6 +256,7 @@ def main() -> int:
     given = parser.parse_args()
     wanted = given.steps.split(",")
     deadline = time.monotonic() + 60 * given.minutes - 10
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a step at work ends with this
     given.out.mkdir(parents=True, exist_ok=True)
     site = given.site or Path(tempfile.gettempdir()) / "mist-bench-site"
     work = Path(tempfile.mkdtemp(prefix="mist-bench-gpu-"))
@@ -228,7 +265,7 @@ def main() -> int:
         packages, done["wheels_left_out"] = install(given.wheels, site)
         environment = surroundings(packages, site)
         done["compilers"] = {name: environment.get(name) for name in ("NVRTC_PATH", "NVJITLINK_PATH", "CUDA_PATH")}
-        done["device"], done["probes"] = working_device(given.devices, environment)
+        done["device"], environment, done["probes"] = working_device(given.devices, environment, work, deadline)
     except Exception as error:  # whatever it is, it is all that will be known of this call
         done["failed"] = f"{type(error).__name__}: {error}"
     pack(work, given.out, done)
@@ -237,7 +274,7 @@ def main() -> int:
         return 1
     for step in steps():
         if step.name in wanted:
-            ended = do(step, work, {**environment, "DEV": done["device"]}, deadline)
+            ended = do(step, work, environment, deadline)
             done["steps"].append(ended)
             print(json.dumps(ended), flush=True)
             pack(work, given.out, done)

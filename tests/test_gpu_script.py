@@ -3,13 +3,14 @@
 import importlib.util
 import json
 import platform
+import subprocess
 import sys
 import time
 import zipfile
 
 import pytest
 
-from mist_bench import bench
+from mist_bench import bench, device
 
 gpu = bench.load("gpu")
 
@@ -30,6 +31,7 @@ def wheel(folder, name, *modules, tag="py3-none-any"):
 def call(monkeypatch, out, *arguments):
     """`gpu.py` with these arguments: its status, and gpu.json if it wrote one."""
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(out), *map(str, arguments)])
+    monkeypatch.setattr(gpu.signal, "signal", lambda *_: None)  # pytest has its own
     status = gpu.main()
     told = out / "gpu.json"
     return status, json.loads(told.read_text()) if told.exists() else None
@@ -111,6 +113,44 @@ def test_what_fails_before_the_first_step_is_in_gpu_json(tmp_path, monkeypatch, 
     status, told = call(monkeypatch, tmp_path / "out", "--wheels", wheels, "--site", tmp_path / "site")
     assert status == 1 and told["failed"].startswith("BadZipFile") and "BadZipFile" in capsys.readouterr().out
     assert not list((tmp_path / "site").iterdir()), "what is half unpacked is not taken for whole"
+
+
+def test_a_probe_that_hangs_is_said_and_the_next_device_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "PROBE", "import os, time; print('at work', flush=True); os.environ['DEV'] == 'A' and time.sleep(60)")  # fmt: skip
+    monkeypatch.setattr(gpu, "PROBE_SECONDS", 1.0)
+    start = time.monotonic()
+    name, environment, said = gpu.working_device("A,B", {}, tmp_path, start + 60)
+    assert time.monotonic() - start < 20 and name == environment["DEV"] == "B"
+    assert said == ["A: no answer in 1 s; at work", "A PARALLEL=0: no answer in 1 s; at work", "B: at work"]
+
+
+def test_a_device_that_works_without_compile_workers_is_used_without(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "PROBE", "import os, sys; sys.exit('dead worker' if 'PARALLEL' not in os.environ else 0)")
+    name, environment, said = gpu.working_device("A,B", {}, tmp_path, time.monotonic() + 60)
+    assert name == environment["DEV"] == "A" and environment["PARALLEL"] == "0"
+    assert said == ["A: dead worker", "A PARALLEL=0: "]
+
+
+def test_no_device_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "PROBE", "raise SystemExit('nothing here')")
+    status, told = call(monkeypatch, tmp_path / "out", "--devices", "A", "--site", tmp_path / "site")
+    assert status == 1 and told["device"] == "" and told["probes"] == ["A: nothing here", "A PARALLEL=0: nothing here"]
+
+
+def test_what_runs_too_long_leaves_no_worker(tmp_path):
+    mark = tmp_path / "mark"
+    worker = f"import time; time.sleep(3); open({str(mark)!r}, 'w')"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
+    with (tmp_path / "log").open("w") as log:
+        assert gpu.run(["-c", code], {}, 1.0, log) is None
+    time.sleep(3)
+    assert not mark.exists()
+
+
+def test_the_probe_passes_here():
+    """What is asked of a GPU is asked of the CPU too: copies, products, and a captured graph told new numbers."""
+    done = subprocess.run([sys.executable, "-c", gpu.PROBE], cwd=gpu.ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.startswith(device.name()), done.stderr
 
 
 def test_a_step_ends_with_its_time_and_the_next_one_goes_on(tmp_path):
