@@ -1,7 +1,7 @@
 """Everything that a GPU is needed for, as steps that can be done one by one: needs no network and no installation.
 
-    python benchmarks/gpu.py --out DIR --wheels WHEELS                       all steps, 25 minutes at most
-    python benchmarks/gpu.py --out DIR --wheels WHEELS --steps small,memory --minutes 9
+    python benchmarks/gpu.py --out DIR --wheels WHEELS                         nine minutes, what matters most first
+    python benchmarks/gpu.py --out DIR --wheels WHEELS --steps memory,kernels  these steps, in this script's order
 
 Python 3.11 or newer with torch and numpy is expected. WHEELS holds the rest, downloaded where there is a network, for
 the Python of the GPU's machine (wheels for another one are left out, and `gpu.json` says which):
@@ -11,9 +11,15 @@ the Python of the GPU's machine (wheels for another one are left out, and `gpu.j
         "nvidia-cuda-nvrtc-cu12==12.2.*" "nvidia-cuda-runtime-cu12==12.2.*"
 
 The second is a compiler that goes before torch's: a driver that is older refuses what torch's makes (error 222).
+`CUDA:PTX` needs no compiler, but tinygrad 0.14 multiplies bfloat16 without tensor cores there: no measure, but a sign.
 
 Wheels are unpacked below `--site`, with the entry points of this checkout beside them, and all that is compiled is kept
-there: a step that ran out of time goes on from what its last call compiled.
+there: a step that ran out of time goes on from what its last call compiled. So where a call may take ten minutes, three
+calls do it, with one site (git ignores `build/`) and a DIR each:
+
+    python benchmarks/gpu.py --wheels WHEELS --site build/site --out DIR1 --steps small,tinystories
+    python benchmarks/gpu.py --wheels WHEELS --site build/site --out DIR2 --steps memory,gpt2-training,gpt2-generation
+    python benchmarks/gpu.py --wheels WHEELS --site build/site --out DIR3 --steps kernels,likelihood,nv,quick,beam
 
 After each step DIR holds `gpu.json` (what was done, how long it took, how it ended, or why nothing could be done) and
 one archive of all results. A step that fails or runs out of time stops nothing.
@@ -36,7 +42,7 @@ import time
 import tomllib
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,6 +76,8 @@ import mist_bench.cli
 arch = getattr(Device[Device.DEFAULT], "arch", "")
 print(Device.DEFAULT, type(Device[Device.DEFAULT].renderer).__name__, arch)
 """
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from mist_bench.cli import main; sys.exit(main())"
+"""`mist-bench` as if torch were not installed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,29 +90,36 @@ class Step:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def bench(name: str, size: str, only: str, seconds: int, *more: str, **environment: str) -> Step:
+def bench(name: str, size: str, only: str, seconds: int, *more: str) -> Step:
     how = ("-m", "mist_bench", "bench", "--size", size, "--only", only, "--out", f"{{out}}/{name}", *more)
-    return Step(name=name, commands=(how,), seconds=seconds, environment=environment)
+    return Step(name=name, commands=(how,), seconds=seconds)
+
+
+def alone(step: Step, device: str) -> Step:
+    """On another device of tinygrad's, without the peers: that driver's channels and torch's share no process."""
+    commands = tuple(("-c", WITHOUT_TORCH, *command[2:]) for command in step.commands)
+    return replace(step, commands=commands, environment={"DEV": device})
 
 
 def steps() -> list[Step]:
-    """The most wanted first."""
+    """The most wanted first. Most of their time goes into compiling; `bench` writes after each group that it timed."""
     memory = [("-m", "benchmarks.memory", "--size", "tinystories", "--who", who) for who in PEERS]
     kernels = [("-m", "benchmarks.kernels", "--size", size, "--out", f"{{out}}/kernels-{size}.md")
                for size in ("tinystories", "gpt2")]  # fmt: skip
-    quickly = ("--budget", "10")
+    quickly, both = ("--budget", "10"), "training,generation"
     return [
-        bench("small", "small", "training,generation", 300, *quickly),
-        bench("tinystories", "tinystories", "training,generation", 420, *quickly),
-        Step(name="memory", commands=tuple(memory), seconds=120),
-        bench("gpt2", "gpt2", "training,generation", 540, "--rounds", "5", *quickly),
-        Step(name="kernels", commands=tuple(kernels), seconds=240),
-        bench("likelihood", "tinystories,gpt2", "likelihood", 300, *quickly),
-        bench("nv", "small", "training", 180, *quickly, DEV="NV"),
-        bench("quick", "quick", "training,generation", 240, *quickly),
+        bench("small", "small", both, 240, *quickly),
+        bench("tinystories", "tinystories", both, 420, *quickly),
+        Step(name="memory", commands=tuple(memory), seconds=90),
+        bench("gpt2-training", "gpt2", "training", 300, "--rounds", "5", *quickly),
+        bench("gpt2-generation", "gpt2", "generation", 420, "--rounds", "5", *quickly),
+        Step(name="kernels", commands=tuple(kernels), seconds=150),
+        bench("likelihood", "tinystories,gpt2", "likelihood", 240, *quickly),
+        alone(bench("nv", "small", "training", 120, *quickly), "NV"),
+        bench("quick", "quick", both, 240, *quickly),
         Step(name="beam", commands=(("-m", "benchmarks.beam", "--size", "tinystories", "--out", "{out}/beam.json"),),
              seconds=540),
-    ]
+    ]  # fmt: skip
 
 
 def fits(wheel: str) -> bool:
@@ -251,10 +266,13 @@ def main() -> int:
     parser.add_argument("--wheels", type=Path, help="folder of wheels: tinygrad and what else is missing")
     parser.add_argument("--site", type=Path, help="where they are unpacked and what is compiled is kept")
     parser.add_argument("--steps", default=",".join(step.name for step in steps()), help="which, with commas")
-    parser.add_argument("--minutes", type=float, default=25.0, help="all in all")
-    parser.add_argument("--devices", default="CUDA,NV", help="the first that works is used")
+    parser.add_argument("--minutes", type=float, default=9.0, help="all in all")
+    parser.add_argument("--devices", default="CUDA,CUDA:PTX,NV", help="the first that works is used")
     given = parser.parse_args()
-    wanted = given.steps.split(",")
+    wanted, known = given.steps.split(","), [step.name for step in steps()]
+    if unknown := [name for name in wanted if name not in known]:
+        print(f"unknown step {', '.join(map(repr, unknown))}; there are {', '.join(known)}", file=sys.stderr)
+        return 2
     deadline = time.monotonic() + 60 * given.minutes - 10
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a step at work ends with this
     given.out.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import time
+import tomllib
 import zipfile
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from mist_bench import bench, device
 
 gpu = bench.load("gpu")
+from benchmarks import offers  # noqa: E402
 
 OWN, OTHER = f"cp3{sys.version_info.minor}", f"cp3{sys.version_info.minor + 1}"
 HERE = platform.machine()
@@ -153,9 +155,32 @@ def test_the_probe_passes_here():
     assert done.returncode == 0 and done.stdout.startswith(device.name()), done.stderr
 
 
+def test_a_step_that_there_is_not_is_one_line_and_status_2(tmp_path, monkeypatch, capsys):
+    status, told = call(monkeypatch, tmp_path / "out", "--steps", "small,smal,")
+    said = capsys.readouterr().err
+    assert status == 2 and told is None and said.count("\n") == 1
+    assert said.startswith("unknown step 'smal', ''; there are small, tinystories,")
+
+
 def test_a_step_ends_with_its_time_and_the_next_one_goes_on(tmp_path):
     environment = {"DEV": "CPU"}
     step = gpu.Step(name="x", commands=(("-c", "print('{out}')"), ("-c", "import sys; sys.exit(3)")), seconds=30)
     assert gpu.do(step, tmp_path, environment, time.monotonic() + 100)["ends"] == ["0", "3"]
     assert (tmp_path / "x.log").read_text().strip() == str(tmp_path)
     assert gpu.do(step, tmp_path, environment, time.monotonic() + 10)["ends"] == ["no time left"] * 2
+
+
+def test_the_download_command_names_the_pinned_tinygrad():
+    project = tomllib.loads((gpu.ROOT / "pyproject.toml").read_text())["project"]
+    [pinned] = [name for name in project["dependencies"] if name.startswith("tinygrad")]
+    assert f" {pinned} " in gpu.__doc__
+
+
+def test_another_driver_is_timed_without_peers(monkeypatch):
+    [step] = [step for step in gpu.steps() if step.name == "nv"]
+    [[how, code, *arguments]] = step.commands
+    assert step.environment == {"DEV": "NV"} and (how, code) == ("-c", gpu.WITHOUT_TORCH) and arguments[0] == "bench"
+    done = subprocess.run([sys.executable, how, code, "--version"], cwd=gpu.ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith("mist-bench "), done.stderr
+    monkeypatch.setitem(sys.modules, "torch", None)  # as WITHOUT_TORCH does
+    assert not offers.has_torch()
