@@ -9,12 +9,15 @@ import time
 import tomllib
 import zipfile
 
+import numpy as np
 import pytest
+from tinygrad.helpers import Context
 
 from mist_bench import bench, device
 
 gpu = bench.load("gpu")
-from benchmarks import offers  # noqa: E402
+from benchmarks import memory, offers  # noqa: E402
+from benchmarks.sizes import sizes  # noqa: E402
 
 OWN, OTHER = f"cp3{sys.version_info.minor}", f"cp3{sys.version_info.minor + 1}"
 HERE = platform.machine()
@@ -184,3 +187,28 @@ def test_another_driver_is_timed_without_peers(monkeypatch):
     assert done.stdout.startswith("mist-bench "), done.stderr
     monkeypatch.setitem(sys.modules, "torch", None)  # as WITHOUT_TORCH does
     assert not offers.has_torch()
+
+
+@needs_torch
+@pytest.mark.parametrize("family", ["mdlm", "autoregressive"])
+def test_the_peers_weights_take_no_room_on_the_device(family):
+    from benchmarks import ours, theirs
+    from benchmarks.torch_peer import as_ours
+
+    size = sizes()["tiny"]
+    with Context(DEV="NULL"):  # a device that cannot even be read
+        net, model = theirs.create(size, family)
+        assert device.name() == "NULL"
+    assert {str(tensor.device) for tensor in model.parameters.values()} == {"PYTHON"}
+    _, expected = ours.create(size, family)
+    for name, parameters in net.by_name().items():
+        np.testing.assert_array_equal(as_ours(name, parameters), expected.parameters[name].numpy(), err_msg=name)
+
+
+@needs_torch
+def test_memory_says_what_its_numbers_mean(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["memory", "--size", "tiny", "--who", "torch eager"])
+    memory.main()
+    told = json.loads(capsys.readouterr().out)
+    assert told["who"] == "torch eager" and told["allocated_bytes_means"] == "the most at any time"
+    assert told["device"] == device.name() and "card_bytes" in told
