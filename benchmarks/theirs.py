@@ -71,17 +71,20 @@ def _memory() -> Callable[[], int | None]:
 
 
 def training(size: Size, family: str, who: str) -> Entry:
-    """Training steps with batches drawn anew, the loss fetched at the end of the round, as mist-bench does."""
+    """Training steps with batches drawn anew, the loss fetched at the end of the round, as mist-bench does.
+
+    The data lies on the device: copies from the host at each step, which torch waits for, are not what is compared.
+    """
     _fresh(who)
     memory = _memory()
     net, model = create(size, family)
     trainer = Training(net, size.training(), half=half(), mode=MODES[who])
-    data = torch.from_numpy(size.tokens(max(ours.DATA, 4 * size.batch))).long()
+    data = torch.from_numpy(size.tokens(max(ours.DATA, 4 * size.batch))).long().to(torch_device())
 
     def run() -> None:
         for _ in range(size.train_steps):
-            rows = torch.randint(len(data), (size.batch,))
-            loss = trainer.step(data[rows].to(net.positions.device, non_blocking=True))
+            rows = torch.randint(len(data), (size.batch,), device=data.device)
+            loss = trainer.step(data[rows])
         assert np.isfinite(loss.item())
 
     sequences = size.train_steps * size.batch

@@ -206,6 +206,20 @@ def test_the_peers_weights_take_no_room_on_the_device(family):
 
 
 @needs_torch
+def test_batches_of_the_peer_are_taken_where_it_computes(monkeypatch):
+    import torch
+
+    from benchmarks import theirs
+
+    seen, step = [], theirs.Training.step
+    monkeypatch.setattr(theirs.Training, "step", lambda self, tokens: (seen.append(tokens), step(self, tokens))[1])
+    size = sizes()["tiny"]
+    theirs.training(size, "mdlm", "torch eager").run()
+    assert [tuple(tokens.shape) for tokens in seen] == [(size.batch, size.length)] * size.train_steps
+    assert {tokens.device for tokens in seen} == {theirs.torch_device()} and seen[0].dtype == torch.int64
+
+
+@needs_torch
 def test_memory_says_what_its_numbers_mean(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["memory", "--size", "tiny", "--who", "torch eager"])
     memory.main()
