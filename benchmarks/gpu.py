@@ -18,11 +18,12 @@ there: a step that ran out of time goes on from what its last call compiled. So 
 calls do it, with one site (git ignores `build/`) and a DIR each:
 
     python benchmarks/gpu.py --wheels WHEELS --site build/site --out DIR1 --steps small,tinystories
-    python benchmarks/gpu.py --wheels WHEELS --site build/site --out DIR2 --steps memory,gpt2-training,gpt2-generation
+    python benchmarks/gpu.py --wheels WHEELS --site build/site --out DIR2 --steps memory,gpt2
     python benchmarks/gpu.py --wheels WHEELS --site build/site --out DIR3 --steps kernels,likelihood,nv,quick,beam
 
-After each step DIR holds `gpu.json` (what was done, how long it took, how it ended, or why nothing could be done) and
-one archive of all results. A step that fails or runs out of time stops nothing.
+`gpt2` is all steps whose names begin with it: `gpt2-training` and `gpt2-generation`, which can be asked for one by one
+where only that is missing. After each step DIR holds `gpu.json` (what was done, how long it took, how it ended, or why
+nothing could be done) and one archive of all results. A step that fails or runs out of time stops nothing.
 """
 
 from __future__ import annotations
@@ -106,20 +107,29 @@ def steps() -> list[Step]:
     memory = [("-m", "benchmarks.memory", "--size", "tinystories", "--who", who) for who in PEERS]
     kernels = [("-m", "benchmarks.kernels", "--size", size, "--out", f"{{out}}/kernels-{size}.md")
                for size in ("tinystories", "gpt2")]  # fmt: skip
-    quickly, both = ("--budget", "10"), "training,generation"
+    tasks, quickly = ("training", "generation"), ("--budget", "10")
     return [
-        bench("small", "small", both, 240, *quickly),
-        bench("tinystories", "tinystories", both, 420, *quickly),
-        Step(name="memory", commands=tuple(memory), seconds=90),
-        bench("gpt2-training", "gpt2", "training", 300, "--rounds", "5", *quickly),
-        bench("gpt2-generation", "gpt2", "generation", 420, "--rounds", "5", *quickly),
+        *(bench(f"small-{task}", "small", task, 240, *quickly) for task in tasks),
+        *(bench(f"tinystories-{task}", "tinystories", task, 300, *quickly) for task in tasks),
+        Step(name="memory", commands=tuple(memory), seconds=150),
+        *(bench(f"gpt2-{task}", "gpt2", task, 360, "--rounds", "5", *quickly) for task in tasks),
         Step(name="kernels", commands=tuple(kernels), seconds=150),
         bench("likelihood", "tinystories,gpt2", "likelihood", 240, *quickly),
         alone(bench("nv", "small", "training", 120, *quickly), "NV"),
-        bench("quick", "quick", both, 240, *quickly),
+        bench("quick", "quick", ",".join(tasks), 240, *quickly),
         Step(name="beam", commands=(("-m", "benchmarks.beam", "--size", "tinystories", "--out", "{out}/beam.json"),),
              seconds=540),
     ]  # fmt: skip
+
+
+def chosen(words: Sequence[str]) -> tuple[list[Step], list[str]]:
+    """The steps that have these names or begin with them, in their own order, and the words that are none."""
+
+    def means(word: str, step: Step) -> bool:
+        return step.name == word or step.name.startswith(f"{word}-")
+
+    found = [step for step in steps() if any(means(word, step) for word in words)]
+    return found, [word for word in words if not any(means(word, step) for step in found)]
 
 
 def fits(wheel: str) -> bool:
@@ -269,9 +279,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=9.0, help="all in all")
     parser.add_argument("--devices", default="CUDA,CUDA:PTX,NV", help="the first that works is used")
     given = parser.parse_args()
-    wanted, known = given.steps.split(","), [step.name for step in steps()]
-    if unknown := [name for name in wanted if name not in known]:
-        print(f"unknown step {', '.join(map(repr, unknown))}; there are {', '.join(known)}", file=sys.stderr)
+    wanted, unknown = chosen(given.steps.split(","))
+    if unknown:
+        known = ", ".join(step.name for step in steps())
+        print(f"unknown step {', '.join(map(repr, unknown))}; there are {known}", file=sys.stderr)
         return 2
     deadline = time.monotonic() + 60 * given.minutes - 10
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a step at work ends with this
@@ -290,12 +301,11 @@ def main() -> int:
     print("\n".join([*done["probes"], done.get("failed", "")]).strip(), flush=True)
     if not done["device"]:
         return 1
-    for step in steps():
-        if step.name in wanted:
-            ended = do(step, work, environment, deadline)
-            done["steps"].append(ended)
-            print(json.dumps(ended), flush=True)
-            pack(work, given.out, done)
+    for step in wanted:
+        ended = do(step, work, environment, deadline)
+        done["steps"].append(ended)
+        print(json.dumps(ended), flush=True)
+        pack(work, given.out, done)
     return 0
 
 

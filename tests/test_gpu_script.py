@@ -162,7 +162,23 @@ def test_a_step_that_there_is_not_is_one_line_and_status_2(tmp_path, monkeypatch
     status, told = call(monkeypatch, tmp_path / "out", "--steps", "small,smal,")
     said = capsys.readouterr().err
     assert status == 2 and told is None and said.count("\n") == 1
-    assert said.startswith("unknown step 'smal', ''; there are small, tinystories,")
+    assert said.startswith("unknown step 'smal', ''; there are small-training, small-generation, tinystories-training,")
+
+
+def test_a_size_means_its_steps_in_the_scripts_order():
+    found, unknown = gpu.chosen(["memory", "gpt2", "small-generation"])
+    assert [step.name for step in found] == ["small-generation", "memory", "gpt2-training", "gpt2-generation"]
+    assert not unknown
+    everything = [step.name for step in gpu.steps()]
+    assert [step.name for step in gpu.chosen(everything)[0]] == everything
+
+
+def test_the_calls_of_the_docstring_name_all_steps():
+    words = [line.split("--steps ")[1] for line in gpu.__doc__.splitlines() if "--site build/site" in line]
+    assert len(words) == 3
+    found = [gpu.chosen(word.split(",")) for word in words]
+    assert [step.name for steps, _ in found for step in steps] == [step.name for step in gpu.steps()]
+    assert not any(unknown for _, unknown in found)
 
 
 def test_a_step_ends_with_its_time_and_the_next_one_goes_on(tmp_path):
