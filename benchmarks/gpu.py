@@ -1,33 +1,61 @@
 """Everything that a GPU is needed for, as steps that can be done one by one: needs no network and no installation.
 
-    python benchmarks/gpu.py --out DIR --wheels WHEELS                       all steps, 25 minutes at most
-    python benchmarks/gpu.py --out DIR --wheels WHEELS --steps small,memory --minutes 9
+    python benchmarks/gpu.py --out DIR --wheels WHEELS                         nine minutes, what matters most first
+    python benchmarks/gpu.py --out DIR --wheels WHEELS --steps memory,kernels  these steps, in this script's order
 
-Python 3.11 or newer with torch and numpy is expected; WHEELS holds what is missing of tinygrad, pluggy, typer, rich and
-what those need. They are unpacked into a folder of their own, with the entry points of this checkout beside them. After
-each step DIR holds `gpu.json` (what was done, how long it took, how it ended) and one archive of all results. A step
-that fails or runs out of time stops nothing. Done in several calls, each needs a DIR of its own; `--site` is shared.
+Python 3.11 or newer with torch and numpy is expected. WHEELS holds the rest, downloaded where there is a network, for
+the Python of the GPU's machine (wheels for another one are left out, and `gpu.json` says which):
+
+    pip download --python-version 3.12 --only-binary=:all: -d WHEELS tinygrad==0.14.0 pluggy typer rich
+    pip download --python-version 3.12 --only-binary=:all: -d WHEELS --no-deps \\
+        "nvidia-cuda-nvrtc-cu12==12.2.*" "nvidia-cuda-runtime-cu12==12.2.*"
+
+The second is a compiler that goes before torch's: a driver that is older refuses what torch's makes (error 222).
+`CUDA:PTX` needs no compiler, but tinygrad 0.14 multiplies bfloat16 without tensor cores there: no measure, but a sign.
+
+Wheels are unpacked below `--site`, with the entry points of this checkout beside them, and all that is compiled is kept
+there: a step that ran out of time goes on from what its last call compiled. So where a call may take ten minutes, three
+calls do it, with one site (git ignores `build/`) and a DIR each:
+
+    python benchmarks/gpu.py --wheels WHEELS --site build/site --out DIR1 --steps small,tinystories
+    python benchmarks/gpu.py --wheels WHEELS --site build/site --out DIR2 --steps memory,gpt2
+    python benchmarks/gpu.py --wheels WHEELS --site build/site --out DIR3 --steps kernels,likelihood,nv,quick,beam
+
+`gpt2` is all steps whose names begin with it: `gpt2-training` and `gpt2-generation`, which can be asked for one by one
+where only that is missing. After each step DIR holds `gpu.json` (what was done, how long it took, how it ended, or why
+nothing could be done) and one archive of all results. A step that fails or runs out of time stops nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
+import platform
+import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 import tomllib
-from dataclasses import dataclass, field
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 PEERS = ("mist-bench", "torch eager", "torch compiled")
+COMPILERS = "compilers"
+"""Where NVIDIA's wheels are unpacked: beside the packages, their `nvidia` would hide torch's."""
+PROBE_SECONDS = 120
 PROBE = """
+import faulthandler
+faulthandler.dump_traceback_later(100)  # where it hangs, if it does
 import numpy as np
 from mist_bench import device
 device.prepare()
@@ -36,8 +64,21 @@ a = Tensor.randn(512, 512).cast(dtypes.bfloat16).contiguous()
 b = Tensor.randn(512, 512).cast(dtypes.bfloat16).contiguous()
 expected = a.float().numpy() @ b.float().numpy()
 assert np.abs(a.matmul(b, dtype=dtypes.float).numpy() - expected).max() < 1.0  # of sums that are 23 wide
-print(Device.DEFAULT, Device[Device.DEFAULT].arch if hasattr(Device[Device.DEFAULT], "arch") else "")
+from mist_bench.graphs import Graph, Inbox, fetch, overwrite
+weight, inbox = Tensor.zeros(1000).contiguous().realize(), Inbox(1000)
+overwrite(weight, np.arange(1000, dtype=np.float32))
+assert (weight.numpy() == np.arange(1000)).all(), "overwrite"
+graph = Graph("probe", lambda told: ((told + 1).contiguous() * weight).sum(keepdim=True).realize())
+for i in range(4):  # captured, once more by tinygrad, then replayed
+    found = fetch(graph(inbox(np.full(1000, i, dtype=np.int32)))).item()
+    assert found == (i + 1) * 499500, f"call {i} of a captured graph: {found}"
+assert graph.kernels >= 2, "a graph of one kernel is no graph"
+import mist_bench.cli
+arch = getattr(Device[Device.DEFAULT], "arch", "")
+print(Device.DEFAULT, type(Device[Device.DEFAULT].renderer).__name__, arch)
 """
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from mist_bench.cli import main; sys.exit(main())"
+"""`mist-bench` as if torch were not installed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,57 +91,114 @@ class Step:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def bench(name: str, size: str, only: str, seconds: int, *more: str, **environment: str) -> Step:
+def bench(name: str, size: str, only: str, seconds: int, *more: str) -> Step:
     how = ("-m", "mist_bench", "bench", "--size", size, "--only", only, "--out", f"{{out}}/{name}", *more)
-    return Step(name=name, commands=(how,), seconds=seconds, environment=environment)
+    return Step(name=name, commands=(how,), seconds=seconds)
+
+
+def alone(step: Step, device: str) -> Step:
+    """On another device of tinygrad's, without the peers: that driver's channels and torch's share no process."""
+    commands = tuple(("-c", WITHOUT_TORCH, *command[2:]) for command in step.commands)
+    return replace(step, commands=commands, environment={"DEV": device})
 
 
 def steps() -> list[Step]:
-    """The most wanted first."""
+    """The most wanted first. Most of their time goes into compiling; `bench` writes after each group that it timed."""
     memory = [("-m", "benchmarks.memory", "--size", "tinystories", "--who", who) for who in PEERS]
     kernels = [("-m", "benchmarks.kernels", "--size", size, "--out", f"{{out}}/kernels-{size}.md")
                for size in ("tinystories", "gpt2")]  # fmt: skip
-    quickly = ("--budget", "10")
+    tasks, quickly = ("training", "generation"), ("--budget", "10")
     return [
-        bench("small", "small", "training,generation", 300, *quickly),
-        bench("tinystories", "tinystories", "training,generation", 420, *quickly),
-        Step(name="memory", commands=tuple(memory), seconds=120),
-        bench("gpt2", "gpt2", "training,generation", 540, "--rounds", "5", *quickly),
-        Step(name="kernels", commands=tuple(kernels), seconds=240),
-        bench("likelihood", "tinystories,gpt2", "likelihood", 300, *quickly),
-        bench("nv", "small", "training", 180, *quickly, DEV="NV"),
-        bench("quick", "quick", "training,generation", 240, *quickly),
+        *(bench(f"small-{task}", "small", task, 240, *quickly) for task in tasks),
+        *(bench(f"tinystories-{task}", "tinystories", task, 300, *quickly) for task in tasks),
+        Step(name="memory", commands=tuple(memory), seconds=150),
+        *(bench(f"gpt2-{task}", "gpt2", task, 360, "--rounds", "5", *quickly) for task in tasks),
+        Step(name="kernels", commands=tuple(kernels), seconds=150),
+        bench("likelihood", "tinystories,gpt2", "likelihood", 240, *quickly),
+        alone(bench("nv", "small", "training", 120, *quickly), "NV"),
+        bench("quick", "quick", ",".join(tasks), 240, *quickly),
         Step(name="beam", commands=(("-m", "benchmarks.beam", "--size", "tinystories", "--out", "{out}/beam.json"),),
              seconds=540),
-    ]
+    ]  # fmt: skip
 
 
-def install(wheels: Path | None, folder: Path) -> dict[str, str]:
-    """The environment in which this checkout runs: wheels unpacked, its entry points written, CUDA's compiler found."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if wheels is not None and not (folder / ".done").exists():
-        how = ["install", "--quiet", "--no-index", "--no-deps", "--no-compile", "--target", str(folder)]
-        subprocess.run([PYTHON, "-m", "pip", *how, *map(str, sorted(wheels.glob("*.whl")))], check=True)
-        (folder / ".done").touch()
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+def chosen(words: Sequence[str]) -> tuple[list[Step], list[str]]:
+    """The steps that have these names or begin with them, in their own order, and the words that are none."""
+
+    def means(word: str, step: Step) -> bool:
+        return step.name == word or step.name.startswith(f"{word}-")
+
+    found = [step for step in steps() if any(means(word, step) for word in words)]
+    return found, [word for word in words if not any(means(word, step) for step in found)]
+
+
+def fits(wheel: str) -> bool:
+    """Whether this Python can import a wheel of that name, as far as its tag says; the C library's age is not asked."""
+    parts = wheel.removesuffix(".whl").split("-")[-3:]
+    if len(parts) < 3:
+        return False
+    pythons, abis, platforms = (part.split(".") for part in parts)
+    own, older = f"cp3{sys.version_info.minor}", {f"cp3{n}" for n in range(2, sys.version_info.minor + 1)}
+    here = any(
+        name == "any" or (name.startswith(("linux_", "manylinux")) and name.endswith(f"_{platform.machine()}"))
+        for name in platforms
+    )
+    pure, stable = "none" in abis and "py3" in pythons, "abi3" in abis and not older.isdisjoint(pythons)
+    return here and (pure or stable or (own in pythons and not {own, "none"}.isdisjoint(abis)))
+
+
+def install(wheels: Path | None, site: Path) -> tuple[Path, list[str]]:
+    """A folder with the wheels unpacked and this checkout's entry points, made once for each set of wheels and place of
+    the checkout; and the names of wheels that are for another Python."""
+    found = sorted(wheels.glob("*.whl")) if wheels is not None else []
+    used, left_out = [file for file in found if fits(file.name)], [file.name for file in found if not fits(file.name)]
+    definition = (ROOT / "pyproject.toml").read_text()
+    key = "\n".join([str(ROOT), definition, *(file.name for file in used)])
+    folder = site.resolve() / f"packages-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    if folder.exists():
+        return folder, left_out
+    site.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=site))
+    try:
+        for file in used:
+            with zipfile.ZipFile(file) as archive:
+                archive.extractall(unfinished / COMPILERS if file.name.startswith("nvidia_") else unfinished)
+        _describe(tomllib.loads(definition)["project"], unfinished)
+        os.replace(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder, left_out
+
+
+def _describe(project: dict[str, Any], folder: Path) -> None:
+    """What an installation of this checkout leaves: its name, version and entry points, and the plugins' package."""
     info = folder / f"mist_bench-{project['version']}.dist-info"
-    info.mkdir(exist_ok=True)
+    info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mist-bench\nVersion: {project['version']}\n")
     entries = "".join(f"{name} = {module}\n" for name, module in project["entry-points"]["mist_bench"].items())
     (info / "entry_points.txt").write_text(f"[mist_bench]\n{entries}")
-    link = folder / "mist_bench_plugins"
-    if not link.is_symlink():
-        link.symlink_to(ROOT / "plugins")
-    path = os.pathsep.join([str(ROOT), str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, **compilers(), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "140"}
+    (folder / "mist_bench_plugins").symlink_to(ROOT / "plugins")
 
 
-def compilers() -> dict[str, str]:
-    """tinygrad looks for CUDA's compiler in system folders; torch's wheels carry it in theirs."""
+def surroundings(packages: Path, site: Path) -> dict[str, str]:
+    """The environment in which this checkout runs: its packages, CUDA's compiler, and a cache in `site`.
+
+    Each compiler has its own cache: tinygrad does not tell apart what two of them made of the same source.
+    """
+    path = os.pathsep.join([str(ROOT), str(packages), *filter(None, [os.environ.get("PYTHONPATH")])])
+    found, cache, which = compilers(packages), site.resolve() / "cache", "kernels"
+    if compiler := os.environ.get("NVRTC_PATH", found.get("NVRTC_PATH")):
+        which += "-" + hashlib.sha256(Path(compiler).read_bytes()).hexdigest()[:12]
+    kept = {"XDG_CACHE_HOME": str(cache / which), "TORCHINDUCTOR_CACHE_DIR": str(cache / "torch")}
+    return {**kept, **os.environ, **found, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "140"}
+
+
+def compilers(packages: Path) -> dict[str, str]:
+    """tinygrad looks for CUDA's compiler in system folders, torch has it in its own; that of WHEELS goes first."""
     found: dict[str, str] = {}
-    roots = [Path(p) for p in sys.path if p.endswith("-packages")] + [Path("/usr/local/cuda")]
+    roots = [packages / COMPILERS, *(Path(p) for p in sys.path if p.endswith("-packages")), Path("/usr/local/cuda")]
     for variable, name in (("NVRTC_PATH", "libnvrtc.so*"), ("NVJITLINK_PATH", "libnvJitLink.so*")):
-        files = [file for root in roots for below in ("nvidia", "lib64") for file in (root / below).rglob(name)
+        files = [file for root in roots for below in ("nvidia", "lib64") for file in sorted((root / below).rglob(name))
                  if "builtins" not in file.name and "alt" not in file.name]  # fmt: skip
         if files and variable not in os.environ:
             found[variable] = str(files[0])
@@ -110,17 +208,43 @@ def compilers() -> dict[str, str]:
     return found
 
 
-def working_device(wanted: str, environment: dict[str, str]) -> tuple[str, list[str]]:
-    """The first device that multiplies two matrices right, and what each said."""
+def run(arguments: Sequence[str], environment: dict[str, str], seconds: float, output: IO[str]) -> int | None:
+    """Python with these arguments: its exit status, or None if it took longer. Its compile workers end with it then, so
+    that they take nothing from what comes next."""
+    process = subprocess.Popen(
+        [PYTHON, *arguments], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        return process.wait(seconds)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            return None
+        raise
+
+
+def working_device(
+    wanted: str, environment: dict[str, str], work: Path, deadline: float
+) -> tuple[str, dict[str, str], list[str]]:
+    """The first device that computes what it should, the environment in which it does, and what each said.
+
+    Each is asked once more without compile workers: tinygrad waits forever for one that died.
+    """
     said = []
     for name in wanted.split(","):
-        done = subprocess.run(
-            [PYTHON, "-c", PROBE], env={**environment, "DEV": name}, capture_output=True, text=True, timeout=180
-        )
-        said.append(f"{name}: {(done.stdout if done.returncode == 0 else done.stderr).strip()[-2000:]}")
-        if done.returncode == 0:
-            return name, said
-    return "", said
+        for more in ({}, {"PARALLEL": "0"}):
+            here = {**environment, "DEV": name, **more}
+            what = " ".join([name, *(f"{key}={value}" for key, value in more.items())])
+            seconds = max(1.0, min(PROBE_SECONDS, deadline - time.monotonic()))
+            with (work / f"probe {what}.log").open("w+") as log:
+                status = run(["-c", PROBE], here, seconds, log)
+                log.seek(0)
+                told = log.read().strip()[-2000:]
+            said.append(f"{what}: {'' if status is not None else f'no answer in {seconds:.0f} s; '}{told}")
+            if status == 0:
+                return name, here, said
+    return "", environment, said
 
 
 def do(step: Step, work: Path, environment: dict[str, str], deadline: float) -> dict[str, Any]:
@@ -133,14 +257,8 @@ def do(step: Step, work: Path, environment: dict[str, str], deadline: float) -> 
                 ends.append("no time left")
                 continue
             arguments = [part.replace("{out}", str(work)) for part in command]
-            try:
-                done = subprocess.run(
-                    [PYTHON, *arguments], cwd=ROOT, env={**environment, **step.environment}, stdout=log,
-                    stderr=subprocess.STDOUT, timeout=room,
-                )  # fmt: skip
-                ends.append(str(done.returncode))
-            except subprocess.TimeoutExpired:
-                ends.append(f"stopped after {room:.0f} s")
+            status = run(arguments, {**environment, **step.environment}, room, log)
+            ends.append(f"stopped after {room:.0f} s" if status is None else str(status))
     return {"step": step.name, "ends": ends, "seconds": round(time.monotonic() - start, 1)}
 
 
@@ -156,30 +274,38 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="where results go")
     parser.add_argument("--wheels", type=Path, help="folder of wheels: tinygrad and what else is missing")
-    parser.add_argument("--site", type=Path, help="where they are unpacked; kept for a second call")
+    parser.add_argument("--site", type=Path, help="where they are unpacked and what is compiled is kept")
     parser.add_argument("--steps", default=",".join(step.name for step in steps()), help="which, with commas")
-    parser.add_argument("--minutes", type=float, default=25.0, help="all in all")
-    parser.add_argument("--devices", default="CUDA,NV", help="the first that works is used")
+    parser.add_argument("--minutes", type=float, default=9.0, help="all in all")
+    parser.add_argument("--devices", default="CUDA,CUDA:PTX,NV", help="the first that works is used")
     given = parser.parse_args()
+    wanted, unknown = chosen(given.steps.split(","))
+    if unknown:
+        known = ", ".join(step.name for step in steps())
+        print(f"unknown step {', '.join(map(repr, unknown))}; there are {known}", file=sys.stderr)
+        return 2
     deadline = time.monotonic() + 60 * given.minutes - 10
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a step at work ends with this
     given.out.mkdir(parents=True, exist_ok=True)
     site = given.site or Path(tempfile.gettempdir()) / "mist-bench-site"
     work = Path(tempfile.mkdtemp(prefix="mist-bench-gpu-"))
-    environment = install(given.wheels, site)
-    device, said = working_device(given.devices, environment)
-    wanted = given.steps.split(",")
-    paths = {name: environment.get(name) for name in ("NVRTC_PATH", "NVJITLINK_PATH", "CUDA_PATH")}
-    done: dict[str, Any] = {"python": sys.version, "device": device, "probes": said, "compilers": paths, "steps": []}
+    done: dict[str, Any] = {"python": sys.version, "device": "", "probes": [], "steps": []}
+    try:
+        packages, done["wheels_left_out"] = install(given.wheels, site)
+        environment = surroundings(packages, site)
+        done["compilers"] = {name: environment.get(name) for name in ("NVRTC_PATH", "NVJITLINK_PATH", "CUDA_PATH")}
+        done["device"], environment, done["probes"] = working_device(given.devices, environment, work, deadline)
+    except Exception as error:  # whatever it is, it is all that will be known of this call
+        done["failed"] = f"{type(error).__name__}: {error}"
     pack(work, given.out, done)
-    print("\n".join(said), flush=True)
-    if not device:
+    print("\n".join([*done["probes"], done.get("failed", "")]).strip(), flush=True)
+    if not done["device"]:
         return 1
-    for step in steps():
-        if step.name in wanted:
-            ended = do(step, work, {**environment, "DEV": device}, deadline)
-            done["steps"].append(ended)
-            print(json.dumps(ended), flush=True)
-            pack(work, given.out, done)
+    for step in wanted:
+        ended = do(step, work, environment, deadline)
+        done["steps"].append(ended)
+        print(json.dumps(ended), flush=True)
+        pack(work, given.out, done)
     return 0
 
 

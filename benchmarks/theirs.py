@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tinygrad.helpers import Context
 
 from mist_bench import device
 from mist_bench.contest import Entry
@@ -32,8 +33,10 @@ def half() -> bool:
 
 
 def create(size: Size, family: str) -> tuple[Network, Any]:
-    """The network with the weights of mist-bench's, and mist-bench's model."""
-    _, model = ours.create(size, family)
+    """The network with the weights of mist-bench's, and mist-bench's model: made on a device that only holds arrays, so
+    that nothing but torch takes room on the card (and a CPU would need a compiler)."""
+    with Context(DEV="PYTHON"):
+        _, model = ours.create(size, family)
     shape = replace(size.network, feed_forward=ours.feed_forward(model))
     rows = (model.parameters["tokens"].shape[0], model.parameters["head"].shape[1])
     net = Network(shape, size.vocab_size, size.length, rows, causal=family == "autoregressive")
@@ -68,17 +71,20 @@ def _memory() -> Callable[[], int | None]:
 
 
 def training(size: Size, family: str, who: str) -> Entry:
-    """Training steps with batches drawn anew, the loss fetched at the end of the round, as mist-bench does."""
+    """Training steps with batches drawn anew, the loss fetched at the end of the round, as mist-bench does.
+
+    The data lies on the device: copies from the host at each step, which torch waits for, are not what is compared.
+    """
     _fresh(who)
     memory = _memory()
     net, model = create(size, family)
     trainer = Training(net, size.training(), half=half(), mode=MODES[who])
-    data = torch.from_numpy(size.tokens(max(ours.DATA, 4 * size.batch))).long()
+    data = torch.from_numpy(size.tokens(max(ours.DATA, 4 * size.batch))).long().to(torch_device())
 
     def run() -> None:
         for _ in range(size.train_steps):
-            rows = torch.randint(len(data), (size.batch,))
-            loss = trainer.step(data[rows].to(net.positions.device, non_blocking=True))
+            rows = torch.randint(len(data), (size.batch,), device=data.device)
+            loss = trainer.step(data[rows])
         assert np.isfinite(loss.item())
 
     sequences = size.train_steps * size.batch
