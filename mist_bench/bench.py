@@ -71,7 +71,8 @@ def chosen_sizes(names: Sequence[str]) -> list[Any]:
 
 
 def bench(options: BenchOptions) -> int:
-    """Times what was asked for, shows and writes the tables. 1 if something became slower than the baseline allows."""
+    """Times what was asked for, shows and writes the tables. 1 if something of ours failed, or became slower than the
+    baseline allows."""
     from rich.console import Console
 
     from .bench_report import show, write
@@ -100,7 +101,7 @@ def bench(options: BenchOptions) -> int:
     slower, untold = ([], []) if old is None else baseline.slower(old, made, options.factor)
     for line in slower + untold:
         say(line)
-    return 1 if slower else 0
+    return 1 if slower or made["failed"] else 0
 
 
 def measured(options: BenchOptions, sizes: Sequence[Any], say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
@@ -131,7 +132,9 @@ def measured(options: BenchOptions, sizes: Sequence[Any], say: Callable[[str], N
     if networks:  # once more, since the machine may have been slower at the beginning: a peak is the best ever seen
         after = _peaks(say, torch=offers.has_torch())
         peaks = {name: max(value, after[name]) for name, value in peaks.items()}
-    yield so_far()
+    there = {str(timing.offer) for group in timings for timing in group}
+    failed = [str(offer) for offer in found if offer.ours and not offer.missing and str(offer) not in there]
+    yield so_far() | {"failed": failed}
 
 
 def _peaks(say: Callable[[str], None], *, torch: bool) -> dict[str, float]:
@@ -170,7 +173,8 @@ def _all(
             bare = [_without_entry(timing) for timing in made]
             del made
             graphs.forget()
-            yield bare
+            if bare:
+                yield bare
 
 
 def _without_entry(timing: Timing) -> Timing:

@@ -106,8 +106,8 @@ class Transformer:
 
     def forward_flops(self) -> float:
         """Multiplications and additions of the matrix products for one sequence read once: 2 a weight and position, and
-        4 D L a position and block for attention (a causal mask is not taken off). What is told of the time is once a
-        sequence, and counts as such."""
+        4 D L a position and block for attention. Nominal, the same for everybody: neither a causal mask is taken off
+        nor what is not read of the output table. What is told of the time is once a sequence, and counts as such."""
         size, wide = self.size, int(self.parameters["0.feed_forward.in"].shape[1])
         weights = size.layers * (4 * size.dim * size.dim + 2 * size.dim * wide) + size.dim * self.vocab_size
         told = int(self.parameters["norms"].numel()) if self.conditioned else 0
