@@ -1,4 +1,4 @@
-"""How a CPU's kernels are cut: what tinygrad's own choice leaves undone there.
+"""How kernels are cut: what tinygrad's own choice leaves undone, on a CPU and for sums of rows on a GPU.
 
 tinygrad 0.14 unrolls axes by 3 or 4, which fills neither vectors nor registers of a CPU and hides the inner loop from
 the compiler's own vectoriser. Here
@@ -7,7 +7,10 @@ the compiler's own vectoriser. Here
 - a kernel without a sum is left as it is, so that the compiler runs its vectors along the last axis;
 - either is split into a part for each core, which `walker` runs side by side;
 
-and everything else, and every other device, keeps tinygrad's choice. Results differ by the rounding of a sum's order.
+On a GPU tinygrad lets threads share a sum only where at most 2048 are asked for. Layer norm and softmax have more, each
+of a row that a thread would read alone, away from its neighbours': there a warp shares a row.
+
+Everything else keeps tinygrad's choice. Results differ by the rounding of a sum's order.
 What it brings: docs/performance.md. tinygrad has no public hook for this; it is pinned to the release whose names are
 used.
 """
@@ -26,6 +29,9 @@ VECTOR = 16
 """An inner loop of so many steps is worth leaving to the compiler."""
 SHARE = 1 << 15
 """Terms that each core must have to do: some microseconds, beside the one in which they meet."""
+WARP, FEW, MANY = 32, 2048, 1 << 17
+"""Threads that share a row of a GPU's sum, and between how many rows: tinygrad does it below, and above, each thread
+has enough company without."""
 _start: Any = None
 
 
@@ -40,7 +46,7 @@ def install() -> None:
     own = heuristic.hand_coded_optimizations
 
     def choose(k: Any) -> Any:
-        found = tiled(k) if k.ren.target.device == "CPU" else None
+        found = tiled(k) if k.ren.target.device == "CPU" else grouped(k)
         return own(k) if found is None else found
 
     choose.of_tiles = True  # type: ignore[attr-defined]
@@ -61,6 +67,36 @@ def tiled(k: Any) -> Any | None:
     """The kernel as it is cut here, or None; `k`: tinygrad's Scheduler, which is left as it is."""
     found = _cut(k)
     return None if found is None else _split(found)
+
+
+def grouped(k: Any) -> Any | None:
+    """The kernel with a warp for each row that it adds up, or None: it does something else, or is small or large."""
+    from tinygrad.codegen.opt import KernelOptError, Opt, OptOps
+    from tinygrad.uop.ops import AxisType, Ops
+
+    sums = [u for u in k.ast.backward_slice if u.op is Ops.REDUCE]
+    along = k.ranges_of(AxisType.REDUCE)
+    if not (k.ren.has_local and k.ren.has_shared) or len(sums) != 1 or len(along) != 1:
+        return None
+    rows, terms = math.prod(_number(size) for size in k.output_shape), _number(k.full_shape[k.rngs.index(along[0])])
+    if not FEW < rows <= MANY or terms < 8 * WARP or terms % WARP or not _by_rows(k, sums[0].src[0], along[0]):
+        return None
+    k = k.copy()
+    try:
+        k.apply_opt(Opt(OptOps.GROUP, 0, WARP))
+    except KernelOptError:
+        return None
+    return k
+
+
+def _by_rows(k: Any, term: Any, along: Any) -> bool:
+    """Whether all that is added up lies in rows of its own, one number after another: no factor of a product."""
+    from tinygrad.uop.ops import AxisType, Ops
+
+    free = set(k.ranges_of(AxisType.GLOBAL, AxisType.WEAK))
+    reads = [u.src[1].get_idx() for u in term.toposort() if u.op is Ops.INDEX]
+    own = [idx for idx in reads if along in idx.ranges]
+    return bool(own) and all(free <= set(idx.ranges) and any(p is along for p in idx.split_uop(Ops.ADD)) for idx in own)
 
 
 def _split(k: Any) -> Any:

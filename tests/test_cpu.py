@@ -115,6 +115,32 @@ def test_other_devices_keep_their_own_choice():
     assert texts[0] == texts[1] and "UPCAST" in texts[0]
 
 
+def test_rows_of_a_gpu_are_shared_by_a_warp():
+    """On tinygrad's device that runs GPU kernels in Python: what is cut so, and that it adds up."""
+    code = (
+        "import numpy as np\n"
+        "from mist_bench import tiles; tiles.install(); tiles.FEW = 8\n"
+        "from tinygrad import Tensor\n"
+        "from tinygrad.codegen.opt import heuristic\n"
+        "shared, own = [], heuristic.hand_coded_optimizations\n"
+        "def watch(k):\n"
+        "    made = own(k); shared.append(['GROUP' in str(o) and '32' in str(o) for o in made.applied_opts] == [True])\n"
+        "    return made\n"
+        "watch.of_tiles = True; heuristic.hand_coded_optimizations = watch\n"
+        "x = np.random.default_rng(0).standard_normal((16, 256)).astype(np.float32)\n"
+        "t, w = Tensor(x).realize(), Tensor(x.T[:, :16].copy()).realize()\n"
+        "np.testing.assert_allclose((t * t).sum(axis=1).numpy(), (x * x).sum(axis=1), rtol=1e-5)\n"
+        "np.testing.assert_array_equal(t.max(axis=1).numpy(), x.max(axis=1))\n"
+        "rows = [shared.pop() for _ in range(len(shared))]\n"
+        "np.testing.assert_allclose(t[:, :64].sum(axis=1).numpy(), x[:, :64].sum(axis=1), rtol=1e-3, atol=1e-4)\n"
+        "(t @ w).realize(); t[:8].sum(axis=1).realize(); t.sum(axis=0).realize()\n"
+        "print(all(rows), any(shared))"
+    )
+    env = {**__import__("os").environ, "DEV": "PYTHON", "PARALLEL": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
 def test_compile_workers_begin_with_the_tiles():
     from tinygrad.engine import worker
 
