@@ -122,7 +122,7 @@ def test_the_device_chooses_the_preset(asked: Asked, monkeypatch: pytest.MonkeyP
         (["--tokenizer", "word,char"], "cannot read 'word,char' as one name"),
         (["--family", "gpt"], "unknown family 'gpt'"),
         (["--steps", "0"], "steps must be at least 1"),
-        (["--steps", "five"], "steps is list of int, given 'five'"),
+        (["--steps", "five"], "--steps takes whole numbers, separated by commas; given 'five'"),
         (["--preset", "smok"], "unknown preset 'smok'; did you mean 'smoke'?"),
         (["--plugin", "gone.py"], "no plugin file"),
         (["--sampelr", "x"], "No such option: --sampelr"),
@@ -190,7 +190,7 @@ def test_sample_passes_on_what_is_asked(asked: Asked):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--steps", "0"], "steps must be at least 1"),
+        (["--steps", "0"], "--steps takes a whole number of at least 1; given '0'"),
         (["--sampler", "confidance"], "did you mean 'confidence'?"),
         (["--nucleus", "2"], "nucleus must be above 0 and at most 1, given 2.0"),
         (["--count", "x"], "--count"),
@@ -200,6 +200,30 @@ def test_wrong_samples(asked: Asked, capsys: pytest.CaptureFixture[str], argumen
     base = "sample --preset smoke --family mdlm --set likelihood.evaluation_schedules=linear --set schedules=linear --set samplers=confidence"
     assert cli.main([*base.split(), *arguments]) == 2
     assert message in one_line(capsys)
+    assert asked.calls == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("run --beam 99", "--beam takes a whole number from 0 to 16; given '99'"),
+        ("run --beam few", "--beam takes a whole number from 0 to 16; given 'few'"),
+        ("run --devices 0", "--devices takes a whole number of at least 1; given '0'"),
+        ("run --target-se nan", "--target-se takes a number of at least 0; given 'nan'"),
+        ("sample --temperature nan", "--temperature takes a number of at least 0; given 'nan'"),
+        ("sample --length 1.5", "--length takes a whole number of at least 2; given '1.5'"),
+        ("bench --budget -1", "--budget takes a number of at least 0; given '-1'"),
+        ("bench --rounds 2", "--rounds takes a whole number of at least 3; given '2'"),
+        ("bench --factor nan", "--factor takes a number of at least 1; given 'nan'"),
+        ("bench --only training,,likelihood", "--only: an empty item in 'training,,likelihood'"),
+        ("bench --size quick,", "--size: an empty item in 'quick,'"),
+    ],
+)
+def test_wrong_numbers_name_the_option_and_its_bounds(
+    asked: Asked, capsys: pytest.CaptureFixture[str], arguments: str, message: str
+):
+    assert cli.main(arguments.split()) == 2
+    assert one_line(capsys).startswith(f"mist-bench: error: {message}")
     assert asked.calls == []
 
 
@@ -247,6 +271,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]):
         assert cli.main(arguments) == 0
         shown = capsys.readouterr().out
         assert all(word in shown for word in ("run", "sample", "ls", "plugins", "check", "new"))
+        assert "..." not in shown.partition("Commands:")[2], "a sentence was cut"
     assert cli.main(["frobnicate"]) == 2
     assert "No such command 'frobnicate'" in one_line(capsys)
 

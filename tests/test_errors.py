@@ -18,6 +18,7 @@ WRONG = {
     "steps in words": (["--steps", "five"], "steps"),
     "temperature": (["--temperature", "-1"], "temperatures must be at least 0"),
     "missing corpus file": (["--corpus", "file:/no/b.txt", "--tokenizer", "byte", "--family", "mdlm"], "no/b.txt"),
+    "no corpus file": (["--corpus", "file:", "--tokenizer", "byte"], "corpus 'file:': the path is empty; write file:PATH"),
     "vocabulary": (["--corpus", "file:{book}", "--tokenizer", "bpe[vocab=9000]", "--family", "mdlm"], "9000"),
     "empty corpus file": (["--corpus", "file:{empty}", "--tokenizer", "byte", "--family", "mdlm"], "empty"),
     "parameter": (["--schedule", "polynomial[powr=2]"], "powr"),
@@ -26,6 +27,7 @@ WRONG = {
     "plugin with a syntax error": (["--plugin", "{plugin}"], "bad_plugin.py"),
     "results folder": (["--out", "{empty}/results"], "cannot write"),
     "store": (["--store", "{empty}/store"], "cannot write"),
+    "an empty name": (["--sampler", "random,,confidence"], "--sampler: an empty item in 'random,,confidence'"),
     "oracle without a world": (["--family", "oracle", "--corpus", "austen", "--tokenizer", "byte"], "--corpus tales"),
     "oracle under other tokens": (["--family", "oracle", "--tokenizer", "byte"], "--tokenizer word"),
 }
