@@ -71,7 +71,8 @@ Store = Annotated[
 Beam = Annotated[
     int | None,
     option("--beam", metavar="N", parser=number("--beam", int, 0, MOST),
-           help=f"Search for faster kernels, once, the N best at a time, at most {MOST}: minutes to hours, kept. 0: no."),
+           help="Search for faster kernels, once, the N best at a time: minutes to hours, kept. "
+                f"0: none; at most {MOST}."),
 ]  # fmt: skip
 Rounds = Annotated[int, typer.Option(help="Timed rounds.", metavar="N", parser=number("--rounds", int, 3))]
 Budget = Annotated[

@@ -49,6 +49,10 @@ class Registry:
         self._origins: dict[tuple[Kind, str], Plugin] = {}
         for kind in BASES:
             self._collect(host, kind)
+        brought = {id(plugin) for plugin in self._origins.values()}
+        for plugin in self._plugins:
+            if not plugin.distribution and not plugin.failures and id(plugin) not in brought:
+                plugin.fail(plugin.nothing())  # a file that was named and does nothing was meant to do something
 
     @classmethod
     def discover(

@@ -171,6 +171,22 @@ def test_broken_plugins_are_one_warning_each(asked: Asked, plugins: Plugins, cap
     assert all(line.startswith(f"mist-bench: warning: plugin {odd}: unknown hook") for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("x = 1\n", "it has no hooks; end it with a function such as mist_bench_samplers, marked @hookimpl"),
+        ("from mist_bench import hookimpl\n@hookimpl\ndef mist_bench_samplers():\n    return []\n",
+         "its hooks yield no class; yield the class in the hook"),
+    ],
+)  # fmt: skip
+def test_a_file_that_brings_nothing_is_a_warning(
+    asked: Asked, plugins: Plugins, capsys: pytest.CaptureFixture[str], source: str, message: str
+):
+    file = plugins.file(source, "nothing.py")
+    assert cli.main([*RUN, "--plugin", str(file)]) == 0
+    assert one_line(capsys).startswith(f"mist-bench: warning: plugin {file}: {message}")
+
+
 def test_sample_passes_on_what_is_asked(asked: Asked):
     words = "--steps 8 --sampler confidence --temperature 0.7 --nucleus 0.9 --count 3 --length 32 --seed 5 --watch"
     more = "--checkpoint abc --schedule linear --training-seed 4 --store there"

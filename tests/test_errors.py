@@ -28,6 +28,9 @@ WRONG = {
     "results folder": (["--out", "{empty}/results"], "cannot write"),
     "store": (["--store", "{empty}/store"], "cannot write"),
     "an empty name": (["--sampler", "random,,confidence"], "--sampler: an empty item in 'random,,confidence'"),
+    "results where no file can be": (["--out", "/proc/nope"], "cannot write the results folder '/proc/nope'"),
+    "results where no file can be, dry": (["--out", "/proc/nope", "--dry-run", ""], "cannot write the results folder"),
+    "a store that is a file, dry": (["--store", "{empty}", "--dry-run", ""], "is a file; name another: --store DIR"),
     "oracle without a world": (["--family", "oracle", "--corpus", "austen", "--tokenizer", "byte"], "--corpus tales"),
     "oracle under other tokens": (["--family", "oracle", "--tokenizer", "byte"], "--tokenizer word"),
 }
@@ -48,7 +51,9 @@ def test_one_line_status_2_nothing_written(case, tmp_path, capsys, monkeypatch):
     arguments = ["--preset", GRID, "--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")]
     for name, value in zip(given[::2], given[1::2], strict=True):
         text = value.format(**paths)
-        if name in arguments:
+        if not text:
+            arguments.append(name)
+        elif name in arguments:
             arguments[arguments.index(name) + 1] = text
         else:
             arguments += [name, text]
