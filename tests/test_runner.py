@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from mist_bench import cells, cli, results, runner
+from mist_bench import cells, cli, results, runner, throughput
 from mist_bench.progress import Display
 from mist_bench.registry import Registry
 from mist_bench.settings import load_preset, override
@@ -399,6 +399,40 @@ def test_every_line_of_a_sample_is_indented(capsys):
     )
     runner._show_samples(rows, Console(width=12))
     assert capsys.readouterr().out == "mdlm:\n  One day a\n  cat sat.\n\n  The\n  end\ufffd[2J.\n\n"
+
+
+def clocks(monkeypatch, others):
+    """Two seconds on two cores for each call of `timed`, half of it ours."""
+    now = iter(range(100))
+    monkeypatch.setattr(throughput, "_cores", lambda: {0, 1})
+    monkeypatch.setattr(throughput, "_clocks", lambda: (2.0 * (i := next(now)), (2 + 4 * others) * i, 2.0 * i))
+
+
+@pytest.mark.parametrize(("others", "said"), [(0.02, ""), (0.3, "other processes took 30% of its 2 cores")])
+def test_times_of_a_busy_machine_are_said_to_be_none(finished, tmp_path, capsys, monkeypatch, others, said):
+    store, out = finished
+    given = ["--family", "oracle", "--sampler", "margin", "--steps", "3"]
+    clocks(monkeypatch, others)
+    assert in_process(*command(tmp_path / "store", tmp_path / "out", *given)) == 0
+    shown = capsys.readouterr().err.strip().splitlines()
+    assert (said in shown[-1]) and sum("machine was busy" in line for line in shown) == bool(said)
+    assert in_process(*command(tmp_path / "store", tmp_path / "out", *given)) == 0, "and now nothing is timed"
+    assert "machine was busy" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says who used the cores")
+def test_what_others_take_is_seen_and_ours_is_not(monkeypatch):
+    monkeypatch.setattr(throughput, "timings", [])
+    throughput.timed(1, 1, lambda _: [sum(range(1000)) for _ in range(60_000)])
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        throughput.timed(1, 1, lambda _: time.sleep(1.5))
+    finally:
+        other.kill()
+        other.wait()
+    (had, alone), (_, disturbed) = throughput.timings
+    assert alone < had - 0.3, "what we compute ourselves is not of others"
+    assert disturbed > 0.5 and "machine was busy" in throughput.busy()
 
 
 class Finalized:
