@@ -255,6 +255,37 @@ def test_ls_shows_parameters_and_where_they_are_from(asked: Asked, capsys: pytes
     assert row["plugin"].endswith("parts.py")
 
 
+@pytest.mark.parametrize(
+    ("written", "summary"),
+    [
+        ("One line.", "One line."),
+        ("No stop", "No stop"),
+        ("A line. Another.\n\n    More.", "A line. Another."),
+        ("A sentence that goes on, e.g. here,\n    and there. Another one.\n\n    More.",
+         "A sentence that goes on, e.g. here, and there."),
+        ("A title\n\n    Text below.", "A title"),
+    ],
+)  # fmt: skip
+def test_a_summary_is_not_cut_within_a_sentence(
+    asked: Asked, plugins: Plugins, capsys: pytest.CaptureFixture[str], written: str, summary: str
+):
+    file = plugins.file(
+        "from mist_bench import Launcher, hookimpl\n"
+        f'class Mine(Launcher):\n    """{written}\n    """\n    name = "mine"\n    def launch(self, commands): ...\n'
+        "@hookimpl\ndef mist_bench_launchers():\n    yield Mine\n"
+    )
+    assert cli.main(["ls", "launchers", "--plugin", str(file)]) == 0
+    assert capsys.readouterr().out == f"mine  {summary}\n"
+
+
+def test_a_kind_that_nothing_is_of_is_said(asked: Asked, capsys: pytest.CaptureFixture[str]):
+    for more in ([], ["-v"]):
+        assert cli.main(["ls", "launchers", *more]) == 0
+        assert capsys.readouterr().out == "none\n"
+    assert cli.main(["ls", "launchers", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
 def test_ls_presets_and_unknown_kinds(asked: Asked, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["ls", "presets", "-v"]) == 0
     shown = capsys.readouterr().out
