@@ -30,7 +30,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: $(VENV)/bin/python pyproject.toml
-	@echo "installing mist-bench and what it needs (about 800 MB on disk; once)"
+	@echo "installing mist-bench and what it needs (about 1 GB on disk; once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu]'
 	@touch $@
 

@@ -13,7 +13,7 @@ from .sizes import Size
 
 TASKS = ("training", "generation", "likelihood", "startup")
 MISTS_WAY = "mist's way"
-NO_TORCH = "torch is not installed: pip install -e '.[bench]'"
+NO_TORCH = "torch is not installed: pip install -e '.[cpu,bench]'"
 
 
 def has_torch() -> bool:

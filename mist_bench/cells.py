@@ -45,6 +45,11 @@ class Cell:
         return content_hash({"format": FORMAT, "kind": self.kind, **self.content})
 
     @property
+    def what(self) -> str:
+        """Kind and title: `generation mdlm …`, `judgement of mdlm …`."""
+        return f"{self.kind}{' of' if self.kind in ('judgement', 'likelihood') else ''} {self.title}"
+
+    @property
     def title(self) -> str:
         """One line for people: what, of which model, how."""
         parts = [self.labels.get(k) for k in ("metric", "control", "family", "schedule", "sampler", "estimator")]

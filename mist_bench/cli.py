@@ -17,14 +17,26 @@ import typer
 from .cli_options import (
     AsJson,
     Beam,
+    Budget,
     CorpusName,
+    Count,
     Debug,
+    Devices,
+    Factor,
     Files,
+    Length,
+    Nucleus,
     Preset,
     Rerun,
+    Rounds,
+    Seed,
     Settings,
+    Steps,
     Store,
+    TargetError,
+    Temperature,
     TokenizerName,
+    names,
     option,
 )
 
@@ -44,6 +56,11 @@ app = typer.Typer(
 )
 
 
+def command(function: Callable[..., Work]) -> Callable[..., Work]:
+    """A command; its docstring stands whole in the list of commands, where typer would cut it to a line."""
+    return app.command(short_help=function.__doc__)(function)
+
+
 @app.callback(invoke_without_command=True)
 def start(
     context: typer.Context, version: Annotated[bool, option("--version", help="Show the version.")] = False
@@ -58,7 +75,7 @@ def start(
     return None
 
 
-@app.command()
+@command
 def run(
     preset: Preset = None,
     corpus: CorpusName = None,
@@ -70,12 +87,8 @@ def run(
     temperature: Annotated[str | None, option("--temperature", help="Temperatures.", metavar="X,X,…")] = None,
     training_seed: Annotated[str | None, option("--training-seed", help="Seeds of training.", metavar="N,N,…")] = None,
     seed: Annotated[str | None, option("--seed", help="Seeds of generation.", metavar="N,N,…")] = None,
-    target_se: Annotated[
-        float | None, option("--target-se", help="Draw masks until the bound has this error, nats/token.", metavar="X")
-    ] = None,
-    devices: Annotated[
-        int | None, option("--devices", help="Devices that share each training step.", metavar="N")
-    ] = None,
+    target_se: TargetError = None,
+    devices: Devices = None,
     out: Annotated[Path | None, option("--out", help="Tables and report; results/PRESET.", metavar="DIR")] = None,
     store: Store = None,
     plugin: Files = None,
@@ -113,17 +126,17 @@ def run(
     return work
 
 
-@app.command()
+@command
 def sample(
     prompt: Annotated[str, option("--prompt", help="Text to begin with; ___ is a blank to fill.")] = "",
     suffix: Annotated[str, option("--suffix", help="Text to end with.")] = "",
-    steps: Annotated[int | None, option("--steps", help="Denoising steps.", metavar="N")] = None,
+    steps: Steps = None,
     sampler: Annotated[str | None, option("--sampler", help="Sampler.", metavar="SPEC")] = None,
-    temperature: Annotated[float, typer.Option(help="1 is the model's own law, 0 the most likely.", metavar="X")] = 1.0,
-    nucleus: Annotated[float, typer.Option(help="Keep this much probability.", metavar="X")] = 1.0,
-    count: Annotated[int, typer.Option(help="How many samples.", metavar="N")] = 1,
-    length: Annotated[int | None, option("--length", help="Tokens of a sample.", metavar="N")] = None,
-    seed: Annotated[int, typer.Option(help="Seed.", metavar="N")] = 0,
+    temperature: Temperature = 1.0,
+    nucleus: Nucleus = 1.0,
+    count: Count = 1,
+    length: Length = None,
+    seed: Seed = 0,
     watch: Annotated[bool, option("--watch", help="See the text emerge from the mist.")] = False,
     checkpoint: Annotated[
         str | None, option("--checkpoint", help="Which network: the beginning of its hash, or a file.", metavar="HASH")
@@ -164,7 +177,7 @@ def sample(
     return work
 
 
-@app.command()
+@command
 def ls(
     kind: Annotated[str, typer.Argument(metavar="KIND", show_default=False)] = "",
     verbose: Annotated[bool, option("-v", "--verbose", help="Every parameter, its meaning and the paper.")] = False,
@@ -183,7 +196,7 @@ def ls(
     return work
 
 
-@app.command()
+@command
 def plugins(json: AsJson = False, plugin: Files = None) -> Work:
     """List plugins: where they come from, what they offer, what is wrong with them."""
 
@@ -197,7 +210,7 @@ def plugins(json: AsJson = False, plugin: Files = None) -> Work:
     return work
 
 
-@app.command()
+@command
 def check(
     target: Annotated[list[str], typer.Argument(metavar="NAME|FILE...", show_default=False)],
     kind: Annotated[str | None, option("--kind", help="Only this kind, e.g. sampler.", metavar="KIND")] = None,
@@ -214,7 +227,7 @@ def check(
     return work
 
 
-@app.command()
+@command
 def new(
     kind: Annotated[str, typer.Argument(metavar="KIND", show_default=False)],
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
@@ -233,7 +246,7 @@ def new(
     return work
 
 
-@app.command()
+@command
 def bench(
     size: Annotated[
         str | None, option("--size", help="tiny, quick, small, tinystories, gpt2.", metavar="A,B,…")
@@ -241,10 +254,8 @@ def bench(
     only: Annotated[
         str | None, option("--only", help="training, generation, likelihood, startup; all.", metavar="A,B,…")
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Timed rounds.", metavar="N", min=3)] = 7,
-    budget: Annotated[
-        float, typer.Option(help="Seconds for the rounds of one contestant; three rounds are made.", metavar="X")
-    ] = 30.0,
+    rounds: Rounds = 7,
+    budget: Budget = 30.0,
     out: Annotated[Path | None, option("--out", help="Tables; results/bench-DEVICE.", metavar="DIR")] = None,
     baseline: Annotated[
         Path | None, option("--baseline", help="Fail if slower than in this file.", metavar="FILE")
@@ -252,7 +263,7 @@ def bench(
     save_baseline: Annotated[
         bool, option("--save-baseline", help="Write this run into the baseline; results/bench-baseline.json.")
     ] = False,
-    factor: Annotated[float, typer.Option(help="How many times as slow is a failure.", metavar="X", min=1.0)] = 1.5,
+    factor: Factor = 1.5,
     beam: Beam = None,
     debug: Debug = False,
 ) -> Work:
@@ -264,8 +275,8 @@ def bench(
         from .bench import bench as start
 
         options = BenchOptions(
-            sizes=_names(size), only=_names(only) or TASKS, rounds=rounds, budget=budget, out=out, factor=factor,
-            baseline=baseline or (Path("results/bench-baseline.json") if save_baseline else None),
+            sizes=names("--size", size), only=names("--only", only) or TASKS, rounds=rounds, budget=budget, out=out,
+            baseline=baseline or (Path("results/bench-baseline.json") if save_baseline else None), factor=factor,
             save_baseline=save_baseline,
         )  # fmt: skip
         return start(options)
@@ -277,10 +288,6 @@ def _search(width: int | None) -> None:
     from .beam import use
 
     use(width)
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def _discover(files: list[Path] | None) -> Registry:

@@ -46,6 +46,15 @@ class Plugin:
         """The sha256 of the plugin's file: what tells an edited plugin from the one that made a result."""
         return hashlib.sha256(Path(self.file).read_bytes()).hexdigest() if self.file else ""
 
+    def nothing(self, kind: str = "class") -> str:
+        """What to say of a plugin that brings nothing, or nothing of a kind."""
+        if self.hooks:
+            return f"its hooks yield no {kind}; yield the class in the hook"
+        return (
+            "it has no hooks; end it with a function such as mist_bench_samplers, marked @hookimpl, that yields the "
+            "class"
+        )
+
     def fail(self, message: str, error: BaseException | None = None) -> None:
         """Write down what went wrong; in strict mode, raise it."""
         if os.environ.get("MIST_BENCH_STRICT") == "1":
@@ -175,6 +184,24 @@ def _hooks_are_sound(host: pluggy.PluginManager, module: Any, plugin: Plugin) ->
 
 def _has_defaults(function: Any) -> bool:
     return any(p.default is not p.empty for p in inspect.signature(function).parameters.values())
+
+
+def told(error: BaseException, files: Iterable[str]) -> str:
+    """What a plugin's own code raised, in one line: the kind of error, the last place in these files, the text."""
+    known = set(files)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in known]
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    text = one_line(error)
+    return f"raised {type(error).__name__}{place}{f': {text[:300]}' if text else ''}{_hint(error, text)}"
+
+
+def _hint(error: BaseException, text: str) -> str:
+    """What usually lies behind an error that tinygrad or Python words in its own way."""
+    if "NoneType" in text:
+        return "; if it is view.log_probabilities, set needs_log_probabilities = True"
+    if "Jit" in type(error).__name__ or "jit" in text.lower():
+        return "; a step is captured once: tensor operations only, state of the same shapes and types"
+    return ""
 
 
 def one_line(error: BaseException) -> str:

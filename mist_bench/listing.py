@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import itertools
 import json
+import re
 import textwrap
 from typing import Any
 
@@ -20,7 +21,7 @@ Row = dict[str, Any]
 
 
 def component_row(registry: Registry, kind: Kind, name: str) -> Row:
-    """One plugin object as plain values: name, parameters, first line of its docstring, paper, and where it is from."""
+    """One plugin object as plain values: name, parameters, what its docstring begins with, paper, where it is from."""
     cls: type[Component] = registry.get(kind, name)
     types = field_types(cls)
     parameters = [
@@ -36,9 +37,15 @@ def component_row(registry: Registry, kind: Kind, name: str) -> Row:
     written = cls.__doc__ or ""
     if written.startswith(f"{cls.__name__}("):  # what @dataclass makes up where there is no docstring
         written = ""
-    summary = inspect.cleandoc(written).partition("\n")[0]
-    plugin = registry.origin(kind, name).name
+    summary, plugin = _summary(written), registry.origin(kind, name).name
     return {"name": name, "parameters": parameters, "summary": summary, "source": cls.source, "plugin": plugin}
+
+
+def _summary(written: str) -> str:
+    """The first line of a docstring; where no sentence ends there, its first sentence."""
+    paragraph = inspect.cleandoc(written).partition("\n\n")[0]
+    first = paragraph.partition("\n")[0]
+    return first if first.endswith(".") else re.split(r"(?<=\.)\s+(?=[^a-z])", " ".join(paragraph.split()))[0]
 
 
 def preset_row(name: str) -> Row:
@@ -60,6 +67,9 @@ def list_kind(registry: Registry, plural: str, *, verbose: bool, as_json: bool) 
         rows = [component_row(registry, kinds[plural], name) for name in registry.names(kinds[plural])]
     if as_json:
         print(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        print("none")
         return
     if verbose:
         print("\n\n".join(_block(row) for row in rows))

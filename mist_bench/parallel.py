@@ -110,7 +110,7 @@ def _work(job: Job, events: Any, busy: Any, parent: int) -> None:
 
 def _make(job: Job, events: Any, parent: int) -> None:
     """Makes its cells in order, and ends when the parent is gone."""
-    from .runner import FAILURES
+    from .runner import FAILURES, why
     from .work import make
     from .workbench import Workbench
 
@@ -133,7 +133,7 @@ def _make(job: Job, events: Any, parent: int) -> None:
         try:
             record = make(cell, bench, report)
         except FAILURES as error:
-            message = " ".join(str(error).split()) or type(error).__name__
+            message = why(error, registry)
             store.write_failure(cell.hash, message)
             events.put(("failed", cell.hash, (message,)))
             return

@@ -49,6 +49,10 @@ class Registry:
         self._origins: dict[tuple[Kind, str], Plugin] = {}
         for kind in BASES:
             self._collect(host, kind)
+        brought = {id(plugin) for plugin in self._origins.values()}
+        for plugin in self._plugins:
+            if not plugin.distribution and not plugin.failures and id(plugin) not in brought:
+                plugin.fail(plugin.nothing())  # a file that was named and does nothing was meant to do something
 
     @classmethod
     def discover(
@@ -106,7 +110,7 @@ class Registry:
         values = {}
         for key, text in texts.items():
             if key not in types:
-                raise UserError(f"{kind} {asked.name!r} has no parameter {key!r}; {suggest(key, types)}{_known(types)}")
+                raise UserError(f"{kind} {asked.name!r} has no parameter {key!r}; {suggest(key, types, 'parameters')}")
             if inner := kind_of(types[key]):
                 values[key] = self.make(inner, text)
                 continue
@@ -150,10 +154,6 @@ class Registry:
 def kind_of(cls: Any) -> Kind | None:
     """The kind of plugin that a type is, if it is one."""
     return next((kind for kind, base in BASES.items() if isinstance(cls, type) and issubclass(cls, base)), None)
-
-
-def _known(types: dict[str, Any]) -> str:
-    return f" (parameters: {', '.join(types)})" if types else ""
 
 
 def _missing(cls: type[Any], given: Iterable[str]) -> list[dataclasses.Field[Any]]:

@@ -213,6 +213,15 @@ def write_run(
     return written
 
 
+def of_another_run(out: Path, configuration: Row) -> bool:
+    """Whether a folder holds the files of a run of another configuration. `configuration`: as `run.json` has it."""
+    try:
+        found = json.loads((Path(out) / "run.json").read_bytes())["configuration"]
+    except (OSError, ValueError, KeyError, TypeError):  # no run's folder, or no whole one
+        return False
+    return bool(found != plain(configuration))
+
+
 def to_csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
     """The rows in a fixed order under `columns`, further columns after them by name; missing, NaN, inf: empty."""
     ordered = in_order(rows)

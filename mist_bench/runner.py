@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
+from rich.text import Text
 
-from . import beam, device, fields, parallel, provenance, results, tables
+from . import beam, device, fields, parallel, provenance, results, tables, throughput
 from .cells import Cell, Plan, plan
 from .config import RunConfig
+from .discovery import one_line, told
 from .interfaces import UserError
 from .progress import Display
 from .registry import Registry
 from .rows import Rows
 from .store import Store
+from .watch import printable
 
 if TYPE_CHECKING:
     from .workbench import Workbench
@@ -27,7 +31,8 @@ if TYPE_CHECKING:
 Rerun = Literal["missing", "failed", "all"]
 Record = Mapping[str, Any]
 STORIES = 4
-FAILURES = (UserError, ArithmeticError, ValueError, RuntimeError, MemoryError, TypeError, AttributeError, LookupError)
+FAILURES = (UserError, ArithmeticError, ValueError, RuntimeError, MemoryError, TypeError, AttributeError, LookupError,
+            NameError, AssertionError, ImportError)  # fmt: skip
 """What a cell may fail with; the run goes on without it."""
 
 
@@ -39,6 +44,8 @@ def run(
     from .workbench import Workbench
 
     screen, errors = Console(), Console(stderr=True)
+    _check_writable(store, "the store", "--store DIR")
+    _check_writable(out, "the results folder", "--out DIR")
     device.prepare()
     name = device.name()
     device.several(config.training.devices)
@@ -51,9 +58,12 @@ def run(
     bench = Workbench(laid, shelf, registry)
     if todo:
         _ = bench.dataset  # a corpus or tokenizer that cannot work says so before anything is written
-    _check_writable(store, "the store", "--store DIR")
-    _check_writable(out, "the results folder", "--out DIR")
     shelf.ensure_writable()
+    if results.of_another_run(out, config.to_dict()):
+        line = f"the tables in {out} are of another run and are replaced; --out DIR keeps them"
+        line += " (cells are all kept: the command of that run writes them again)"
+        errors.print(line, markup=False, highlight=False, soft_wrap=True)
+    throughput.timings.clear()
     before = _failed_before(laid.cells, todo, shelf)
     _say_batch(bench, todo, errors)
     failed = _make_all(todo, before, bench, shelf, registry, errors, debug)
@@ -74,7 +84,9 @@ def run(
         errors.print(beam.said(), markup=False, highlight=False)
     screen.print(f"files in {out}: {', '.join(files)}", markup=False, highlight=False, soft_wrap=True)
     for cell, message in failed:
-        errors.print(f"failed: {cell.title}: {message}", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"failed: {cell.what}: {message}", markup=False, highlight=False, soft_wrap=True)
+    if name == "CPU" and (line := throughput.busy()):  # a GPU is slowed by little that goes on beside it
+        errors.print(line, markup=False, highlight=False, soft_wrap=True)
     if json_output:
         named = {key: str(path) for key, path in files.items()}
         summary = {"out": str(out), "store": str(store), "failed": len(failed), "files": named}
@@ -135,9 +147,9 @@ def _make_one(
 ) -> None:
     from .work import make
 
-    display.begin(cell.hash, f"{cell.kind} {cell.title}")
+    display.begin(cell.hash, cell.what)
     if missing := next((failed[need][0] for need in cell.needs if need in failed), None):
-        failed[cell.hash] = (cell, f"needs {missing.title}, which failed")
+        failed[cell.hash] = (cell, f"needs {missing.what}, which failed")
         display.finish(cell.hash, "left out")
         return
     start = time.perf_counter()
@@ -146,12 +158,19 @@ def _make_one(
     except FAILURES as error:
         if debug:
             raise
-        failed[cell.hash] = (cell, " ".join(str(error).split()) or type(error).__name__)
+        failed[cell.hash] = (cell, why(error, bench.registry))
         store.write_failure(cell.hash, failed[cell.hash][1])
         display.finish(cell.hash, "failed")
         return
     store.write(cell.hash, {"labels": dict(cell.labels), "seconds": time.perf_counter() - start, **record})
     display.finish(cell.hash, _in_short(cell, record))
+
+
+def why(error: Exception, registry: Registry) -> str:
+    """Why a cell failed, in one line. What is no message of ours may come from a plugin: then the place in its file."""
+    if isinstance(error, UserError):
+        return one_line(error)
+    return told(error, [plugin.file for plugin in registry.plugins()])
 
 
 def _side_by_side(
@@ -182,7 +201,7 @@ def _side_by_side(
         cell = cells[key]
         if what == "begin":
             begun.add(key)
-            display.begin(key, f"{cell.kind} {cell.title}")
+            display.begin(key, cell.what)
         elif what == "report":
             display.report(key, *details)
         elif what == "done":
@@ -228,18 +247,21 @@ def _run_info(laid: Plan, registry: Registry, name: str, debug: bool) -> dict[st
 
 
 def _check_writable(folder: Path, what: str, option: str) -> None:
-    """Before anything is made: raises `UserError` if the folder could not be written."""
+    """Before anything is made: raises `UserError` if the folder could not be written. Leaves nothing behind."""
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise UserError(f"cannot write {what} '{folder}': '{nearest}' is a file; name another: {option}")
-    if not os.access(nearest, os.W_OK):
-        raise UserError(f"cannot write {what} '{folder}': permission denied; name another: {option}")
+    try:  # permissions alone do not tell: some file systems take no files, and an administrator may write anywhere
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"cannot write {what} '{folder}': {reason}; name another: {option}") from None
 
 
 def _show_plan(cells: Sequence[Cell], todo: set[str], store: Store, console: Console) -> None:
     for cell in cells:
         status = "would be made" if cell.hash in todo else store.status(cell.hash)
-        line = f"{cell.hash}  {status:13}  {cell.kind} {cell.title}"
+        line = f"{cell.hash}  {status:13}  {cell.what}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{len(cells)} cells, {len(todo)} to make", highlight=False)
 
@@ -256,7 +278,9 @@ def _show_samples(rows: Rows, console: Console) -> None:
         best[key] = max(best.get(key, entry), entry, key=lambda e: e[0])
     for _, title, text in list(best.values())[:STORIES]:
         console.print(f"{title}:", style="bold", markup=False, highlight=False)
-        console.print(f"  {text}\n", markup=False, highlight=False)
+        for line in Text(printable(text)).wrap(console, max(1, console.width - 2)):
+            console.print(f"  {line.plain}".rstrip(), markup=False, highlight=False, soft_wrap=True)
+        console.print()
 
 
 def _show_graphs(console: Console) -> None:

@@ -107,7 +107,7 @@ def _sequences(
     for first in range(0, options.count, batch):
         ids = np.arange(first, first + batch)
         if options.watch:
-            with Watch(screen, laid, batch, total) as watch:
+            with Watch(screen if screen.is_terminal else errors, laid, batch, total) as watch:
                 filled = run(ids, watch)
         else:
             with _waiting(errors, first == 0):

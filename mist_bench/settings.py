@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .config import RunConfig
 from .interfaces import UserError
-from .specs import field_types, from_text, from_value, suggest, type_name
+from .specs import field_types, from_text, from_value, suggest, type_name, wanted
 
 if TYPE_CHECKING:
     from .registry import Kind, Registry
 
 PRESETS = Path(__file__).parent / "presets"
+FLAGS = {
+    "families": "--family", "schedules": "--schedule", "samplers": "--sampler", "temperatures": "--temperature",
+    "training_seeds": "--training-seed", "seeds": "--seed",
+}  # fmt: skip
+"""The options of fields whose name is another."""
 T = TypeVar("T")
 
 
@@ -73,8 +78,8 @@ def _value(kind: Any, value: Any, source: str, key: str) -> Any:
 
 def _known(key: str, types: Mapping[str, Any], section: str, source: str) -> str:
     if key not in types:
-        known = ", ".join(name for name in types if name != "preset")
-        raise UserError(f"{source}: unknown key {section + key!r}; {suggest(key, types)} (keys: {known})")
+        known = [name for name in types if name != "preset"]
+        raise UserError(f"{source}: unknown key {section + key!r}; {suggest(key, known, 'keys')}")
     return key
 
 
@@ -89,7 +94,7 @@ def override(config: RunConfig, settings: Sequence[str] = (), **given: Any) -> R
             value = dataclasses.replace(getattr(config, section), **{key: value})
         config = dataclasses.replace(config, **{section or key: value})
     types = field_types(RunConfig)
-    texts = {key: _read(value, types[key], key) for key, value in given.items() if isinstance(value, str)}
+    texts = {k: _read(v, types[k], FLAGS.get(k, f"--{k}")) for k, v in given.items() if isinstance(v, str)}
     return dataclasses.replace(config, **{k: v for k, v in (given | texts).items() if v is not None})
 
 
@@ -114,7 +119,9 @@ def _read(text: str, kind: Any, what: str) -> Any:
     try:
         return from_text(text, kind)
     except ValueError:
-        raise UserError(f"{what} is {type_name(kind)}, given {text!r}") from None
+        raise UserError(f"{what} takes {wanted(kind)}; given {text!r}") from None
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from None
 
 
 def resolve(config: RunConfig, registry: Registry) -> RunConfig:

@@ -34,7 +34,7 @@ def parse_spec(text: str) -> Spec:
     name, first, inside = match[1].strip(), match[2], match[3]
     given: dict[str, str] = {}
     # a comma separates parameters only where another one begins, so that a path may hold one
-    for piece in _split(inside or "", rf"\s*{_PARAMETER}\s*=", text):
+    for piece in filter(None, _split(inside or "", rf"\s*{_PARAMETER}\s*=", text)):
         key, equals, value = piece.partition("=")
         if not equals or not re.fullmatch(_PARAMETER, key.strip()):
             raise UserError(f"cannot read {piece!r} in {text!r}; write {name}[param=value]")
@@ -47,8 +47,10 @@ def parse_spec(text: str) -> Spec:
 def split_list(text: str) -> tuple[str, ...]:
     """`a,b[x=1,y=2],c` -> its three items: commas count outside brackets only."""
     items = tuple(_split(text, "", text))
-    if not items:
+    if not any(items):
         raise UserError("an empty list; write one or more values, separated by commas")
+    if "" in items:  # a name that was lost on the way must not go unnoticed
+        raise UserError(f"an empty item in {text!r}; write values, separated by single commas")
     return items
 
 
@@ -56,7 +58,7 @@ _PARAMETER = r"[A-Za-z_]\w*"
 
 
 def _split(text: str, after_comma: str, whole: str) -> list[str]:
-    """Cut at the commas outside brackets that are followed by the pattern; empty pieces are dropped."""
+    """Cut at the commas outside brackets that are followed by the pattern."""
     depth, start, pieces = 0, 0, []
     for i, character in enumerate(text):
         depth += (character == "[") - (character == "]")
@@ -67,14 +69,18 @@ def _split(text: str, after_comma: str, whole: str) -> list[str]:
             start = i + 1
     if depth:
         raise UserError(f"the brackets of {whole!r} do not match")
-    return [piece.strip() for piece in [*pieces, text[start:]] if piece.strip()]
+    return [piece.strip() for piece in [*pieces, text[start:]]]
 
 
-def suggest(given: str, known: Iterable[str]) -> str:
-    """The end of an "unknown …" message: the nearest name, or all of them."""
-    names = sorted(known)
+def suggest(given: str, known: Iterable[str], every: str = "") -> str:
+    """The end of an "unknown …" message: the nearest name, or all of them.
+
+    With `every`, e.g. `keys`, all of them stand after the nearest one too, under that name.
+    """
+    in_order = list(known)
+    names = sorted(in_order)
     if near := difflib.get_close_matches(given, names, n=1):
-        return f"did you mean {near[0]!r}?"
+        return f"did you mean {near[0]!r}?" + (f" ({every}: {', '.join(in_order)})" if every else "")
     return f"known: {', '.join(names) or 'none'}"
 
 
@@ -102,6 +108,17 @@ def type_name(kind: Any) -> str:
     if origin is tuple:
         return f"list of {type_name(arguments[0])}"
     return str(getattr(kind, "__name__", kind))
+
+
+def wanted(kind: Any) -> str:
+    """What to type for a value of a type, in words: `a whole number`, `numbers, separated by commas`."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if origin is tuple:
+        return f"{words[arguments[0]].removeprefix('a ')}s, separated by commas"
+    return words.get(kind) or type_name(kind)
 
 
 def from_text(text: str, kind: Any) -> Any:

@@ -31,6 +31,10 @@ class FileCorpus(Corpus):
     field: str = parameter("text", "the field of .jsonl or column of .parquet that holds the text")
     document_bytes: int = parameter(4096, "bytes that a document has at least; 0: each paragraph or record is one")
 
+    def __post_init__(self) -> None:
+        if not self.path.strip():
+            raise UserError("the path is empty; write file:PATH")
+
     def load(self, cache: Path) -> Texts:
         """Raises `UserError` if the file cannot be read as UTF-8, has not the field, or has too few documents."""
         documents = list(_joined(self._pieces(), self.document_bytes))

@@ -15,15 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class KlassSampler(Sampler):
-    """Reveal all with p(x̂) > tau and KL(p_t || p_t-1) < kappa in each of the last `history` steps; if there are none,
-    the best by p(x̂), as many as the schedule says, and never fewer than M / steps.
+    """Reveal all that is sure, p(x̂) > tau, and stable, KL(p_t || p_t-1) < kappa in each of the last `history` steps.
 
-    So `steps` is what it takes at most: it ends earlier where much was stable, and the last step reveals all. The
-    first KL is known at the second step. KLASS's code counts the fallback by LLaDA's shares alone: stable positions
-    fewer than a share leave masks after the last step, and a share above what is masked rewrites fixed tokens. It takes
-    confidence and KL of the answer with Gumbel noise added, its fallback clears other sequences' choices, and its
-    entropy order picks the least certain. None of that is copied. The paper's values: tau 0.6 to 0.9, kappa 0.001 to
-    0.015, history 2.
+    If there is none, the best by p(x̂), as many as the schedule says, and never fewer than M / steps. So `steps` is
+    what it takes at most: it ends earlier where much was stable, and the last step reveals all. The first KL is known
+    at the second step. KLASS's code counts the fallback by LLaDA's shares alone: stable positions fewer than a share
+    leave masks after the last step, and a share above what is masked rewrites fixed tokens. It takes confidence and KL
+    of the answer with Gumbel noise added, its fallback clears other sequences' choices, and its entropy order picks the
+    least certain. None of that is copied. The paper's values: tau 0.6 to 0.9, kappa 0.001 to 0.015, history 2.
     """
 
     name = "klass"

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PcSampler(ScoreSampler):
-    """Order by exp(-strength * i) * min(-p(x̂) log f(x̂), alpha), reveal as many as `confidence`; i is the position, f
-    the token's frequency in the train split: trivial tokens (frequent ones, e.g. ends) come later.
+    """Order by exp(-strength * i) * min(-p(x̂) log f(x̂), alpha) at position i, reveal as many as `confidence`.
 
-    Ordered by the drawn token, hence not exact at any number of steps. The published code multiplies in float32, where
-    exp(-0.25 i) is 0 from some 415 positions on, so that all scores are equal there; here the order is taken of the
-    logarithm. Its shares count the masks of later blocks too, and so rewrite fixed tokens; blocks are another matter
-    here. The paper sets strength (its lambda) from 0 to 1 by task.
+    f is the token's frequency in the train split: trivial tokens (frequent ones, e.g. ends) come later. Ordered by the
+    drawn token, hence not exact at any number of steps. The published code multiplies in float32, where exp(-0.25 i) is
+    0 from some 415 positions on, so that all scores are equal there; here the order is taken of the logarithm. Its
+    shares count the masks of later blocks too, and so rewrite fixed tokens; blocks are another matter here. The paper
+    sets strength (its lambda) from 0 to 1 by task.
     """
 
     name = "pc"

@@ -122,7 +122,7 @@ def test_the_device_chooses_the_preset(asked: Asked, monkeypatch: pytest.MonkeyP
         (["--tokenizer", "word,char"], "cannot read 'word,char' as one name"),
         (["--family", "gpt"], "unknown family 'gpt'"),
         (["--steps", "0"], "steps must be at least 1"),
-        (["--steps", "five"], "steps is list of int, given 'five'"),
+        (["--steps", "five"], "--steps takes whole numbers, separated by commas; given 'five'"),
         (["--preset", "smok"], "unknown preset 'smok'; did you mean 'smoke'?"),
         (["--plugin", "gone.py"], "no plugin file"),
         (["--sampelr", "x"], "No such option: --sampelr"),
@@ -171,6 +171,22 @@ def test_broken_plugins_are_one_warning_each(asked: Asked, plugins: Plugins, cap
     assert all(line.startswith(f"mist-bench: warning: plugin {odd}: unknown hook") for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("x = 1\n", "it has no hooks; end it with a function such as mist_bench_samplers, marked @hookimpl"),
+        ("from mist_bench import hookimpl\n@hookimpl\ndef mist_bench_samplers():\n    return []\n",
+         "its hooks yield no class; yield the class in the hook"),
+    ],
+)  # fmt: skip
+def test_a_file_that_brings_nothing_is_a_warning(
+    asked: Asked, plugins: Plugins, capsys: pytest.CaptureFixture[str], source: str, message: str
+):
+    file = plugins.file(source, "nothing.py")
+    assert cli.main([*RUN, "--plugin", str(file)]) == 0
+    assert one_line(capsys).startswith(f"mist-bench: warning: plugin {file}: {message}")
+
+
 def test_sample_passes_on_what_is_asked(asked: Asked):
     words = "--steps 8 --sampler confidence --temperature 0.7 --nucleus 0.9 --count 3 --length 32 --seed 5 --watch"
     more = "--checkpoint abc --schedule linear --training-seed 4 --store there"
@@ -190,7 +206,7 @@ def test_sample_passes_on_what_is_asked(asked: Asked):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--steps", "0"], "steps must be at least 1"),
+        (["--steps", "0"], "--steps takes a whole number of at least 1; given '0'"),
         (["--sampler", "confidance"], "did you mean 'confidence'?"),
         (["--nucleus", "2"], "nucleus must be above 0 and at most 1, given 2.0"),
         (["--count", "x"], "--count"),
@@ -200,6 +216,30 @@ def test_wrong_samples(asked: Asked, capsys: pytest.CaptureFixture[str], argumen
     base = "sample --preset smoke --family mdlm --set likelihood.evaluation_schedules=linear --set schedules=linear --set samplers=confidence"
     assert cli.main([*base.split(), *arguments]) == 2
     assert message in one_line(capsys)
+    assert asked.calls == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("run --beam 99", "--beam takes a whole number from 0 to 16; given '99'"),
+        ("run --beam few", "--beam takes a whole number from 0 to 16; given 'few'"),
+        ("run --devices 0", "--devices takes a whole number of at least 1; given '0'"),
+        ("run --target-se nan", "--target-se takes a number of at least 0; given 'nan'"),
+        ("sample --temperature nan", "--temperature takes a number of at least 0; given 'nan'"),
+        ("sample --length 1.5", "--length takes a whole number of at least 2; given '1.5'"),
+        ("bench --budget -1", "--budget takes a number of at least 0; given '-1'"),
+        ("bench --rounds 2", "--rounds takes a whole number of at least 3; given '2'"),
+        ("bench --factor nan", "--factor takes a number of at least 1; given 'nan'"),
+        ("bench --only training,,likelihood", "--only: an empty item in 'training,,likelihood'"),
+        ("bench --size quick,", "--size: an empty item in 'quick,'"),
+    ],
+)
+def test_wrong_numbers_name_the_option_and_its_bounds(
+    asked: Asked, capsys: pytest.CaptureFixture[str], arguments: str, message: str
+):
+    assert cli.main(arguments.split()) == 2
+    assert one_line(capsys).startswith(f"mist-bench: error: {message}")
     assert asked.calls == []
 
 
@@ -213,6 +253,37 @@ def test_ls_shows_parameters_and_where_they_are_from(asked: Asked, capsys: pytes
     parameter = {"name": "score_by", "type": "str", "default": "proposal", "required": False, "doc": "a text"}
     assert (row["name"], row["parameters"], row["summary"]) == ("confidence", [parameter], "")
     assert row["plugin"].endswith("parts.py")
+
+
+@pytest.mark.parametrize(
+    ("written", "summary"),
+    [
+        ("One line.", "One line."),
+        ("No stop", "No stop"),
+        ("A line. Another.\n\n    More.", "A line. Another."),
+        ("A sentence that goes on, e.g. here,\n    and there. Another one.\n\n    More.",
+         "A sentence that goes on, e.g. here, and there."),
+        ("A title\n\n    Text below.", "A title"),
+    ],
+)  # fmt: skip
+def test_a_summary_is_not_cut_within_a_sentence(
+    asked: Asked, plugins: Plugins, capsys: pytest.CaptureFixture[str], written: str, summary: str
+):
+    file = plugins.file(
+        "from mist_bench import Launcher, hookimpl\n"
+        f'class Mine(Launcher):\n    """{written}\n    """\n    name = "mine"\n    def launch(self, commands): ...\n'
+        "@hookimpl\ndef mist_bench_launchers():\n    yield Mine\n"
+    )
+    assert cli.main(["ls", "launchers", "--plugin", str(file)]) == 0
+    assert capsys.readouterr().out == f"mine  {summary}\n"
+
+
+def test_a_kind_that_nothing_is_of_is_said(asked: Asked, capsys: pytest.CaptureFixture[str]):
+    for more in ([], ["-v"]):
+        assert cli.main(["ls", "launchers", *more]) == 0
+        assert capsys.readouterr().out == "none\n"
+    assert cli.main(["ls", "launchers", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
 
 
 def test_ls_presets_and_unknown_kinds(asked: Asked, capsys: pytest.CaptureFixture[str]):
@@ -247,6 +318,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]):
         assert cli.main(arguments) == 0
         shown = capsys.readouterr().out
         assert all(word in shown for word in ("run", "sample", "ls", "plugins", "check", "new"))
+        assert "..." not in shown.partition("Commands:")[2], "a sentence was cut"
     assert cli.main(["frobnicate"]) == 2
     assert "No such command 'frobnicate'" in one_line(capsys)
 

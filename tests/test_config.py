@@ -137,7 +137,7 @@ def test_the_command_line_wins(smoke: RunConfig):
     [
         ("training.train_step=7", "--set: unknown key 'training.train_step'; did you mean 'train_steps'?"),
         ("trainig.train_steps=7", "--set: unknown key 'trainig'; did you mean 'training'?"),
-        ("training.train_steps=many", "--set training.train_steps is int, given 'many'"),
+        ("training.train_steps=many", "--set training.train_steps takes a whole number; given 'many'"),
         ("training.train_steps=0", "train_steps must be at least 1, given 0"),
         ("training.micro_batch=3", "micro_batch must divide batch_size (16), given 3"),
         ("training.micro_batch=32", "micro_batch must divide batch_size (16), given 32"),
@@ -146,7 +146,9 @@ def test_the_command_line_wins(smoke: RunConfig):
         ("training=7", "write SECTION.KEY=VALUE"),
         ("steps.x=7", "write SECTION.KEY=VALUE"),
         ("preset=quick", "write SECTION.KEY=VALUE"),
-        ("", "--set: unknown key ''"),
+        ("", "--set: unknown key ''; known: corpus, families"),
+        ("generation.metrics=a,,b", "--set generation.metrics: an empty item in 'a,,b'"),
+        ("training.precision=half", "takes one of auto, float32, bfloat16; given 'half'"),
     ],
 )
 def test_wrong_settings(smoke: RunConfig, setting: str, message: str):
@@ -155,13 +157,22 @@ def test_wrong_settings(smoke: RunConfig, setting: str, message: str):
     assert message in str(caught.value)
 
 
+def test_all_keys_are_listed_once(smoke: RunConfig):
+    for setting, key in (("foo=1", "temperatures"), ("training.foo=1", "train_steps")):
+        with pytest.raises(UserError) as caught:
+            override(smoke, [setting])
+        assert str(caught.value).count(key) == 1
+
+
 def test_wrong_values_of_the_grid(smoke: RunConfig):
-    with pytest.raises(UserError, match="steps is list of int, given '5,x'"):
+    with pytest.raises(UserError, match="--steps takes whole numbers, separated by commas; given '5,x'"):
         override(smoke, steps="5,x")
-    with pytest.raises(UserError, match="temperatures is list of float, given 'inf'"):
+    with pytest.raises(UserError, match="--temperature takes numbers, separated by commas; given 'inf'"):
         override(smoke, temperatures="inf")
-    with pytest.raises(UserError, match="empty list"):
+    with pytest.raises(UserError, match="--seed: an empty list"):
         override(smoke, seeds=",")
+    with pytest.raises(UserError, match="--sampler: an empty item in 'random,,margin'"):
+        override(smoke, samplers="random,,margin")
 
 
 def test_lists_are_cut_outside_of_brackets():

@@ -18,6 +18,7 @@ WRONG = {
     "steps in words": (["--steps", "five"], "steps"),
     "temperature": (["--temperature", "-1"], "temperatures must be at least 0"),
     "missing corpus file": (["--corpus", "file:/no/b.txt", "--tokenizer", "byte", "--family", "mdlm"], "no/b.txt"),
+    "no corpus file": (["--corpus", "file:", "--tokenizer", "byte"], "corpus 'file:': the path is empty; write file:PATH"),
     "vocabulary": (["--corpus", "file:{book}", "--tokenizer", "bpe[vocab=9000]", "--family", "mdlm"], "9000"),
     "empty corpus file": (["--corpus", "file:{empty}", "--tokenizer", "byte", "--family", "mdlm"], "empty"),
     "parameter": (["--schedule", "polynomial[powr=2]"], "powr"),
@@ -26,6 +27,10 @@ WRONG = {
     "plugin with a syntax error": (["--plugin", "{plugin}"], "bad_plugin.py"),
     "results folder": (["--out", "{empty}/results"], "cannot write"),
     "store": (["--store", "{empty}/store"], "cannot write"),
+    "an empty name": (["--sampler", "random,,confidence"], "--sampler: an empty item in 'random,,confidence'"),
+    "results where no file can be": (["--out", "/proc/nope"], "cannot write the results folder '/proc/nope'"),
+    "results where no file can be, dry": (["--out", "/proc/nope", "--dry-run", ""], "cannot write the results folder"),
+    "a store that is a file, dry": (["--store", "{empty}", "--dry-run", ""], "is a file; name another: --store DIR"),
     "oracle without a world": (["--family", "oracle", "--corpus", "austen", "--tokenizer", "byte"], "--corpus tales"),
     "oracle under other tokens": (["--family", "oracle", "--tokenizer", "byte"], "--tokenizer word"),
 }
@@ -46,7 +51,9 @@ def test_one_line_status_2_nothing_written(case, tmp_path, capsys, monkeypatch):
     arguments = ["--preset", GRID, "--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")]
     for name, value in zip(given[::2], given[1::2], strict=True):
         text = value.format(**paths)
-        if name in arguments:
+        if not text:
+            arguments.append(name)
+        elif name in arguments:
             arguments[arguments.index(name) + 1] = text
         else:
             arguments += [name, text]

@@ -236,6 +236,7 @@ def test_the_first_parameter_after_a_colon_may_hold_anything(plugins: Plugins):
         ("confidance", "unknown sampler 'confidance'; did you mean 'confidence'? (mist-bench ls samplers)"),
         ("zzz", "unknown sampler 'zzz'; known: confidence (mist-bench ls samplers)"),
         ("confidence[taw=1]", "no parameter 'taw'; did you mean 'tau'? (parameters: tau, count, loud, inner)"),
+        ("confidence[qqq=1]", "no parameter 'qqq'; known: count, inner, loud, tau"),
         ("confidence[count=2.5]", "sampler 'confidence': parameter 'count' is int, given '2.5'"),
         ("confidence[tau=nan]", "parameter 'tau' is float, given 'nan'"),
         ("confidence[tau=]", "parameter 'tau' is float, given ''"),

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from mist_bench import cells, cli, provenance, results
+from mist_bench import cells, cli, provenance, results, runner, throughput
 from mist_bench.progress import Display
 from mist_bench.registry import Registry
 from mist_bench.settings import load_preset, override
@@ -311,7 +312,7 @@ def test_an_edited_plugin_does_not_reuse_old_results(tmp_path):
 
 
 BROKEN = """
-from mist_bench import Sampler, hookimpl
+from mist_bench import Sampler, UserError, hookimpl
 
 class Broken(Sampler):
     '''Fails at its first step.'''
@@ -323,9 +324,27 @@ class Broken(Sampler):
     def step(self, view, state):
         raise RuntimeError("this sampler is broken")
 
+class Mistyped(Broken):
+    name = "mistyped"
+
+    def step(self, view, state):
+        return view.tokens if veiw.step else view.tokens
+
+class Looked(Broken):
+    name = "looked"
+
+    def step(self, view, state):
+        return {}["oops"]
+
+class Refused(Broken):
+    name = "refused"
+
+    def step(self, view, state):
+        raise UserError("give it another text")
+
 @hookimpl
 def mist_bench_samplers():
-    yield Broken
+    yield from (Broken, Mistyped, Looked, Refused)
 """
 
 
@@ -333,13 +352,101 @@ def test_a_cell_that_fails_is_named_and_the_rest_goes_on(finished, tmp_path, cap
     store, _ = finished
     file = tmp_path / "broken.py"
     file.write_text(BROKEN)
-    given = ["--plugin", str(file), "--sampler", "broken,random", "--family", "oracle", "--steps", "4"]
+    samplers = "broken,mistyped,looked,refused,random"
+    given = ["--plugin", str(file), "--sampler", samplers, "--family", "oracle", "--schedule", "linear", "--steps", "4"]
     arguments = command(store, tmp_path / "out", *given)
     assert in_process(*arguments) == 1
     said = capsys.readouterr().err
-    assert "broken" in said and "this sampler is broken" in said and "Traceback" not in said
+    assert "Traceback" not in said
+    failed = [line.removeprefix("failed: ") for line in said.splitlines() if line.startswith("failed: ")]
+    assert failed[:4] == [
+        "generation oracle linear broken at 4 steps: raised RuntimeError at broken.py:12: this sampler is broken",
+        "generation oracle linear mistyped at 4 steps: raised NameError at broken.py:18: name 'veiw' is not defined",
+        "generation oracle linear looked at 4 steps: raised KeyError at broken.py:24: 'oops'",
+        "generation oracle linear refused at 4 steps: give it another text",
+    ]
+    assert failed[4] == (
+        "judgement of oracle linear broken at 4 steps: needs generation oracle linear broken at 4 steps, which failed"
+    )
     samplers = {row["sampler"] for row in results.read_csv(tmp_path / "out" / "generation.csv")}
     assert "random" in samplers and "broken" not in samplers
+
+
+def test_a_training_that_fails_beside_others_says_where(finished, tmp_path):
+    """In a process of its own."""
+    file = tmp_path / "broken.py"
+    file.write_text(
+        "from mist_bench import hookimpl\n"
+        "from mist_bench_plugins.family_mdlm import MdlmFamily\n"
+        "class Broken(MdlmFamily):\n    name = 'broken'\n\n"
+        "    def create(self, *arguments, **named):\n        return [][0]\n\n"
+        "@hookimpl\ndef mist_bench_families():\n    yield Broken\n"
+    )
+    given = ["--plugin", str(file), "--family", "broken,autoregressive", "--schedule", "linear"]
+    process = spawn(*command(tmp_path / "store", tmp_path / "out", *given), MIST_BENCH_JOBS="2")
+    said, _ = process.communicate()
+    assert process.returncode == 1
+    assert "failed: training broken linear (training seed 0): raised IndexError at broken.py:7: list index" in said
+
+
+def test_tables_of_another_run_are_not_replaced_in_silence(finished, tmp_path, capsys):
+    store, _ = finished
+    more = ["--family", "oracle", "--sampler", "random"]
+    assert in_process(*command(store, tmp_path, *more)) == 0
+    assert in_process(*command(store, tmp_path, *more)) == 0
+    assert "another run" not in capsys.readouterr().err
+    assert in_process(*command(store, tmp_path, *more, "--steps", "4", "--dry-run")) == 0
+    assert "another run" not in capsys.readouterr().err
+    assert in_process(*command(store, tmp_path, *more, "--steps", "4")) == 0
+    said = capsys.readouterr().err.strip()
+    assert "\n" not in said
+    assert said.startswith(f"the tables in {tmp_path} are of another run and are replaced; --out DIR keeps them")
+    (tmp_path / "run.json").write_text("[]")
+    assert in_process(*command(store, tmp_path, *more)) == 0
+    assert "another run" not in capsys.readouterr().err
+
+
+def test_every_line_of_a_sample_is_indented(capsys):
+    rows = SimpleNamespace(
+        cells=lambda kind: [SimpleNamespace(hash="a", labels={"family": "mdlm", "sampler": "random"}, title="mdlm")],
+        records={"a": {"nfe": 4, "texts": ["One day a cat sat.\n\nThe end\x1b[2J."]}},
+    )
+    runner._show_samples(rows, Console(width=12))
+    assert capsys.readouterr().out == "mdlm:\n  One day a\n  cat sat.\n\n  The\n  end\ufffd[2J.\n\n"
+
+
+def clocks(monkeypatch, others):
+    """Two seconds on two cores for each call of `timed`, half of it ours."""
+    now = iter(range(100))
+    monkeypatch.setattr(throughput, "_cores", lambda: {0, 1})
+    monkeypatch.setattr(throughput, "_clocks", lambda: (2.0 * (i := next(now)), (2 + 4 * others) * i, 2.0 * i))
+
+
+@pytest.mark.parametrize(("others", "said"), [(0.02, ""), (0.3, "other processes took 30% of its 2 cores")])
+def test_times_of_a_busy_machine_are_said_to_be_none(finished, tmp_path, capsys, monkeypatch, others, said):
+    store, out = finished
+    given = ["--family", "oracle", "--sampler", "margin", "--steps", "3"]
+    clocks(monkeypatch, others)
+    assert in_process(*command(tmp_path / "store", tmp_path / "out", *given)) == 0
+    shown = capsys.readouterr().err.strip().splitlines()
+    assert (said in shown[-1]) and sum("machine was busy" in line for line in shown) == bool(said)
+    assert in_process(*command(tmp_path / "store", tmp_path / "out", *given)) == 0, "and now nothing is timed"
+    assert "machine was busy" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says who used the cores")
+def test_what_others_take_is_seen_and_ours_is_not(monkeypatch):
+    monkeypatch.setattr(throughput, "timings", [])
+    throughput.timed(1, 1, lambda _: [sum(range(1000)) for _ in range(60_000)])
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        throughput.timed(1, 1, lambda _: time.sleep(1.5))
+    finally:
+        other.kill()
+        other.wait()
+    (had, alone), (_, disturbed) = throughput.timings
+    assert alone < had - 0.3, "what we compute ourselves is not of others"
+    assert disturbed > 0.5 and "machine was busy" in throughput.busy()
 
 
 class Finalized:

@@ -222,21 +222,26 @@ def test_a_perfect_denoiser_needs_no_checkpoint(sampled, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
+def steps_of(said: str) -> list[str]:
+    return [line for line in said.splitlines() if line.startswith("step ")]
+
+
 def test_watching_prints_the_steps_and_then_the_texts(sampled):
     plain = sampled("--steps", "3")
     assert len(plain) == 4
-    lines = sampled("--steps", "3", "--watch")
-    assert [line[:8] for line in lines[:4]] == [f"step {i}/3" for i in range(4)]
+    assert sampled("--steps", "3", "--watch") == plain, "texts alone are on standard output"
+    lines = steps_of(sampled.err)
+    assert [line[:8] for line in lines] == [f"step {i}/3" for i in range(4)]
     assert lines[0].count("░") > lines[2].count("░") > 0 and lines[3].endswith(plain[1])
-    assert lines[4:] == plain
 
 
 def test_left_to_right_keeps_the_prompt_too(sampled):
     lines = sampled("--family", "autoregressive", "--prompt", "cab", "--watch")
-    assert [line.split()[1] for line in lines[:3]] == ["1/3", "2/3", "3/3"]
-    assert lines[3] == "[1/2]" and lines[4].startswith("cab")
-    assert lines[2].endswith(lines[4])
-    assert sampled("--checkpoint", sampled.hashes["autoregressive"], "--prompt", "cab") == lines[3:]
+    steps = steps_of(sampled.err)
+    assert [line.split()[1] for line in steps] == ["1/3", "2/3", "3/3"]
+    assert lines[0] == "[1/2]" and lines[1].startswith("cab")
+    assert steps[2].endswith(lines[1])
+    assert sampled("--checkpoint", sampled.hashes["autoregressive"], "--prompt", "cab") == lines
 
 
 def test_wrong_calls(sampled):

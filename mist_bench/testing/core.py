@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from ..discovery import told
 from ..interfaces import Component
 from ..registry import PLURALS, Kind, Registry
 
@@ -130,27 +129,11 @@ class Subject:
         except Failed as error:
             status, message = "failed", str(error)
         except (Exception, SystemExit) as error:
-            status, message, raised = "failed", self._told(error), error
+            status, message, raised = "failed", told(error, [inspect.getfile(type(self.component))]), error
         return Result(
             subject=self.title, check=check.name, promise=check.promise, status=status,
             message=" ".join(message.split()), error=raised,
         )  # fmt: skip
-
-    def _told(self, error: BaseException) -> str:
-        file = inspect.getfile(type(self.component))
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-        place = f" at {Path(file).name}:{lines[-1]}" if lines else ""
-        text = " ".join(str(error).split())
-        return f"raised {type(error).__name__}{place}: {text[:300]}{_hint(error, text)}"
-
-
-def _hint(error: BaseException, text: str) -> str:
-    """What usually lies behind an error that tinygrad or Python words in its own way."""
-    if "NoneType" in text:
-        return "; if it is view.log_probabilities, set needs_log_probabilities = True"
-    if "Jit" in type(error).__name__ or "jit" in text.lower():
-        return "; a step is captured once: tensor operations only, state of the same shapes and types"
-    return ""
 
 
 def unreachable(error: BaseException | None) -> bool:

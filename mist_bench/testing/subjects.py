@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..discovery import Plugin
 from ..interfaces import UserError
 from ..registry import BASES, Kind, Registry
 from ..specs import parse_spec, suggest
@@ -72,21 +71,13 @@ def _of_file(registry: Registry, path: Path, kind: str | None, found: Found) -> 
     ]
     found.problems.extend(_problem(path, message, "failed") for message in plugin.failures)
     if not names and not plugin.failures:
-        found.problems.append(_problem(path, _nothing(plugin, kind), "failed"))
+        found.problems.append(_problem(path, plugin.nothing(kind or "class"), "failed"))
     for k, name in names:
         try:
             found.subjects.append(Subject(kind=k, component=registry.make(k, name), registry=registry))
         except UserError as error:  # it has parameters without a default
             told = f"{error}; give it by name: mist-bench check '{name}[…]' --plugin {path.name}"
             found.problems.append(_problem(path, told, "skipped"))
-
-
-def _nothing(plugin: Plugin, kind: str | None) -> str:
-    if plugin.hooks:
-        return f"its hooks yield no {kind or 'class'}; yield the class in the hook"
-    return (
-        "it has no hooks; end it with a function such as mist_bench_samplers, marked @hookimpl, that yields the class"
-    )
 
 
 def _problem(path: Path, message: str, status: Status) -> Result:
