@@ -21,34 +21,34 @@ class Others:
 
     def __init__(self) -> None:
         self.worst = 0.0
-        self._last = time.monotonic(), _used(), _own()
+        self._last = time.monotonic(), used(), _own()
 
     def look(self) -> str:
         """Asks about the time since the last look; what there is to say about the worst so far, if anything."""
-        now = time.monotonic(), _used(), _own()
-        seconds, used, own = (new - old for new, old in zip(now, self._last, strict=True))
+        now = time.monotonic(), used(), _own()
+        seconds, anybody, own = (new - old for new, old in zip(now, self._last, strict=True))
         if seconds >= SHORTEST:
             self._last = now
-            self.worst = max(self.worst, (used - own) / (seconds * len(_cores())))
+            self.worst = max(self.worst, (anybody - own) / (seconds * len(cores())))
         if self.worst < TOO_MUCH:
             return ""
         told = f", OMP_WAIT_POLICY={policy}" if (policy := os.environ.get("OMP_WAIT_POLICY")) else ""
         return (
-            f"this machine is busy (others took {self.worst:.0%} of its {len(_cores())} cores at worst{told}): "
+            f"this machine is busy (others took {self.worst:.0%} of its {len(cores())} cores at worst{told}): "
             "these times are no measure"
         )
 
 
-def _cores() -> set[int]:
+def cores() -> set[int]:
     """Those that this process may use."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
-def _used() -> float:
+def used() -> float:
     """Seconds that these cores have worked for anybody, or were given to another virtual machine; 0 if nobody says."""
     if not _STAT.is_file():
         return 0.0
-    wanted, ticks = {f"cpu{core}" for core in _cores()}, 0
+    wanted, ticks = {f"cpu{core}" for core in cores()}, 0
     for line in _STAT.read_text(encoding="ascii").splitlines():
         name, *fields = line.split()
         if name in wanted:

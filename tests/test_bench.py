@@ -250,8 +250,8 @@ class Clock:
     def __init__(self, monkeypatch):
         self.now = self.used = self.own = 0.0
         monkeypatch.setattr(busy.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(busy, "_cores", lambda: {0, 1})
-        monkeypatch.setattr(busy, "_used", lambda: self.used)
+        monkeypatch.setattr(busy, "cores", lambda: {0, 1})
+        monkeypatch.setattr(busy, "used", lambda: self.used)
         monkeypatch.setattr(busy, "_own", lambda: self.own)
 
     def pass_by(self, seconds, own, others):
@@ -281,9 +281,9 @@ def test_what_a_benchmark_starts_is_its_own():
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", start], **pipes) as child:
         child.stdout.readline()
-        own, used = busy._own(), busy._used()
+        own, used = busy._own(), busy.used()
         child.stdout.readline()
-        assert busy._own() - own > 0.1 and busy._used() - used > 0.1
+        assert busy._own() - own > 0.1 and busy.used() - used > 0.1
         child.stdin.close()
     assert busy._own() - own > 0.1  # and when they have ended
 

@@ -418,7 +418,7 @@ def test_every_line_of_a_sample_is_indented(capsys):
 def clocks(monkeypatch, others):
     """Two seconds on two cores for each call of `timed`, half of it ours."""
     now = iter(range(100))
-    monkeypatch.setattr(throughput, "_cores", lambda: {0, 1})
+    monkeypatch.setattr(throughput, "cores", lambda: {0, 1})
     monkeypatch.setattr(throughput, "_clocks", lambda: (2.0 * (i := next(now)), (2 + 4 * others) * i, 2.0 * i))
 
 
