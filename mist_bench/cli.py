@@ -113,15 +113,9 @@ def run(
         from .runner import run as start
 
         return start(
-            config,
-            registry,
-            out=out or Path("results") / config.preset,
-            store=_store(store),
-            rerun=rerun.value,
-            dry_run=dry_run,
-            json_output=json,
-            debug=debug,
-        )
+            config, registry, out=out or Path("results") / config.preset, store=_store(store), rerun=rerun.value,
+            dry_run=dry_run, json_output=json, debug=debug,
+        )  # fmt: skip
 
     return work
 

@@ -18,7 +18,7 @@ import numpy as np
 from . import noise
 from .config import TrainingConfig
 from .graphs import fetch
-from .interfaces import FloatArray, IntArray, Schedule
+from .interfaces import FloatArray, IntArray, Schedule, UserError
 from .training_step import RING, Batch, TrainingGraph
 
 
@@ -140,7 +140,7 @@ def _record(
     """One point of the curve; at the end and every `validate_every` steps with the validation bound."""
     config = graph.config
     if not math.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss} at step {progress.step}; a smaller learning_rate may help")
+        raise UserError(f"the loss is {loss} at step {progress.step}; a smaller learning_rate may help")
     progress.wall_seconds += time.perf_counter() - start
     point = {"train_step": progress.step, "loss": loss, "seconds": progress.wall_seconds}
     if progress.step % config.validate_every == 0 or progress.step == config.train_steps:

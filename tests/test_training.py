@@ -29,7 +29,7 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor, dtypes
 
-from mist_bench import TrainingBatch, noise, training
+from mist_bench import TrainingBatch, UserError, noise, training
 from mist_bench.config import TrainingConfig
 from mist_bench.training_step import TrainingGraph
 
@@ -373,7 +373,7 @@ def test_learning_rate_warms_up_and_decays():
 def test_a_loss_that_is_no_number_stops_the_training():
     start(CONFIG, shake=False)
     graph().restore({name: values * np.nan for name, values in graph().state().items()})
-    with pytest.raises(FloatingPointError, match="smaller learning_rate"):
+    with pytest.raises(UserError, match="smaller learning_rate"):
         train()
 
 
