@@ -191,7 +191,7 @@ class RunConfig:
     tokenizer: str
     """How text becomes tokens: `mist-bench ls tokenizers`."""
     length: int
-    """Tokens of a sequence."""
+    """Tokens of a sequence; `tales` and `markov` have a length of their own, and another is an error."""
     families: tuple[str, ...]
     """Kinds of models: `mist-bench ls families`."""
     schedules: tuple[str, ...]

@@ -99,6 +99,11 @@ def test_how_a_batch_is_read_changes_no_name(key):
     assert hashes(lay_out(settings=[f"training.{key}=2"])) == hashes(lay_out())
 
 
+def test_the_configuration_that_is_kept_has_the_length_that_was_used():
+    laid = cells.plan(override(load_preset(GRID), corpus="markov[length=3]"), REGISTRY, "CPU", "float32")
+    assert laid.config.length == laid.length == 3 == laid.cells[0].content["length"]
+
+
 @pytest.mark.parametrize("given", [{"device": "CUDA"}, {"precision": "bfloat16"}, {"corpus": "markov[skew=0.5]"}])
 def test_device_precision_and_corpus_are_in_the_name_of_a_training(given):
     assert hashes(lay_out(), "training").isdisjoint(hashes(lay_out(**given), "training"))
