@@ -24,7 +24,8 @@ from .plot_style import (
     svg,
     unique,
 )
-from .results import Row, in_order, over_seeds
+from .rates import valid_interval
+from .results import Row, in_order, interval, over_seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,7 @@ _VALUES = ("nfe", "tokens_per_second", "oracle_valid_rate", "judge_nats_per_toke
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Point:
-    """A pooled generation row, placed. `quality` and `se` in the units of the axis."""
+    """A pooled generation row, placed. `quality` and the ends of its interval in the units of the axis."""
 
     series: str
     model: str
@@ -43,7 +44,8 @@ class _Point:
     steps: float | None
     speed: float | None
     quality: float
-    se: float
+    low: float
+    high: float
 
     @property
     def is_baseline(self) -> bool:
@@ -137,7 +139,7 @@ def _quality_steps(axes: Axes, rows: list[Row]) -> bool:
     for number, (series, model) in enumerate(lines):
         own = sorted((p for p in placed if (p.series, p.model) == (series, model)), key=lambda p: p.steps or 0)
         aside = 1.0 + 0.09 * ((number + 0.5) / len(lines) - 0.5)  # error bars beside, not upon, each other
-        axes.errorbar([p.steps * aside for p in own if p.steps], [p.quality for p in own], [1.96 * p.se for p in own],
+        axes.errorbar([p.steps * aside for p in own if p.steps], [p.quality for p in own], _bars(own),
                       color=colours[series], marker=markers[series], linestyle=dashes[model], elinewidth=1.0,
                       markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
     steps = sorted({p.steps for p in placed if p.steps})
@@ -160,7 +162,7 @@ def _quality_throughput(axes: Axes, rows: list[Row]) -> bool:
     colours, markers, dashes = _looks(placed)
     for series, model in unique((p.series, p.model) for p in placed):
         own = sorted((p for p in placed if (p.series, p.model) == (series, model)), key=lambda p: p.speed or 0)
-        axes.errorbar([p.speed for p in own if p.speed], [p.quality for p in own], [1.96 * p.se for p in own],
+        axes.errorbar([p.speed for p in own if p.speed], [p.quality for p in own], _bars(own),
                       color=colours[series], marker=markers[series], linestyle=dashes[model], linewidth=1.0,
                       elinewidth=0.8, markeredgecolor="white", markeredgewidth=0.6,
                       markersize=11.0 if own[0].is_baseline else None)  # fmt: skip
@@ -187,14 +189,21 @@ def _points(rows: Sequence[Row]) -> tuple[list[_Point], str]:
     for row in rows:
         if row.get(name) is None:
             continue
+        known = valid_interval(row) if valid else interval(row[name], row.get(f"{name}_se") or 0.0)
+        low, high = known or (row[name], row[name])
         warm = f", T={row['temperature']:g}" if len(temperatures) > 1 and row.get("temperature") is not None else ""
         points.append(
             _Point(series=f"{row.get('sampler') or ''}{warm}", model=model_of(row),
                    control=str(row.get("control") or ""),
                    steps=row["nfe"] if row.get("steps") is None else row["steps"], speed=row["tokens_per_second"],
-                   quality=row[name] * scale, se=(row.get(f"{name}_se") or 0.0) * scale)
+                   quality=row[name] * scale, low=low * scale, high=high * scale)
         )  # fmt: skip
     return points, label
+
+
+def _bars(points: Sequence[_Point]) -> list[list[float]]:
+    """What matplotlib draws below and above the points."""
+    return [[p.quality - p.low for p in points], [p.high - p.quality for p in points]]
 
 
 def _reference_lines(axes: Axes, points: Sequence[_Point]) -> list[tuple[str, dict[str, Any]]]:
@@ -207,9 +216,8 @@ def _reference_lines(axes: Axes, points: Sequence[_Point]) -> list[tuple[str, di
         colour, dashes = ("0.45", DASHES[1]) if point.control else ("black", "-")
         style: dict[str, Any] = {"color": colour, "linewidth": 1.2, "linestyle": dashes}
         axes.axhline(point.quality, zorder=1, **style)
-        if point.se and not point.control:
-            low, high = point.quality - 1.96 * point.se, point.quality + 1.96 * point.se
-            axes.axhspan(low, high, color="black", alpha=0.07, linewidth=0, zorder=0)
+        if point.low < point.high and not point.control:
+            axes.axhspan(point.low, point.high, color="black", alpha=0.07, linewidth=0, zorder=0)
         drawn.append((name.strip(), style))
     return drawn
 
