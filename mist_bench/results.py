@@ -166,6 +166,8 @@ COMPARISON_COLUMNS = tuple(column.name for column in COMPARISONS)
 METRIC_COLUMNS = "metric_columns"
 """A column more of generation.csv: which columns come from metrics, joined by `; `."""
 
+VALIDATION_TRUTH = "validation_truth_nats_per_token"
+"""A column more of curves.csv: the validation sequences under their own world, where it is known."""
 PLOTS = ("loss-curves.svg", "quality-steps.svg", "quality-throughput.svg", "quality-entropy.svg")
 _ORDER = ("corpus", "tokenizer", "control", "family", "schedule", "training_seed", "sampler", "steps", "temperature",
           "seed", "checkpoint", "kind", "estimator", "evaluation_schedule", "train_step",
