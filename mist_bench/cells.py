@@ -19,6 +19,7 @@ from .interfaces import Component, Corpus, Metric, Schedule, Tokenizer, UserErro
 from .registry import Kind as PluginKind
 from .registry import Registry, kind_of
 from .samplers import Sampler
+from .settings import own_length
 from .store import content_hash
 
 FORMAT = 3
@@ -78,7 +79,8 @@ class Plan:
 def plan(config: RunConfig, registry: Registry, device: str, precision: str) -> Plan:
     """Checks every name of the grid and lays out the cells. Raises `UserError` before anything is made."""
     corpus, tokenizer = registry.make("corpus", config.corpus), registry.make("tokenizer", config.tokenizer)
-    length = corpus.fixed_length() or config.length
+    length = own_length(corpus, tokenizer) or config.length
+    config = dataclasses.replace(config, length=length)  # run.json says what was done
     world = corpus.oracle() is not None and tokenizer.name == "word"
     grid = _Grid(config, registry, corpus, tokenizer, length, f"{device} {precision}", world)
     cells = list({cell.hash: cell for cell in grid.all()}.values())

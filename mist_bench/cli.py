@@ -298,14 +298,16 @@ def _configure(
     files: list[Path] | None, preset: str | None, settings: list[str] | None, **texts: str | None
 ) -> tuple[Registry, RunConfig]:
     """The plugins, and the preset with what the command line says, every name in it checked."""
-    from .settings import default_preset, load_preset, override, resolve
+    from .settings import default_preset, load_preset, override, resolve, with_own_length
 
     registry = _discover(files)
     if preset is None:
         from . import device
 
         preset = default_preset(device.name())
-    return registry, resolve(override(load_preset(preset), settings or (), **texts), registry)
+    start = load_preset(preset)
+    config = resolve(override(start, settings or (), **texts), registry)
+    return registry, with_own_length(config, registry, start, settings or ())
 
 
 def _store(given: Path | None) -> Path:

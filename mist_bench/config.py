@@ -131,7 +131,7 @@ class LikelihoodConfig:
     weighted_draws: int
     """Draws of each sequence for the bound weighted by a schedule; 0 leaves it out."""
     evaluation_schedules: tuple[str, ...] = ("linear", "cosine")
-    """Schedules whose weights each checkpoint is evaluated under, to check that the estimators agree."""
+    """Schedules whose weights one checkpoint, the first, is evaluated under, to check that the estimators agree."""
     target_se: float = 0.0
     """Standard error wanted for exact-k, nats per token; then `mask_draws` is one block of up to 16. 0: no target."""
     chain_rule_sequences: int = 0
@@ -191,7 +191,7 @@ class RunConfig:
     tokenizer: str
     """How text becomes tokens: `mist-bench ls tokenizers`."""
     length: int
-    """Tokens of a sequence."""
+    """Tokens of a sequence; `tales` and `markov` have a length of their own, and another is an error."""
     families: tuple[str, ...]
     """Kinds of models: `mist-bench ls families`."""
     schedules: tuple[str, ...]

@@ -135,14 +135,6 @@ def error(name: str) -> Callable[[Row], str]:
     return lambda row: with_error(row.get(name), row.get(f"{name}_se"))
 
 
-def percent(name: str) -> Callable[[Row], str]:
-    def show(row: Row) -> str:
-        value, se = row.get(name), row.get(f"{name}_se")
-        return "" if value is None else with_error(100 * value, None if se is None else 100 * se)
-
-    return show
-
-
 def probability(name: str) -> Callable[[Row], str]:
     def show(row: Row) -> str:
         p = row.get(name)

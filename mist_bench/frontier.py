@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .plot_style import DASHES, MARKERS, label_points, legend_of, model_of, palette, styles_of, unique
+from .plot_style import DASHES, label_points, legend_of, looks_of, model_of, styles_of, unique
 from .results import Row
 
 if TYPE_CHECKING:
@@ -46,19 +46,19 @@ def quality_entropy(axes: Axes, rows: list[Row]) -> bool:
         lines.setdefault((row["sampler"], model_of(row)), []).append(row)
     ordered = sorted(lines, key=lambda line: (line[0] == "autoregressive", line))
     ours = unique(sampler for sampler, _ in ordered if sampler != "autoregressive")
-    colours = {"autoregressive": "black", **dict(zip(ours, palette(len(ours)), strict=True))}
-    markers = {"autoregressive": "*", **styles_of(ours, MARKERS)}
+    star = {"color": "black", "marker": "*", "markeredgecolor": "white", "markeredgewidth": 0.6}
+    looks = {"autoregressive": star, **looks_of(ours)}
     models = unique(model for sampler, model in ordered if sampler != "autoregressive")
     dashes = styles_of(models, DASHES)
     for line in ordered:
-        _draw(axes, lines[line], color=colours[line[0]], marker=markers[line[0]], linestyle=dashes.get(line[1], "-"))
+        _draw(axes, lines[line], **looks[line[0]], linestyle=dashes.get(line[1], "-"))
     data = _data(axes, rows)
     axes.set(xlabel="entropy of the tokens within a sample, nats (best at the data's)",
              ylabel="judge, nats per token (best at the data's)")  # fmt: skip
     axes.margins(0.08)
     samplers = unique(sampler for sampler, _ in ordered)
     legend_of(
-        axes, ("sampler", [(name, {"color": colours[name], "marker": markers[name]}) for name in samplers]),
+        axes, ("sampler", [(name, looks[name]) for name in samplers]),
         ("model", [(model, {"color": "0.3", "linestyle": dashes[model]}) for model in models]),
         ("for comparison", data),
     )  # fmt: skip
@@ -71,7 +71,7 @@ def _draw(axes: Axes, rows: Sequence[Row], **style: Any) -> None:
         [row["token_entropy"] for row in rows], [row["judge_nats_per_token"] for row in rows],
         [1.96 * (row.get("judge_nats_per_token_se") or 0.0) for row in rows],
         [1.96 * (row.get("token_entropy_se") or 0.0) for row in rows],
-        elinewidth=0.8, linewidth=1.2, markeredgecolor="white", markeredgewidth=0.6,
+        elinewidth=0.8, linewidth=1.2,
         markersize=11.0 if style["marker"] == "*" else None, **style,
     )  # fmt: skip
 

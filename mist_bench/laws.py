@@ -1,245 +1,25 @@
 """The exact law of a sampler on a world small enough to enumerate.
 
-A step is a deterministic function of the tokens, the proposal x̂ and the choice noise. Both are enumerated with their
-probabilities, the sampler's own device step runs once for each combination, and the law over the (V + 1)^L states is
-carried from step to step. Nothing is sampled: what remains is float32 rounding of the posterior.
+The law over the (V + 1)^L states is carried from step to step, each of which is enumerated by `one_step`. Nothing is
+sampled: what remains is float32 rounding of the posterior.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
-from itertools import permutations, product
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from .interfaces import FloatArray, IntArray, Oracle, Schedule, UserError
-from .samplers import Choice, Sampler, View, block_shares, most_steps
+from .one_step import CHUNK, BoolArray, Start, sequences, transitions
+from .samplers import Sampler, block_shares, most_steps
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
 
-BoolArray = npt.NDArray[np.bool_]
-Memory = Mapping[str, npt.NDArray[np.generic]]
-
 MOST_STATES, MOST_ROWS = 100_000, 1_000_000
-CHUNK = 4096  # one shape on the device: compiling a second costs more than computing the padding
-CHECKED_STEPS = 2
-NEAR = 1e-5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """N states before one step, on the host: a `View` without the proposal and the noise."""
-
-    tokens: IntArray  # (N, L); V where masked
-    masked: BoolArray  # (N, L)
-    free: BoolArray  # (N, L)
-    log_probabilities: FloatArray  # (N, L, V)
-    to_fill: IntArray  # (N,)
-    target_masked: IntArray  # (N,)
-    reveal_probability: FloatArray  # (N,)
-    alpha_t: FloatArray  # (N,)
-    alpha_s: FloatArray  # (N,)
-    step: int
-    steps: int
-    last: bool
-    frequencies: FloatArray | None = None  # (V,) of the train split, for samplers that need them
-    shown_log_probability: FloatArray | None = None  # (N, L), for samplers that need it; None: 0 as under an oracle
-    left_out_log_probability: FloatArray | None = None  # (N, L), likewise
-
-
-def transitions(
-    sampler: Sampler, start: Start, *, temperature: float = 1.0, state: Memory | None = None
-) -> tuple[IntArray, IntArray, FloatArray]:
-    """Every outcome of one step: origin (R,), tokens after it (R, L), and their probability given the origin (R,).
-
-    Outcomes may repeat. `state`: what the sampler remembers at each of the N states, (N, …) by name.
-    Raises `UserError` if the sampler uses its noise otherwise than its `choice` declares.
-    """
-    parts = list(_atoms(sampler, start, temperature))
-    origin, proposal = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-    uniform, weight = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
-    if sampler.choice == "coin":
-        row, uniform, weight, chance = _toss(sampler, start, origin, proposal, weight)
-        origin, proposal = origin[row], proposal[row]
-    after = _run(sampler, start, origin, proposal, uniform, state or {})
-    if start.step < CHECKED_STEPS:
-        r = start.reveal_probability[origin][:, None] if sampler.choice != "coin" else chance
-        other = _disturb(sampler.choice, start, origin, uniform, r)
-        again = _run(sampler, start, origin, proposal, other, state or {})
-        if (after != again).any():
-            raise UserError(
-                f"sampler {sampler.spec!r} uses its noise otherwise than its choice = {sampler.choice!r} says"
-            )
-    return origin, after, weight
-
-
-def _atoms(
-    sampler: Sampler, start: Start, temperature: float
-) -> Iterator[tuple[IntArray, IntArray, FloatArray, FloatArray]]:
-    """Per pattern of masks: origin (R,), proposal (R, L), uniform (R, L) and probability (R,) of what is possible."""
-    p = _tempered(start.log_probabilities, temperature)
-    seen = start.tokens < p.shape[-1]
-    elsewhere = np.where(seen, start.tokens, p.argmax(axis=-1))  # the network carries over what is seen
-    for pattern in np.unique(start.masked, axis=0):
-        group = np.flatnonzero((start.masked == pattern).all(axis=1))
-        place = np.flatnonzero(pattern)
-        values, value_weight = _proposals(p[group][:, place])
-        noise, noise_weight = _noise(sampler.choice, len(place), start.reveal_probability[group])
-        weight = value_weight[:, :, None] * noise_weight[:, None, :]
-        row, value, atom = np.nonzero(weight)
-        proposal, uniform = elsewhere[group[row]], np.full((len(row), len(pattern)), 0.5)
-        proposal[:, place], uniform[:, place] = values[value], noise[row, atom]
-        yield group[row], proposal, uniform, weight[row, value, atom]
-
-
-def _tempered(log_probabilities: FloatArray, temperature: float) -> FloatArray:
-    """(N, L, V) -> the law of the proposal, p^(1/T) normalised; T = 0 is the first of the most likely."""
-    if temperature == 0:
-        greedy: FloatArray = np.eye(log_probabilities.shape[-1])[log_probabilities.argmax(axis=-1)]
-        return greedy
-    p = np.exp((log_probabilities - log_probabilities.max(axis=-1, keepdims=True)) / temperature)
-    tempered: FloatArray = p / p.sum(axis=-1, keepdims=True)
-    return tempered
-
-
-def _proposals(p: FloatArray) -> tuple[IntArray, FloatArray]:
-    """(G, k, V) -> all assignments of possible tokens to the k positions (P, k), and their probabilities (G, P)."""
-    possible = [np.flatnonzero(column.any(axis=0)) for column in p.transpose(1, 0, 2)]
-    values = np.array(list(product(*possible)), dtype=np.int64)
-    weight = np.ones((len(p), len(values)))
-    for j in range(len(possible)):
-        weight *= p[:, j, values[:, j]]
-    return values, weight
-
-
-def _noise(choice: Choice, k: int, reveal_probability: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Representatives of the noise at k positions (G, A, k), one for each thing it can say, and their law (G, A)."""
-    rows = len(reveal_probability)
-    if choice == "order":
-        ranks = np.array(list(permutations(range(k))))
-        # almost equal, so that a sampler that mixes in anything else has another law
-        noise = 0.5 + NEAR * ranks
-        return np.broadcast_to(noise, (rows, *noise.shape)), np.full((rows, len(noise)), 1 / len(noise))
-    if choice == "bernoulli":
-        heads = np.arange(2**k)[:, None] >> np.arange(k) & 1 == 1
-        r = reveal_probability[:, None, None]
-        # just beside the threshold, so that a sampler with another threshold has another law
-        return np.where(heads, r * (1 - NEAR), r + (1 - r) * NEAR), np.where(heads, r, 1 - r).prod(axis=-1)
-    return np.full((rows, 1, k), 0.5), np.ones((rows, 1))
-
-
-def _toss(
-    sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray, weight: FloatArray
-) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
-    """The sampler's own coins at the free positions of (R,) origins with proposals (R, L) and probabilities (R,).
-
-    For each outcome A: its row, uniforms just beside the thresholds (A, L), probability, and the thresholds (A, L).
-    """
-    parts = []
-    for low in range(0, len(origin), CHUNK):
-        some = np.minimum(np.arange(low, low + CHUNK), len(origin) - 1)
-        view = view_of(sampler, start, origin[some], proposal[some], np.full((CHUNK, proposal.shape[1]), 0.5))
-        parts.append(sampler.coin(view, {}).numpy()[: len(origin) - low].astype(np.float64))
-    chance = np.concatenate(parts).clip(0.0, 1.0)  # rounding may leave a sure thing above 1
-    heads = sequences(proposal.shape[1], 2) == 1
-    law = np.where(heads, chance[:, None], 1 - chance[:, None])
-    law = np.where(start.free[origin][:, None], law, ~heads)  # a fixed position tosses nothing
-    weight = weight[:, None] * law.prod(axis=-1)
-    row, outcome = np.nonzero(weight)
-    r = chance[row]
-    lower = heads[outcome] | ~start.free[origin[row]]  # where nothing may be tossed, what would tempt to
-    return row, np.where(lower, r * (1 - NEAR), r + (1 - r) * NEAR), weight[row, outcome], r
-
-
-def _disturb(choice: Choice, start: Start, origin: IntArray, uniform: FloatArray, r: FloatArray) -> FloatArray:
-    """Other noise that says the same where it is used and anything elsewhere: the step must not notice.
-
-    `r`: thresholds of coins, (R, 1) or (R, L).
-    """
-    anything = np.random.default_rng(0).random(uniform.shape)
-    spread = ((uniform - 0.5) / NEAR + 0.5) / uniform.shape[1]
-    beside = np.where(uniform < r, uniform / 2, (1 + uniform) / 2)
-    same = {"order": spread, "bernoulli": beside, "coin": beside}
-    used = start.free if choice == "coin" else start.masked
-    return np.where(used[origin], same.get(choice, anything), anything)
-
-
-def _run(
-    sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray, uniform: FloatArray, state: Memory
-) -> IntArray:
-    """(R,), (R, L), (R, L) -> the tokens after the sampler's own step (R, L), in chunks of one shape."""
-    from tinygrad import Tensor
-
-    after = np.empty_like(proposal)
-    for low in range(0, len(origin), CHUNK):
-        some = np.minimum(np.arange(low, low + CHUNK), len(origin) - 1)
-        view = view_of(sampler, start, origin[some], proposal[some], uniform[some])
-        tokens, _ = sampler.step(view, {name: Tensor(values[origin[some]]) for name, values in state.items()})
-        after[low : low + CHUNK] = tokens.numpy()[: len(origin) - low]
-    return after
-
-
-def view_of(sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray, uniform: FloatArray) -> View:
-    """What the sampler sees: rows `origin` (B,) of `start` with this proposal and noise (B, L)."""
-    from tinygrad import Tensor
-
-    def rows(values: npt.NDArray[np.generic], kind: type[np.generic]) -> Tensor:
-        return Tensor(values[origin].astype(kind))
-
-    never = np.zeros(start.tokens.shape)
-    shown = never if start.shown_log_probability is None else start.shown_log_probability
-    left_out = never if start.left_out_log_probability is None else start.left_out_log_probability
-    answer, x = rows(start.log_probabilities, np.float32).realize(), Tensor(proposal.astype(np.int32)).realize()
-    return View(
-        tokens=rows(start.tokens, np.int32),
-        mask=start.log_probabilities.shape[-1],
-        masked=rows(start.masked, np.bool_),
-        free=rows(start.free, np.bool_),
-        proposal=x,
-        log_probabilities=answer if sampler.needs_log_probabilities else None,
-        log_frequency=_log_frequency(sampler, start, proposal),
-        shown_log_probability=rows(shown, np.float32) if sampler.needs_shown_log_probability else None,
-        left_out_log_probability=rows(left_out, np.float32) if sampler.needs_left_out_log_probability else None,
-        uniform=Tensor(uniform.astype(np.float32)),
-        step=Tensor(np.array([start.step], dtype=np.int32)),
-        steps=Tensor(np.array([start.steps], dtype=np.int32)),
-        last=Tensor(np.array([start.last])),
-        to_fill=rows(start.to_fill, np.int32),
-        target_masked=rows(start.target_masked, np.int32),
-        reveal_probability=rows(start.reveal_probability, np.float32),
-        alpha_t=rows(start.alpha_t, np.float32),
-        alpha_s=rows(start.alpha_s, np.float32),
-        **_statistics(len(origin), *start.log_probabilities.shape[1:])(answer, x),
-    )
-
-
-def _log_frequency(sampler: Sampler, start: Start, proposal: IntArray) -> Tensor | None:
-    from tinygrad import Tensor
-
-    if not sampler.needs_frequencies or start.frequencies is None:
-        return None
-    return Tensor(np.log(start.frequencies)[proposal].astype(np.float32))
-
-
-@cache
-def _statistics(batch: int, length: int, vocab_size: int) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
-    """`statistics` as one captured graph a shape: building it anew would take most of the time."""
-    from tinygrad import TinyJit
-
-    from .answer import statistics
-
-    return TinyJit(lambda answer, x: {name: v.contiguous().realize() for name, v in statistics(answer, x).items()})
-
-
-def sequences(length: int, symbols: int) -> IntArray:
-    """(symbols^length, length): all of them, in the order of their numbers in base `symbols`."""
-    return np.indices((symbols,) * length).reshape(length, -1).T
 
 
 def sampler_law(

@@ -149,7 +149,9 @@ HEAD = """# Presets
 A preset is a TOML file with every setting of a run: `mist-bench run --preset NAME`, or `--preset FILE.toml` for one of
 your own (copy one of `mist_bench/presets/`). Without `--preset`, a run on the CPU takes `quick` and a run on a GPU
 `austen`. The command line wins: `--steps 5,10` replaces the grid's steps, and `--set training.train_steps=200` any key.
-An unknown key is an error. `mist-bench ls presets -v` prints this page for each preset.
+An unknown key is an error. A corpus with a length of its own (`tales`, `markov`) is read at that length under its own
+tokenizer, `word`: `--corpus markov` takes it in place of the preset's, and `--set length=N` with another N is an error
+(`--corpus "markov[length=N]"` is another world). `mist-bench ls presets -v` prints this page for each preset.
 
 """
 

@@ -18,7 +18,13 @@ STYLE: Any = {
     "legend.frameon": False, "legend.fontsize": 9.0, "lines.linewidth": 1.6, "lines.markersize": 5.5,
     "axes.edgecolor": "0.3", "grid.color": "0.9",
 }  # fmt: skip
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d")
+COLOURS = (
+    "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#8a5a2b", "#56b4e9", "#8f8f00",
+    "#4b2fb5", "#e3326f", "#00504a", "#7a0f12", "#86c240", "#5f6b73", "#9d8ff0", "#1c1c6b",
+)  # fmt: skip
+"""Seaborn's colour-blind palette without its pale yellow, then as many that are darker or lighter than those."""
+FILLED = 8
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (5, 1.5, 1.2, 1.5)))
 
 
@@ -110,7 +116,14 @@ def styles_of(names: Sequence[str], styles: Sequence[Any]) -> dict[str, Any]:
     return {name: styles[index % len(styles)] for index, name in enumerate(names)}
 
 
-def palette(count: int) -> list[Any]:
-    import seaborn as sns  # type: ignore[import-untyped]
-
-    return list(sns.color_palette("colorblind", count))
+def looks_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each name: 16 colours, 12 shapes, and hollow shapes from the ninth on, so that no two of 48
+    look alike, also in grey."""
+    looks: dict[str, dict[str, Any]] = {}
+    for index, name in enumerate(names):
+        colour = COLOURS[index % len(COLOURS)]
+        hollow = index % (2 * FILLED) >= FILLED
+        inside, edge, width = ("white", colour, 1.2) if hollow else (colour, "white", 0.6)
+        looks[name] = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "markerfacecolor": inside,
+                       "markeredgecolor": edge, "markeredgewidth": width}  # fmt: skip
+    return looks

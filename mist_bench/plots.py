@@ -13,37 +13,46 @@ from typing import TYPE_CHECKING, Any
 from .frontier import by_steps, quality_entropy
 from .plot_style import (
     DASHES,
-    MARKERS,
     STYLE,
     label_points,
     legend_of,
+    looks_of,
     model_of,
-    palette,
     panels,
     styles_of,
     svg,
     unique,
 )
-from .results import Row, in_order, over_seeds
+from .rates import valid_interval
+from .results import VALIDATION_TRUTH, Row, in_order, interval, over_seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _KEY = ("corpus", "tokenizer", "control", "family", "schedule", "sampler", "steps", "temperature", "batch")
-_VALUES = ("nfe", "tokens_per_second", "oracle_valid_rate", "judge_nats_per_token", "token_entropy")
+_VALUES = ("nfe", "tokens_per_second", "tokens_per_second_iqr", "oracle_valid_rate", "judge_nats_per_token",
+           "token_entropy")  # fmt: skip
+_CURVE_KINDS = {"bound": " (≤ bound)", "exact": " (exact)"}
+"""How the kinds of likelihood are told apart that share the axis of the loss curves."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Point:
-    """A pooled generation row, placed. `quality` and `se` in the units of the axis."""
+    """A pooled generation row, placed. `quality` and the ends of its interval in the units of the axis."""
 
     series: str
     model: str
     control: str
     steps: float | None
+    """Network evaluations, if the sampler ignores steps."""
+    asked: bool
+    """Whether `steps` were asked for."""
     speed: float | None
+    spread: float
+    """Interquartile range of the speed."""
     quality: float
-    se: float
+    low: float
+    high: float
 
     @property
     def is_baseline(self) -> bool:
@@ -72,7 +81,7 @@ def draw(
 
 
 def _loss_curves(axes: Axes, rows: list[Row], likelihood: Sequence[Row]) -> bool:
-    """Mean over training seeds, with the range of the seeds as a band; below, the world's entropy where known."""
+    """Mean over training seeds, with the range of the seeds as a band; below, the sequences' truth where known."""
     import pandas as pd
     import seaborn as sns
     from matplotlib.ticker import EngFormatter
@@ -80,38 +89,32 @@ def _loss_curves(axes: Axes, rows: list[Row], likelihood: Sequence[Row]) -> bool
     measured = [row for row in rows if row.get("validation_nats_per_token") is not None]
     if not measured:
         return False
-    models = unique(model_of(row) for row in measured)
+    kinds = {row.get("family"): str(row.get("kind")) for row in likelihood if row.get("kind") != "chain-rule"}
+    named = [model_of(row) + _CURVE_KINDS.get(kinds.get(row.get("family"), ""), "") for row in measured]
+    models = unique(named)
     frame = pd.DataFrame(
         {
             "tokens": [row["train_tokens"] for row in measured],
             "nats": [row["validation_nats_per_token"] for row in measured],
-            "model": [model_of(row) for row in measured],
+            "model": named,
         }
     )
-    colours = dict(zip(models, palette(len(models)), strict=True))
-    sns.lineplot(frame, x="tokens", y="nats", hue="model", style="model", palette=colours, dashes=False, legend=False,
-                 markers=styles_of(models, MARKERS), errorbar=("pi", 100), markersize=5.5, ax=axes)  # fmt: skip
-    styles = styles_of(models, MARKERS)
-    lines = [(model, {"color": colours[model], "marker": styles[model]}) for model in models]
-    own = [row for row in likelihood if row.get("corpus") == measured[0].get("corpus")]
-    own = [row for row in own if row.get("kind") != "chain-rule"]  # which is of fewer sequences
-    truths = {truth for row in own if (truth := _truth(row)) is not None}
+    looks = looks_of(models)
+    sns.lineplot(frame, x="tokens", y="nats", hue="model", style="model", dashes=False, legend=False, markersize=5.5,
+                 palette={m: looks[m]["color"] for m in models}, markers={m: looks[m]["marker"] for m in models},
+                 errorbar=("pi", 100), ax=axes)  # fmt: skip
+    lines = [(model, {name: looks[model][name] for name in ("color", "marker")}) for model in models]
+    truths = {row[VALIDATION_TRUTH] for row in measured if row.get(VALIDATION_TRUTH) is not None}
     floor: list[tuple[str, dict[str, Any]]] = []
     if len(truths) == 1:
         style = {"color": "0.35", "linestyle": DASHES[1], "linewidth": 1.2}
         axes.axhline(truths.pop(), **style)
-        floor = [("truth of the test split", style)]
+        floor = [("truth of the same sequences", style)]
     axes.set(xlabel="tokens seen in training", ylabel="validation, nats per token (lower is better)")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     _log_if_wide(axes)
     legend_of(axes, ("model", lines), ("floor", floor))
     return True
-
-
-def _truth(row: Row) -> float | None:
-    """Nats per token of the test split under its own world."""
-    story, token, truth = (row.get(n) for n in ("nats_per_sequence", "nats_per_token", "truth_nats_per_sequence"))
-    return round(truth * token / story, 9) if story and token and truth else None
 
 
 def _log_if_wide(axes: Axes) -> None:
@@ -124,27 +127,27 @@ def _log_if_wide(axes: Axes) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_ylabel(axes.get_ylabel().replace(" (", ", logarithmic (", 1))
 
 
 def _quality_steps(axes: Axes, rows: list[Row]) -> bool:
     """Each sampler's quality at each number of steps; the baseline and the held-out data as horizontal lines."""
     points, label = _points(rows)
-    placed = [p for p in points if p.steps and not p.is_baseline and p.control in ("", "oracle")]
+    placed = _once([p for p in points if p.steps and not p.is_baseline and p.control in ("", "oracle")])
     if not placed:
         return False
-    colours, markers, dashes = _looks(placed)
+    looks, dashes = _looks(placed)
     lines = unique((p.series, p.model) for p in placed)
     for number, (series, model) in enumerate(lines):
         own = sorted((p for p in placed if (p.series, p.model) == (series, model)), key=lambda p: p.steps or 0)
         aside = 1.0 + 0.09 * ((number + 0.5) / len(lines) - 0.5)  # error bars beside, not upon, each other
-        axes.errorbar([p.steps * aside for p in own if p.steps], [p.quality for p in own], [1.96 * p.se for p in own],
-                      color=colours[series], marker=markers[series], linestyle=dashes[model], elinewidth=1.0,
-                      markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
-    steps = sorted({p.steps for p in placed if p.steps})
-    ticks = [s for i, s in enumerate(steps) if i == 0 or s > 1.15 * steps[i - 1]]
+        axes.errorbar([p.steps * aside for p in own if p.steps], [p.quality for p in own], _bars(own),
+                      **looks[series], linestyle=dashes[model], elinewidth=1.0)  # fmt: skip
+    ticks = sorted({p.steps for p in placed if p.steps and p.asked} or {p.steps for p in placed if p.steps})
+    ticks = [tick for i, tick in enumerate(ticks) if i == 0 or tick > 1.15 * ticks[i - 1]]
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
-    axes.set(xlabel="steps (network evaluations where a sampler ignores steps)", ylabel=label)
+    axes.set(xlabel="steps, logarithmic (network evaluations where a sampler ignores steps)", ylabel=label)
     legend_of(axes, *_sampler_legend(placed), ("for comparison", _reference_lines(axes, points)))
     return True
 
@@ -157,18 +160,17 @@ def _quality_throughput(axes: Axes, rows: list[Row]) -> bool:
     placed = [p for p in points if p.speed and not p.control]
     if not placed:
         return False
-    colours, markers, dashes = _looks(placed)
+    looks, dashes = _looks(placed)
     for series, model in unique((p.series, p.model) for p in placed):
         own = sorted((p for p in placed if (p.series, p.model) == (series, model)), key=lambda p: p.speed or 0)
-        axes.errorbar([p.speed for p in own if p.speed], [p.quality for p in own], [1.96 * p.se for p in own],
-                      color=colours[series], marker=markers[series], linestyle=dashes[model], linewidth=1.0,
-                      elinewidth=0.8, markeredgecolor="white", markeredgewidth=0.6,
+        axes.errorbar([p.speed for p in own if p.speed], [p.quality for p in own], _bars(own), _spreads(own),
+                      **looks[series], linestyle=dashes[model], linewidth=1.0, elinewidth=0.8,
                       markersize=11.0 if own[0].is_baseline else None)  # fmt: skip
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(xlabel="tokens per second (higher is better); a number at a point: its steps", ylabel=label)
+    axes.set(xlabel="tokens per second, logarithmic (higher is better); a number at a point: its steps", ylabel=label)
     axes.margins(x=0.08)
     lines = _reference_lines(axes, [p for p in points if p.control])
     legend_of(axes, *_sampler_legend(placed), ("for comparison", lines))
@@ -187,14 +189,38 @@ def _points(rows: Sequence[Row]) -> tuple[list[_Point], str]:
     for row in rows:
         if row.get(name) is None:
             continue
+        known = valid_interval(row) if valid else interval(row[name], row.get(f"{name}_se") or 0.0)
+        low, high = known or (row[name], row[name])
         warm = f", T={row['temperature']:g}" if len(temperatures) > 1 and row.get("temperature") is not None else ""
         points.append(
             _Point(series=f"{row.get('sampler') or ''}{warm}", model=model_of(row),
                    control=str(row.get("control") or ""),
-                   steps=row["nfe"] if row.get("steps") is None else row["steps"], speed=row["tokens_per_second"],
-                   quality=row[name] * scale, se=(row.get(f"{name}_se") or 0.0) * scale)
+                   steps=row["nfe"] if row.get("steps") is None else row["steps"],
+                   asked=row.get("steps") is not None, speed=row["tokens_per_second"],
+                   spread=row.get("tokens_per_second_iqr") or 0.0,
+                   quality=row[name] * scale, low=low * scale, high=high * scale)
         )  # fmt: skip
     return points, label
+
+
+def _bars(points: Sequence[_Point]) -> list[list[float]]:
+    """What matplotlib draws below and above the points."""
+    return [[p.quality - p.low for p in points], [p.high - p.quality for p in points]]
+
+
+def _spreads(points: Sequence[_Point]) -> list[list[float]]:
+    """As `_bars`, for the speed: the length is the interquartile range, as the quartiles themselves are not kept."""
+    halves = [p.spread / 2 for p in points]
+    return [[min(half, 0.9 * (p.speed or 0.0)) for half, p in zip(halves, points, strict=True)], halves]
+
+
+def _once(points: Sequence[_Point]) -> list[_Point]:
+    """What ignores steps and schedules has a row under each schedule of an oracle, all the same: the first of them."""
+    kept: dict[tuple[Any, ...], _Point] = {}
+    for p in points:
+        same = p.control == "oracle" and not p.asked
+        kept.setdefault((p.series, p.control, p.steps, p.quality, "" if same else p.model), p)
+    return list(kept.values())
 
 
 def _reference_lines(axes: Axes, points: Sequence[_Point]) -> list[tuple[str, dict[str, Any]]]:
@@ -207,25 +233,26 @@ def _reference_lines(axes: Axes, points: Sequence[_Point]) -> list[tuple[str, di
         colour, dashes = ("0.45", DASHES[1]) if point.control else ("black", "-")
         style: dict[str, Any] = {"color": colour, "linewidth": 1.2, "linestyle": dashes}
         axes.axhline(point.quality, zorder=1, **style)
-        if point.se and not point.control:
-            low, high = point.quality - 1.96 * point.se, point.quality + 1.96 * point.se
-            axes.axhspan(low, high, color="black", alpha=0.07, linewidth=0, zorder=0)
+        if point.low < point.high and not point.control:
+            axes.axhspan(point.low, point.high, color="black", alpha=0.07, linewidth=0, zorder=0)
         drawn.append((name.strip(), style))
     return drawn
 
 
-def _looks(points: Sequence[_Point]) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
-    """Colour and marker of each sampler, dashes of each model; the baseline is black."""
-    series, models = unique(p.series for p in points), unique(p.model for p in points if not p.is_baseline)
+def _looks(points: Sequence[_Point]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Colour and marker of each sampler, dashes of each model; the baseline is a black star."""
     ours = unique(p.series for p in points if not p.is_baseline)
-    colours = {**dict.fromkeys(series, "black"), **dict(zip(ours, palette(len(ours)), strict=True))}
-    dashes = {**dict.fromkeys((p.model for p in points), "-"), **styles_of(models, DASHES)}
-    return colours, {**dict.fromkeys(series, "*"), **styles_of(ours, MARKERS)}, dashes
+    star = {"color": "black", "marker": "*", "markeredgecolor": "white", "markeredgewidth": 0.6}
+    dashes = {**dict.fromkeys((p.model for p in points), "-"), **styles_of(_models(points), DASHES)}
+    return {**{p.series: star for p in points}, **looks_of(ours)}, dashes
+
+
+def _models(points: Sequence[_Point]) -> list[str]:
+    return unique(p.model for p in points if not p.is_baseline)
 
 
 def _sampler_legend(points: Sequence[_Point]) -> list[tuple[str, list[tuple[str, dict[str, Any]]]]]:
-    colours, markers, dashes = _looks(points)
-    series = [(s, {"color": colours[s], "marker": markers[s]}) for s in unique(p.series for p in points)]
-    models = unique(p.model for p in points if not p.is_baseline)
-    lines: list[tuple[str, dict[str, Any]]] = [(m, {"color": "0.3", "linestyle": dashes[m]}) for m in models]
+    looks, dashes = _looks(points)
+    series = [(name, looks[name]) for name in unique(p.series for p in points)]
+    lines: list[tuple[str, dict[str, Any]]] = [(m, {"color": "0.3", "linestyle": dashes[m]}) for m in _models(points)]
     return [("sampler", series), ("model", lines)]

@@ -111,7 +111,7 @@ token_entropy_se        | float | nats     | lower  | its standard error over sa
 distinct_2              | float | 1        | data   | distinct pairs of neighbouring tokens over all such pairs
 longest_overlap         | float | tokens   | data   | longest run that a sample shares with a train sequence, averaged
 oracle_valid_rate       | float | 1        | higher | share of the samples that the world could have said
-oracle_valid_rate_se    | float | 1        | lower  | its standard error over samples
+oracle_valid_rate_se    | float | 1        | lower  | its standard error over samples; shown is Wilson's interval
 oracle_distinct_ratio   | float | 1        | one    | distinct stories over those expected of perfect samples
 oracle_divergence       | float | 1        | lower  | total variation of the world's slots from the truth
 oracle_divergence_floor | float | 1        |        | what perfect samples of the same number would give
@@ -166,6 +166,8 @@ COMPARISON_COLUMNS = tuple(column.name for column in COMPARISONS)
 METRIC_COLUMNS = "metric_columns"
 """A column more of generation.csv: which columns come from metrics, joined by `; `."""
 
+VALIDATION_TRUTH = "validation_truth_nats_per_token"
+"""A column more of curves.csv: the validation sequences under their own world, where it is known."""
 PLOTS = ("loss-curves.svg", "quality-steps.svg", "quality-throughput.svg", "quality-entropy.svg")
 _ORDER = ("corpus", "tokenizer", "control", "family", "schedule", "training_seed", "sampler", "steps", "temperature",
           "seed", "checkpoint", "kind", "estimator", "evaluation_schedule", "train_step",
@@ -302,8 +304,8 @@ def over_seeds(rows: Iterable[Row], key: Sequence[str], values: Sequence[str]) -
 
     `X_se`: sampling seeds are independent, so theirs shrinks by the root of their number; training seeds are measured
     on the same sequences and noise, so theirs is averaged, not shrunk. `X_seed_se`: the standard error over training
-    seeds, None for one seed. `seeds`: how many training seeds. Other columns stay where all rows agree; texts that
-    differ are joined.
+    seeds, None for one seed. `seeds`: how many training seeds. `pooled_samples`: the samples of all sampling seeds, by
+    the same token averaged over training seeds. Other columns stay where all rows agree; texts that differ are joined.
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in in_order(rows):
@@ -321,6 +323,8 @@ def _pooled(group: list[dict[str, Any]], values: Sequence[str]) -> dict[str, Any
     for row in group:
         by_seed.setdefault(row.get("training_seed"), []).append(row)
     pooled["seeds"] = len(by_seed)
+    samples = [row.get("samples") for row in group]
+    pooled["pooled_samples"] = sum(filter(None, samples)) / len(by_seed) if None not in samples else None
     for name in values:
         means, errors = [], []
         for seed_rows in by_seed.values():

@@ -10,8 +10,9 @@ import numpy as np
 from . import comparisons, paired, provenance, target_error
 from .cells import Cell, Plan
 from .likelihood import disagreement
-from .results import GENERATION_COLUMNS, METRIC_COLUMNS
+from .results import GENERATION_COLUMNS, METRIC_COLUMNS, VALIDATION_TRUTH
 from .store import Store
+from .work import validation_truth
 
 if TYPE_CHECKING:
     from .workbench import Workbench
@@ -33,6 +34,7 @@ class Rows:
             for cell in self.cells("likelihood")
         ]
         self.comparisons: list[dict[str, Any]] = []
+        self.validation_truth: float | None = None
         judged = {cell.content["generation"]: cell for cell in self.cells("judgement")}
         self.generation = [
             {**self._row(cell), **(self._judged(judged[cell.hash]) if cell.hash in judged else {})}
@@ -70,8 +72,9 @@ class Rows:
         """What `results.write_run` takes."""
         judge = self.laid.judge.hash if self.laid.judge else ""
         per_step = self.laid.config.training.batch_size * self.laid.length
+        truth = {} if self.validation_truth is None else {VALIDATION_TRUTH: self.validation_truth}
         curves = [
-            {**cell.labels, "checkpoint": cell.hash, **point, "train_tokens": point["train_step"] * per_step}
+            {**cell.labels, "checkpoint": cell.hash, **point, "train_tokens": point["train_step"] * per_step, **truth}
             for cell in self.cells("training")
             if cell.hash != judge
             for point in self.records[cell.hash]["curve"]
@@ -83,6 +86,11 @@ class Rows:
         ]
         return {"training": self.training, "likelihood": self.likelihood, "generation": self.generation,
                 "samples": samples, "curves": curves, "comparisons": self.comparisons}  # fmt: skip
+
+    def know(self, bench: Workbench) -> None:
+        """Adds what the world says of the validation sequences, the floor of every curve."""
+        if self.cells("training"):
+            self.validation_truth = validation_truth(bench)
 
     def pair(self, bench: Workbench) -> None:
         """Adds what is known from pairs of models on the same sequences. The clusters of the test split are needed."""

@@ -69,6 +69,7 @@ def run(
     failed = _make_all(todo, before, bench, shelf, registry, errors, debug)
     rows = Rows(laid, shelf)
     rows.pair(bench)
+    rows.know(bench)
     for line in rows.disagreements(bench):
         errors.print(line, markup=False, highlight=False, style="bold red")
     earlier = rows.elsewhere()

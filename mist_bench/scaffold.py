@@ -13,7 +13,7 @@ from .specs import suggest
 TEMPLATES = Path(__file__).parent / "templates"
 SUFFIX = ".py.txt"
 RUN: dict[Kind, str] = {
-    "sampler": "--family oracle --corpus markov --sampler {name},random --steps 2,4",
+    "sampler": "--family oracle --corpus markov --schedule linear --sampler {name},random --steps 2,4",
     "schedule": "--schedule {name},linear",
     "tokenizer": "--corpus austen --tokenizer {name}",
 }

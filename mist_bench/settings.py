@@ -13,6 +13,7 @@ from .interfaces import UserError
 from .specs import field_types, from_text, from_value, suggest, type_name, wanted
 
 if TYPE_CHECKING:
+    from .interfaces import Corpus, Tokenizer
     from .registry import Kind, Registry
 
 PRESETS = Path(__file__).parent / "presets"
@@ -96,6 +97,33 @@ def override(config: RunConfig, settings: Sequence[str] = (), **given: Any) -> R
     types = field_types(RunConfig)
     texts = {k: _read(v, types[k], FLAGS.get(k, f"--{k}")) for k, v in given.items() if isinstance(v, str)}
     return dataclasses.replace(config, **{k: v for k, v in (given | texts).items() if v is not None})
+
+
+def own_length(corpus: Corpus, tokenizer: Tokenizer) -> int | None:
+    """Tokens of a sequence that the corpus fixes; under another tokenizer than that of its words it fixes none."""
+    return corpus.fixed_length() if tokenizer.name == "word" else None
+
+
+def with_own_length(
+    config: RunConfig, registry: Registry, preset: RunConfig, settings: Sequence[str] = ()
+) -> RunConfig:
+    """The configuration with the length of its corpus, where that has one of its own.
+
+    A length that was written for another corpus, the preset's, gives way. Raises `UserError` if one was asked for.
+    """
+    corpus: Corpus = registry.make("corpus", config.corpus)
+    tokenizer: Tokenizer = registry.make("tokenizer", config.tokenizer)
+    own, asked = corpus.fixed_length(), any(_setting(text)[:2] == ("", "length") for text in settings)
+    if own is None or own == config.length:
+        return config
+    if not asked and config.corpus != preset.corpus:
+        return dataclasses.replace(config, length=own)
+    if own_length(corpus, tokenizer) is None:
+        return config
+    advice = f"leave --set length away, or give length={own}" if asked else f"write length = {own} in the preset"
+    if hasattr(corpus, "length"):  # a parameter of the world
+        advice += f", or take another world: --corpus '{corpus.name}[length={config.length}]'"
+    raise UserError(f"length is {config.length}, but sequences of {corpus.spec} have {own} tokens; {advice}")
 
 
 def _setting(text: str) -> tuple[str, str, Any]:

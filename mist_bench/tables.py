@@ -19,7 +19,6 @@ from .fields import (
     error,
     model_fields,
     number,
-    percent,
     probability,
     rounded,
     seed_fields,
@@ -27,6 +26,7 @@ from .fields import (
     text,
 )
 from .layout import SPARE, Table, markdown_table, print_table
+from .rates import valid_interval
 from .results import METRIC_COLUMNS, Row, in_order, interval, over_seeds
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
         Field(header="entropy", show=number("token_entropy", ".3f"), rank=3),
         Field(header="dist. 2", show=number("distinct_2", ".3f"), rank=5),
         Field(header="copied", show=number("longest_overlap", ".3g"), rank=SPARE),
-        Field(header="valid % ↑", show=percent("oracle_valid_rate")),
+        Field(header="valid % ↑ [95%CI]", show=_valid),
         *seeds,
         Field(header="dist. →1", show=number("oracle_distinct_ratio", ".3f"), rank=2),
         Field(header="div. ↓", show=number("oracle_divergence", ".3f"), rank=1),
@@ -114,6 +114,7 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
     ]
     notes = ["tokens/s: median and interquartile range of rounds, compiled before; ± standard error over samples"]
     if has_oracle:
+        notes.append("valid [95%CI]: Wilson's interval over samples; dist. and div. have no error of their own")
         notes.append("valid: stories that the world could have said; dist. →1: distinct stories over those of perfect "
                      "samples; div.: total variation of the world's slots from the truth")  # fmt: skip
     if any(row.get("longest_overlap") is not None for row in pooled):
@@ -224,6 +225,19 @@ def _perplexity(row: Row) -> str:
     digits = max(0, decimals(math.exp(nats) * se) - 1)
     low, high = (rounded(math.exp(bound), digits) for bound in interval(nats, se))
     return f"{sign}{rounded(math.exp(nats), digits)} [{low},{high}]"
+
+
+def _valid(row: Row) -> str:
+    """`69 [59,77]`, in per cent: as many digits as the interval bears; what was never seen is `0`, not `0.0`."""
+    if row.get("oracle_valid_rate") is None:
+        return ""
+    value, found = 100 * row["oracle_valid_rate"], valid_interval(row)
+    if found is None:
+        return f"{value:.4g}"
+    low, high = (100 * end for end in found)
+    digits = max(0, decimals((high - low) / 4) - 1)
+    shown = [f"{end:.0f}" if end in (0, 100) else rounded(end, digits) for end in (value, low, high)]
+    return f"{shown[0]} [{shown[1]},{shown[2]}]"
 
 
 def _ratio(row: Row) -> str:

@@ -128,11 +128,21 @@ def evaluator_of(bench: Workbench, cell: Cell, values: Parameters | None) -> Mas
 
 def validation(bench: Workbench, cell: Cell, values: Parameters) -> float:
     """Nats per token of the first validation sequences: exact, or the bound by exact-k with few draws."""
-    evaluator = evaluator_of(bench, cell, values)
-    tokens = np.asarray(bench.dataset.validation.tokens[:VALIDATION_SEQUENCES])
+    evaluator, tokens = evaluator_of(bench, cell, values), _validated(bench)
     if isinstance(evaluator, CausalEvaluator):
         return float(causal_likelihood(evaluator, tokens).mean() / bench.dataset.length)
     return float(masked_likelihood(evaluator, tokens, VALIDATION_DRAWS, None).mean() / bench.dataset.length)
+
+
+def validation_truth(bench: Workbench) -> float | None:
+    """Nats per token of the same sequences under their own world; None if there is none."""
+    if bench.oracle is None:
+        return None
+    return float(-bench.oracle.log_probability(_validated(bench)).mean() / bench.dataset.length)
+
+
+def _validated(bench: Workbench) -> IntArray:
+    return np.asarray(bench.dataset.validation.tokens[:VALIDATION_SEQUENCES])
 
 
 def _checkpoint(cell: Cell, bench: Workbench) -> Parameters | None:

@@ -14,7 +14,8 @@ from test_samplers import MASK, L, V, assert_same_law, best, ids, situation
 
 from mist_bench import generation
 from mist_bench.generation import SamplerGraph, generate
-from mist_bench.laws import Start, law_distance, total_variation
+from mist_bench.laws import law_distance, total_variation
+from mist_bench.one_step import Start
 
 CLOSE = 1e-9  # p that equals the bar on paper passes it
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mist_bench import cells
-from mist_bench.config import HOW_IT_IS_READ, ModelConfig, TrainingConfig
+from mist_bench import cells, listing
+from mist_bench.config import HOW_IT_IS_READ, LikelihoodConfig, ModelConfig, TrainingConfig
 from mist_bench.registry import Registry
 from mist_bench.settings import load_preset, override
 
@@ -97,6 +97,20 @@ def test_every_setting_of_a_training_is_in_its_name(section, key):
 @pytest.mark.parametrize("key", HOW_IT_IS_READ)
 def test_how_a_batch_is_read_changes_no_name(key):
     assert hashes(lay_out(settings=[f"training.{key}=2"])) == hashes(lay_out())
+
+
+def test_the_configuration_that_is_kept_has_the_length_that_was_used():
+    laid = cells.plan(override(load_preset(GRID), corpus="markov[length=3]"), REGISTRY, "CPU", "float32")
+    assert laid.config.length == laid.length == 3 == laid.cells[0].content["length"]
+
+
+def test_weights_are_compared_on_the_first_checkpoint_alone():
+    found = lay_out(training_seeds="0,1")
+    weighted = [cell for cell in found if cell.labels.get("estimator") == "weighted"]
+    first = next(cell for cell in found if cell.kind == "training")
+    assert [cell.labels["evaluation_schedule"] for cell in weighted] == ["linear", "cosine"]
+    assert {cell.needs for cell in weighted} == {(first.hash,)}
+    assert "one checkpoint, the first" in listing.field_docs(LikelihoodConfig)["evaluation_schedules"]
 
 
 @pytest.mark.parametrize("given", [{"device": "CUDA"}, {"precision": "bfloat16"}, {"corpus": "markov[skew=0.5]"}])

@@ -12,7 +12,7 @@ from conftest import Plugins
 from mist_bench import UserError, listing
 from mist_bench.config import RunConfig, SampleOptions
 from mist_bench.registry import Registry
-from mist_bench.settings import PRESETS, default_preset, load_preset, override, preset_names, resolve
+from mist_bench.settings import PRESETS, default_preset, load_preset, override, preset_names, resolve, with_own_length
 from mist_bench.specs import split_list
 
 
@@ -130,6 +130,33 @@ def test_the_command_line_wins(smoke: RunConfig):
     assert config.generation.judge == "none"
     assert override(smoke, ["length=32"]).length == 32
     assert override(smoke) == smoke
+
+
+def fitted(preset: RunConfig, *settings: str, **given: str) -> int:
+    """The length of a run with these on its command line."""
+    registry = Registry.discover()
+    config = resolve(override(preset, settings, **given), registry)
+    return with_own_length(config, registry, preset, settings).length
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_give_the_length_that_their_corpus_has(name: str):
+    preset = load_preset(name)
+    assert fitted(preset) == preset.length
+
+
+def test_a_corpus_with_a_length_of_its_own_takes_no_other(smoke: RunConfig, tmp_path: Path):
+    assert fitted(smoke, corpus="markov") == 4, "the preset's length was that of its own corpus"
+    assert fitted(smoke, "length=64") == 64
+    assert fitted(smoke, "length=4", corpus="markov") == 4
+    assert fitted(smoke, "length=400", tokenizer="byte") == 400, "the length is that of its words"
+    wrong = "length is 16, but sequences of tales have 64 tokens; "
+    with pytest.raises(UserError, match=f"{wrong}leave --set length away, or give length=64$"):
+        fitted(smoke, "length=16")
+    with pytest.raises(UserError, match=r"markov have 4 tokens; .*, or take another world: --corpus 'markov\[length=64\]"):
+        fitted(smoke, "length=64", corpus="markov")
+    with pytest.raises(UserError, match=f"{wrong}write length = 64 in the preset"):
+        fitted(load_preset(edited(tmp_path, "length = 64", "length = 16")))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from mist_bench_plugins.corpus_markov import world
 from mist_bench_plugins.family_oracle import OracleModel
+from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
 from mist_bench import Sampler, View, cli, testing
@@ -18,7 +19,7 @@ from mist_bench.evaluation import MaskedEvaluator, Needs
 from mist_bench.generation import SamplerGraph, generate
 from mist_bench.laws import law_distance
 from mist_bench.registry import Registry
-from mist_bench.scaffold import new
+from mist_bench.scaffold import new, next_steps
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parent / "docs" / "write-a-sampler.md").read_text(encoding="utf-8")
@@ -58,6 +59,12 @@ def test_the_examples_fill_a_text_and_keep_what_is_given(spec, tmp_path):
             asked, graph, LinearSchedule(), steps, given, seed=0, sequences=np.arange(BATCH), temperature=1.0
         )
         assert (filled < 3).all() and (filled[::2, 1] == 2).all()
+
+
+def test_what_is_said_of_four_steps_is_so_under_linear_alone(tmp_path):
+    sampler = made("edges", tmp_path)
+    assert law_distance(sampler, LinearSchedule(), 4, ORACLE) < 1e-6
+    assert law_distance(sampler, CosineSchedule(), 4, ORACLE) > 0.3
 
 
 @pytest.mark.parametrize(("spec", "exact"), [("edges", True), ("coin", False)])
@@ -121,6 +128,10 @@ def test_the_commands_are_commands(tmp_path, monkeypatch, capsys):
         plan = capsys.readouterr().out
         for steps in command[-1].split(","):
             assert f"edges at {steps} steps" in plan
+    assert text.splitlines()[0] in next_steps("sampler", "edges", tmp_path / "edges.py")
+    assert "--schedule linear --steps 4` shows a `law_distance` of 0" in PAGE
+    assert cli.main([*commands[0], "--dry-run"]) == 0
+    assert "cosine" not in capsys.readouterr().out, "whose 4 steps reveal two positions at once: 0.4 from the truth"
     assert cli.main([*commands[2], "--preset", "smoke"]) == 2  # read as it should be: only the network is missing
     assert "has no checkpoint of mdlm linear" in capsys.readouterr().err
 

@@ -25,6 +25,7 @@ WRONG = {
     "setting": (["--set", "training.train_step=5"], "train_steps"),
     "preset with an unknown key": (["--preset", "{preset}"], "unknown key"),
     "plugin with a syntax error": (["--plugin", "{plugin}"], "bad_plugin.py"),
+    "length of another world": (["--set", "length=16"], "length is 16, but sequences of markov have 4 tokens; leave"),
     "results folder": (["--out", "{empty}/results"], "cannot write"),
     "store": (["--store", "{empty}/store"], "cannot write"),
     "an empty name": (["--sampler", "random,,confidence"], "--sampler: an empty item in 'random,,confidence'"),

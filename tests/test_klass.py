@@ -13,7 +13,8 @@ from test_samplers import MASK, L, V, assert_same_law, best, ids
 
 from mist_bench.evaluation import MaskedEvaluator, Needs
 from mist_bench.generation import SamplerGraph, generate
-from mist_bench.laws import Start, law_distance, view_of
+from mist_bench.laws import law_distance
+from mist_bench.one_step import Start, view_of
 
 IMPOSSIBLE = 1e-300
 

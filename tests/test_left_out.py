@@ -18,7 +18,7 @@ from tinygrad import Tensor
 from mist_bench import MaskedModel, NetworkSize, Oracle, UserError
 from mist_bench.evaluation import MaskedEvaluator, Needs
 from mist_bench.generation import SamplerGraph, generate
-from mist_bench.laws import Start, sequences, transitions
+from mist_bench.one_step import Start, sequences, transitions
 from mist_bench.registry import Registry
 
 L = 4
@@ -203,7 +203,7 @@ def test_never_more_than_its_limits_are_revealed():
         log_probabilities=np.log(p), to_fill=one.astype(int), target_masked=one.astype(int), reveal_probability=one,
         alpha_t=one, alpha_s=one, step=0, steps=1, last=False,
     )  # fmt: skip
-    from mist_bench.laws import view_of
+    from mist_bench.one_step import view_of
 
     for hidden, most in ((40, 20), (20, 14), (6, 5), (3, 3)):
         start.masked[:, hidden:] = False

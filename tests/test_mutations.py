@@ -29,6 +29,8 @@ def test_the_page_shows_every_mutation_and_none_survived():
     for row, mutation in zip(rows, MUTATIONS, strict=True):
         assert row[2].strip("`").startswith(mutation.test)
     assert f"{len(MUTATIONS)} mutations, 0 survived." in PAGE
+    assert f"all sixteen samplers line by line, {len(MUTATIONS)} times" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert len({m.sampler for m in MUTATIONS}) == 16
 
 
 def test_all_samplers_are_there():

@@ -20,7 +20,8 @@ from tinygrad import Tensor
 from mist_bench import UserError
 from mist_bench.evaluation import MaskedEvaluator, Needs, on_device
 from mist_bench.generation import SamplerGraph, generate, grid
-from mist_bench.laws import Start, sampler_law, sequences, total_variation, transitions
+from mist_bench.laws import sampler_law, total_variation
+from mist_bench.one_step import Start, sequences, transitions
 from mist_bench.registry import Registry
 from mist_bench.step_words import pack_step
 

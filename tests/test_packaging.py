@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,16 @@ def test_the_installed_entry_points_are_those_of_the_file():
     table = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["mist_bench"]
     installed = {e.name: e.value for e in metadata.distribution("mist-bench").entry_points.select(group="mist_bench")}
     assert installed == table, "run: pip install -e ."
+
+
+def test_files_are_as_long_as_contributing_says():
+    page = " ".join((ROOT / "CONTRIBUTING.md").read_text("utf-8").split())
+    low, high, most = map(int, re.search(r"most have (\d+) to (\d+) lines, none over (\d+)", page).groups())
+    module = int(re.search(r"modules of the package have (\d+) lines at most", page)[1])
+    plugins = [len(path.read_text("utf-8").splitlines()) for path in (ROOT / "plugins").glob("*.py")]
+    assert max(plugins) <= most and sum(low <= lines <= high for lines in plugins) > len(plugins) / 2
+    modules = {path: len(path.read_text("utf-8").splitlines()) for path in (ROOT / "mist_bench").rglob("*.py")}
+    assert {path.name: lines for path, lines in modules.items() if lines > module} == {}
 
 
 def test_the_folder_of_plugins_is_no_package_of_its_own(tmp_path: Path):

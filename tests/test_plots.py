@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import synthetic_rows as rows
 
-from mist_bench import frontier, plots
+from mist_bench import frontier, plot_style, plots
 
 
 def draw(**changed):
@@ -61,6 +61,16 @@ def test_quality_is_the_valid_rate_or_else_the_judge():
     assert points[0].quality == rows.generation()[0]["judge_nats_per_token"] and "judge" in label
 
 
+def test_error_bars_stay_between_0_and_100_per_cent_and_have_a_width_at_both():
+    for rate in (0.0, 0.01, 1.0):
+        ((point,), _) = plots._points([{**rows.generation()[0], "oracle_valid_rate": rate, "samples": 64}])
+        assert 0 <= point.low < point.high <= 100
+        ((below,), (above,)) = plots._bars([point])
+        assert below >= 0 and above >= 0 and below + above > 3
+    (point,), _ = plots._points(prose(rows.generation()[:1]))
+    assert (point.high - point.quality) == pytest.approx(1.96 * 0.0091) == point.quality - point.low
+
+
 def test_a_sampler_that_ignores_steps_is_placed_by_its_evaluations():
     row = next(row for row in rows.generation() if row.get("sampler") == "first-hitting")
     (point,), _ = plots._points([{**row, "steps": None, "nfe": 37}])
@@ -104,6 +114,77 @@ def test_nothing_is_said_on_a_first_use(tmp_path):
     command = [sys.executable, "-W", "error", "-c", code, str(__import__("pathlib").Path(__file__).parent)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.stdout, done.stderr) == ("3\n", "")
+
+
+@pytest.fixture
+def panel():
+    """One panel of a figure that is never saved."""
+    from matplotlib.figure import Figure
+
+    return Figure().add_subplot()
+
+
+def test_ticks_are_the_steps_that_were_asked_for(panel):
+    odd = [{**row, "nfe": 30} if row["sampler"] == "first-hitting" else row for row in rows.generation()]
+    odd = [{**row, "steps": 32} if row["steps"] == 20 else row for row in odd]
+    assert plots._quality_steps(panel, odd)
+    assert list(panel.get_xticks()) == [5, 10, 32, 64], "32 is not lost to the 30 evaluations beside it"
+    assert "logarithmic" in panel.get_xlabel()
+
+
+def test_ticks_are_evaluations_where_nobody_was_asked_for_steps(panel):
+    assert plots._quality_steps(panel, [row for row in rows.generation() if row["sampler"] == "first-hitting"])
+    assert list(panel.get_xticks()) == [64]
+
+
+def test_what_ignores_steps_and_schedules_is_drawn_once_under_an_oracle():
+    oracle = next(row for row in rows.generation() if row.get("control") == "oracle" and row["steps"] == 64)
+    twice = [{**oracle, "schedule": s, "sampler": "threshold", "steps": None, "nfe": 18} for s in ("linear", "cosine")]
+    points, _ = plots._points(twice)
+    assert plots._once(points) == points[:1]
+    trained = [{**row, "control": None, "family": "mdlm"} for row in twice]
+    assert len(plots._once(plots._points(trained)[0])) == 2, "two networks"
+    other = [twice[0], {**twice[1], "oracle_valid_rate": 0.5}]
+    assert len(plots._once(plots._points(other)[0])) == 2, "the schedule does something"
+    asked = [{**row, "steps": 18} for row in twice]
+    assert len(plots._once(plots._points(asked)[0])) == 2
+
+
+def test_horizontal_bars_are_the_interquartile_range_of_the_rounds():
+    row = next(row for row in rows.generation() if row.get("sampler") == "random")
+    points, _ = plots._points([row, {**row, "tokens_per_second_iqr": None}, {**row, "tokens_per_second_iqr": 1e9}])
+    below, above = plots._spreads(points)
+    assert below[0] + above[0] == pytest.approx(row["tokens_per_second_iqr"]) and below[1] == above[1] == 0
+    assert below[2] < points[2].speed, "the axis is logarithmic"
+
+
+def test_the_throughput_axis_says_that_it_is_logarithmic_and_every_line_has_its_spread(panel, monkeypatch):
+    given = []
+    monkeypatch.setattr(panel, "errorbar", lambda x, y, yerr, xerr, **_: given.append((x, xerr)))
+    assert plots._quality_throughput(panel, rows.generation())
+    assert given and all(len(low) == len(high) == len(x) and min(low) > 0 for x, (low, high) in given)
+    assert "logarithmic" in panel.get_xlabel()
+
+
+def test_the_floor_of_the_curves_is_that_of_their_own_sequences(panel):
+    known = [{**row, "validation_truth_nats_per_token": 0.2031} for row in rows.curves()]
+    assert plots._loss_curves(panel, known, rows.likelihood())
+    assert [line.get_ydata()[0] for line in panel.lines if line.get_linestyle() == "--"] == [0.2031]
+    said = [text.get_text() for text in panel.get_legend().get_texts()]
+    assert said == ["model", "mdlm · linear (≤ bound)", "mdlm · cosine (≤ bound)", "autoregressive (exact)", "floor",
+                    "truth of the same sequences"]  # fmt: skip
+
+
+def test_the_truth_of_the_test_split_is_no_floor_of_the_curves(panel):
+    assert plots._loss_curves(panel, rows.curves(), rows.likelihood())
+    assert "floor" not in [text.get_text() for text in panel.get_legend().get_texts()]
+
+
+def test_many_samplers_can_be_told_apart():
+    looks = plot_style.looks_of([f"sampler {i}" for i in range(16)])
+    assert len({look["color"] for look in looks.values()}) == 16
+    shapes = {(look["marker"], look["markerfacecolor"] == "white") for look in looks.values()}
+    assert len(shapes) == 16, "also without colours"
 
 
 # ---- the frontier

@@ -17,7 +17,8 @@ from tinygrad import Tensor
 from mist_bench import UserError
 from mist_bench.evaluation import MaskedEvaluator
 from mist_bench.generation import SamplerGraph, generate, grid
-from mist_bench.laws import Start, law_distance, sampler_law, sequences, total_variation, transitions, view_of
+from mist_bench.laws import law_distance, sampler_law, total_variation
+from mist_bench.one_step import Start, sequences, transitions, view_of
 from mist_bench.registry import Registry
 
 V, L, MASK = 3, 4, 3

@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from mist_bench_plugins.corpus_markov import MarkovCorpus
 from rich.console import Console
 
 from mist_bench import cells, cli, provenance, results, runner, throughput
@@ -100,6 +102,15 @@ def test_the_oracles_bound_meets_its_truth(finished):
     _, out = finished
     row = next(r for r in results.read_csv(out / "likelihood.csv") if r["family"] == "oracle")
     assert abs(row["nats_per_sequence"] / row["truth_nats_per_sequence"] - 1) < 0.1
+
+
+def test_the_curves_know_the_truth_of_their_own_sequences(finished):
+    _, out = finished
+    texts = MarkovCorpus().load(out).validation[:64]
+    ids = np.array([["abc".index(letter) for letter in text] for text in texts])
+    truth = -MarkovCorpus().oracle().log_probability(ids).mean() / 4
+    rows = results.read_csv(out / "curves.csv")
+    assert rows and [row[results.VALIDATION_TRUTH] for row in rows] == pytest.approx([truth] * len(rows))
 
 
 def test_networks_are_compared_in_pairs(finished):

@@ -60,7 +60,7 @@ def test_directions_stand_in_the_headers(bounds, speeds):
     for header in ("nats/token ↓", "bits/byte ↓", "nats/story ↓", "÷truth ↓"):
         assert header in bounds.headers
     assert (
-        "tokens/s ↑ (IQR)" in speeds.headers and "valid % ↑" in speeds.headers and "law dist. ↓" not in speeds.headers
+        "tokens/s ↑ (IQR)" in speeds.headers and "valid % ↑ [95%CI]" in speeds.headers and "law dist. ↓" not in speeds.headers
     )
 
 
@@ -88,6 +88,20 @@ def test_what_never_changes_is_said_once(bounds, speeds):
     for word in ("temp. 1", "batch 64", "judge oracle", "floor of div. 0.287"):
         assert word in speeds.same
     assert "tokenizer" not in bounds.headers and "temp." not in speeds.headers
+
+
+@pytest.mark.parametrize(
+    ("rate", "samples", "shown"),
+    [(0.0, 96, "0 [0,3.8]"), (1.0, 64, "100 [94,100]"), (66 / 96, 96, "69 [59,77]"), (1 / 512, 512, "0.2 [0.0,1.1]"),
+     (0.5, 10**6, "50.00 [49.90,50.10]"), (0.5, 2, "50 [9,91]"), (0.5, None, "50"), (None, 96, "")],
+)  # fmt: skip
+def test_a_valid_rate_stands_with_its_interval(rate, samples, shown):
+    assert tables._valid({"oracle_valid_rate": rate, "samples": samples, "oracle_valid_rate_se": 0.0}) == shown
+
+
+def test_the_repeater_says_one_thing_and_has_no_interval(speeds):
+    said = dict(zip([row[0] for row in speeds.rows], column(speeds, "valid"), strict=True))
+    assert said["† repeater"] == "100" and said["† data"] == "100 [99.3,100]" and said["† unigram"] == "0 [0,0.7]"
 
 
 def test_what_changes_is_a_column():
@@ -143,7 +157,7 @@ def test_at_120_columns_a_spare_column_alone_is_left_out_and_throughput_rows_are
     text = printed(120)
     assert text.count("too narrow") == 1 and "too narrow here for: copied (" in text
     one_seed = [row for row in rows.generation() if row.get("training_seed") in (0, None)]
-    assert "too narrow" not in printed(120, generation=one_seed), "without ±seeds there is room"
+    assert "too narrow" not in printed(126, generation=one_seed), "without ±seeds there is more room"
     assert sum("±0.0091" in line for line in text.splitlines()) == len(
         tables.throughput_tables(rows.generation())[0].rows
     )

@@ -1,0 +1,60 @@
+"""Wilson's interval: its equation, and how often it covers the truth, by enumeration of the binomial."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from mist_bench import results
+from mist_bench.rates import Z, valid_interval, wilson
+
+
+@pytest.mark.parametrize("count", [1, 7, 96, 512, 10_000])
+def test_both_ends_are_where_the_rate_is_as_far_as_their_own_error_reaches(count):
+    for seen in {0, 1, count // 3, count - 1, count}:
+        rate = seen / count
+        low, high = wilson(rate, count)
+        assert 0 <= low <= rate <= high <= 1 and low < high
+        for end in (low, high):
+            if 0 < end < 1:
+                assert abs(rate - end) == pytest.approx(Z * math.sqrt(end * (1 - end) / count))
+        assert wilson(1 - rate, count) == pytest.approx((1 - high, 1 - low))
+
+
+def test_published_values():
+    assert wilson(0, 96) == pytest.approx((0, 0.03847), abs=1e-5)
+    assert wilson(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4)  # Newcombe 1998, table I
+    assert wilson(1, 64) == pytest.approx((64 / (64 + Z**2), 1))
+
+
+def coverage(interval, count):
+    """How often the interval covers p, exactly, for many p in (0, 1)."""
+    p = (np.arange(2000) + 0.5) / 2000
+    seen = np.arange(count + 1)
+    ways = np.array([math.comb(count, k) for k in seen], dtype=float)
+    law = ways * p[:, None] ** seen * (1 - p[:, None]) ** (count - seen)
+    ends = np.array([interval(k / count, count) for k in seen])
+    return (law * ((ends[:, 0] <= p[:, None]) & (p[:, None] <= ends[:, 1]))).sum(axis=1)
+
+
+def wald(rate, count):
+    return results.interval(rate, math.sqrt(rate * (1 - rate) / max(1, count - 1)))
+
+
+@pytest.mark.parametrize("count", [5, 10, 20, 48, 96])
+def test_coverage_is_near_95_per_cent_where_that_of_the_standard_error_is_not(count):
+    ours = coverage(wilson, count)
+    assert abs(ours.mean() - 0.95) < 0.01 and ours.min() > 0.82
+    assert coverage(wald, count).min() < 0.05, "near 0 and 1 it has no width"
+
+
+def test_a_row_counts_the_samples_of_its_sampling_seeds_and_the_repeater_has_one():
+    table = [{"training_seed": t, "seed": s, "samples": 96, "oracle_valid_rate": 0.0} for t in (0, 1) for s in (0, 1, 2)]
+    (pooled,) = results.over_seeds(table, (), ("oracle_valid_rate",))
+    assert pooled["pooled_samples"] == 288 and pooled["samples"] == 96
+    assert valid_interval(pooled) == wilson(0, 288)
+    assert valid_interval(table[0]) == wilson(0, 96)
+    assert valid_interval({**pooled, "control": "repeater"}) is None
+    assert valid_interval({"samples": 96}) is None and valid_interval({"oracle_valid_rate": 0.5}) is None
