@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,24 +53,15 @@ def prepare(architecture: str) -> None:
         os.environ.setdefault(variable, str(found[0]) if found else "")
 
 
-def programs(linear: Any) -> Iterator[Any]:
-    """The compiled kernels of a captured graph, once for each launch."""
-    from tinygrad.uop.ops import Ops
-
-    for call in linear.src:
-        what = call.src[0]
-        if what.op is Ops.PROGRAM:
-            yield what
-        else:
-            yield from programs(what if what.op is Ops.LINEAR else what.src[0])
-
-
 def rendered(graphs: list[Any]) -> list[Rendered]:
     """The kernels of some `Graph`s, the longest at best first."""
     from tinygrad.uop.ops import Ops
 
+    from mist_bench.replay import kernels
+
     found: dict[str, Rendered] = {}
-    for program in (each for graph in graphs for each in programs(graph._jit.captured.linear)):
+    calls = (call.src[0] for graph in graphs for call in kernels(graph._jit.captured.linear))
+    for program in (each for each in calls if each.op is Ops.PROGRAM):
         source = next(str(part.arg) for part in program.src if part.op is Ops.SOURCE)
         matrix = "WMMA" in source
         kernel = found.setdefault(source, Rendered(name=ANSI.sub("", program.src[0].arg.name), matrix=matrix))
@@ -84,16 +75,6 @@ def rendered(graphs: list[Any]) -> list[Rendered]:
 def _number(value: Any) -> float:
     """What a variable sets is left out."""
     return float(value) if isinstance(value, int) else 0.0
-
-
-def _calls(linear: Any) -> Iterator[Any]:
-    from tinygrad.uop.ops import Ops
-
-    for call in linear.src:
-        if call.src[0].op is Ops.PROGRAM:
-            yield call
-        else:
-            yield from _calls(call.src[0] if call.src[0].op is Ops.LINEAR else call.src[0].src[0])
 
 
 def table(kernels: list[Rendered], memory: int, tokens: int, most: int = 40) -> str:

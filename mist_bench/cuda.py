@@ -1,4 +1,4 @@
-"""What tinygrad 0.14 gets wrong on CUDA, mended by its own names; nothing here is used on another device."""
+"""What tinygrad 0.14 gets wrong on CUDA, mended by its own names. Elsewhere calls are trimmed too, to no effect."""
 
 from __future__ import annotations
 

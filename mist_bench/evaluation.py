@@ -197,12 +197,12 @@ class MaskedEvaluator:
             self._carry(condition.tensor, told["condition"])
         return told
 
-    def capture(self, words: Words) -> None:
-        """All that `answer` may need, with these words: what is timed afterwards compiles nothing."""
+    def capture(self, words: Words, then: Callable[[dict[str, Tensor]], None]) -> None:
+        """All that `answer` may need, with these words, and `then` what is done with it: what is timed afterwards
+        compiles nothing. What `begin` was told is lost: the graphs for few positions are shown any text."""
         if self.rows is not None:
             self.told(words)
-            self.rows.capture(self.texts, self.missed.tensor)
-            self.missed(np.zeros(1, dtype=np.int32))  # graphs for few positions were shown a text that is all masks
+            self.rows.capture(self.texts, self.missed.tensor, then)
 
     @cached_property
     def _condition(self) -> list[Inbox]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .plot_style import DASHES, label_points, legend_of, looks_of, model_of, styles_of, unique
+from .plot_style import DASHES, STAR, label_points, legend_of, looks_of, model_of, styles_of, unique
 from .results import Row
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def quality_entropy(axes: Axes, rows: list[Row]) -> bool:
         lines.setdefault((row["sampler"], model_of(row)), []).append(row)
     ordered = sorted(lines, key=lambda line: (line[0] == "autoregressive", line))
     ours = unique(sampler for sampler, _ in ordered if sampler != "autoregressive")
-    star = {"color": "black", "marker": "*", "markeredgecolor": "white", "markeredgewidth": 0.6}
-    looks = {"autoregressive": star, **looks_of(ours)}
+    looks = {"autoregressive": STAR, **looks_of(ours)}
     models = unique(model for sampler, model in ordered if sampler != "autoregressive")
     dashes = styles_of(models, DASHES)
     for line in ordered:

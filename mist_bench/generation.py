@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,9 @@ def _run(
     to_fill = free.sum(axis=1)
     uniform = noise.uniform_numpy(seed, 0, noise.TIMES, sequences, tokens.shape[1])
     plan = grid(sampler, schedule, steps, to_fill, uniform)
+    if limit is not None:
+        words = pack_step(plan.times[0], plan.numbers[0], (0, steps, 0), noise.key_words(seed, 0))
+        evaluator.capture(words, partial(graph.step, evaluator))
     evaluator.begin(tokens, unfixed, sequences)
     graph.begin(free)
     now = evaluator.tokens.tensor
@@ -194,8 +198,6 @@ def _run(
     by_chance = skips or (evaluator.rows is not None and sampler.reveals_by_chance)
     chances = _Chances(plan, free, seed, sequences) if by_chance else None
     count = _MostMasked(sampler, plan, tokens == mask, free, chances)
-    if limit is not None:
-        evaluator.capture(pack_step(plan.times[0], plan.numbers[0], (0, steps, 0), noise.key_words(seed, 0)))
     planned = max((most_steps(sampler, steps, int(m)) for m in to_fill), default=0)
     for step in range(max(planned, limit or 0)):
         if asked == limit or (sampler.adaptive and not left.any()):
@@ -206,9 +208,7 @@ def _run(
         asked += 1
         place = min(step, len(plan.numbers) - 1)
         last = not sampler.adaptive and step == len(plan.numbers) - 1
-        t = plan.times[place]
-        if sampler.adaptive:
-            t = _time_of(schedule, left, to_fill)
+        t = _time_of(schedule, left, to_fill) if sampler.adaptive else plan.times[place]
         heat = temperature * sampler.heat(min(step, steps - 1), steps)
         words = pack_step(t, plan.numbers[place], (step, steps, last), noise.key_words(seed, step), heat)
         told = evaluator.answer(words, most)

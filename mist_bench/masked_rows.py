@@ -74,12 +74,12 @@ class MaskedRows:
         for graph in self.graphs:
             graph.drop()
 
-    def capture(self, inputs: Inputs, missed: Tensor) -> None:
-        """All graphs that are not there yet, whatever is masked."""
-        for count, graph in self.heads.items():
-            if not graph.compile_seconds:
-                for _ in range(2):
-                    self(inputs, missed, count)
+    def capture(self, inputs: Inputs, missed: Tensor, then: Callable[[Answer], None]) -> None:
+        """All graphs, whatever is masked, and `then` what is done with the answer of each: a graph that reads it knows
+        its buffers after two calls."""
+        for count in self.counts:
+            for _ in range(2):
+                then(self(inputs, missed, count))
 
     @property
     def graphs(self) -> list[Graph]:

@@ -68,12 +68,12 @@ def run(
     waiting, running = list(jobs), list[Any]()
     try:
         while waiting or running:
+            running = [process for process in running if process.is_alive()]
             while waiting and len(running) < processes:
                 process = context.Process(target=_work, args=(waiting.pop(0), events, busy, os.getpid()))
                 process.start()
                 running.append(process)
             busy.value = max(1, len(running))
-            running = [process for process in running if process.is_alive()]
             with contextlib.suppress(queue.Empty):
                 on_event(*events.get(timeout=0.5))
     except BaseException:

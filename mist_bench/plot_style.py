@@ -25,6 +25,8 @@ COLOURS = (
 )  # fmt: skip
 """Seaborn's colour-blind palette without its pale yellow, then as many that are darker or lighter than those."""
 FILLED = 8
+STAR = {"color": "black", "marker": "*", "markeredgecolor": "white", "markeredgewidth": 0.6}
+"""The baseline, which is no sampler among others."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (5, 1.5, 1.2, 1.5)))
 
 

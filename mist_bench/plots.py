@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .frontier import by_steps, quality_entropy
 from .plot_style import (
     DASHES,
+    STAR,
     STYLE,
     label_points,
     legend_of,
@@ -242,9 +243,8 @@ def _reference_lines(axes: Axes, points: Sequence[_Point]) -> list[tuple[str, di
 def _looks(points: Sequence[_Point]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Colour and marker of each sampler, dashes of each model; the baseline is a black star."""
     ours = unique(p.series for p in points if not p.is_baseline)
-    star = {"color": "black", "marker": "*", "markeredgecolor": "white", "markeredgewidth": 0.6}
     dashes = {**dict.fromkeys((p.model for p in points), "-"), **styles_of(_models(points), DASHES)}
-    return {**{p.series: star for p in points}, **looks_of(ours)}, dashes
+    return {**{p.series: STAR for p in points}, **looks_of(ours)}, dashes
 
 
 def _models(points: Sequence[_Point]) -> list[str]:

@@ -61,11 +61,10 @@ class Replay:
             # a GPU begins with a first, small part while the next is given to it; a CPU has nothing to wait for
             most = 0 if getattr(Device[Device.DEFAULT], "graph", None) is CpuGraph else JIT_BATCH_SIZE.value
             self.linear = jit.graph_split_rewrite(self.linear, max_batch_size=most)
-        whole = [call.src[0] for call in self.linear.src if call.src[0].arg == "graph"]
-        self.graphs = [realize.get_graph_runtime(each, ()) for each in whole]
+        parts = [call.src[0] for call in self.linear.src]
+        alone = all(part.arg == "graph" for part in parts)
+        self.graphs = [realize.get_graph_runtime(part, ()) for part in parts] if alone else []
         """Those of tinygrad's kind, if there is nothing else."""
-        if len(whole) < len(self.linear.src):
-            self.graphs = []
 
     def __call__(self, values: Values) -> None:
         if not self.graphs or DEBUG >= 2 or PROFILE:

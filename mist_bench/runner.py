@@ -59,7 +59,7 @@ def run(
     if todo:
         _ = bench.dataset  # a corpus or tokenizer that cannot work says so before anything is written
     shelf.ensure_writable()
-    if results.of_another_run(out, config.to_dict()):
+    if results.of_another_run(out, laid.config.to_dict()):
         line = f"the tables in {out} are of another run and are replaced; --out DIR keeps them"
         line += " (cells are all kept: the command of that run writes them again)"
         errors.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -67,18 +67,7 @@ def run(
     before = _failed_before(laid.cells, todo, shelf)
     _say_batch(bench, todo, errors)
     failed = _make_all(todo, before, bench, shelf, registry, errors, debug)
-    rows = Rows(laid, shelf)
-    rows.pair(bench)
-    rows.know(bench)
-    for line in rows.disagreements(bench):
-        errors.print(line, markup=False, highlight=False, style="bold red")
-    earlier = rows.elsewhere()
-    for line in [*rows.shortfalls(), *earlier]:
-        errors.print(line, markup=False, highlight=False, soft_wrap=True)
-    info = {**_run_info(laid, registry, name, debug), "earlier_speeds": earlier}
-    files = results.write_run(out, run=info, **rows.everything())
-    tables.print_tables(screen, rows.training, rows.likelihood, rows.generation, rows.comparisons)
-    _show_samples(rows, screen)
+    files = _report(Rows(laid, shelf), bench, _run_info(laid, registry, name, debug), out, screen, errors)
     if debug:
         _show_graphs(errors)
     if beam.width():
@@ -93,6 +82,23 @@ def run(
         summary = {"out": str(out), "store": str(store), "failed": len(failed), "files": named}
         sys.stdout.write(json.dumps(summary) + "\n")
     return 1 if failed else 0
+
+
+def _report(
+    rows: Rows, bench: Workbench, info: dict[str, Any], out: Path, screen: Console, errors: Console
+) -> dict[str, Path]:
+    """Writes all files of the run and shows the tables; gives the files by name."""
+    rows.pair(bench)
+    rows.know(bench)
+    for line in rows.disagreements(bench):
+        errors.print(line, markup=False, highlight=False, style="bold red")
+    earlier = rows.elsewhere()
+    for line in [*rows.shortfalls(), *earlier]:
+        errors.print(line, markup=False, highlight=False, soft_wrap=True)
+    files = results.write_run(out, run={**info, "earlier_speeds": earlier}, **rows.everything())
+    tables.print_tables(screen, rows.training, rows.likelihood, rows.generation, rows.comparisons)
+    _show_samples(rows, screen)
+    return files
 
 
 def _say_batch(bench: Workbench, todo: Sequence[Cell], console: Console) -> None:
