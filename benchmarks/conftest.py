@@ -18,7 +18,7 @@ from mist_bench import device
 
 device.prepare()  # before tinygrad compiles anything
 
-from mist_bench import bench, graphs  # noqa: E402
+from mist_bench import bench, workbench  # noqa: E402
 from mist_bench.contest import FEWEST_ROUNDS, Offer, prepare  # noqa: E402
 
 load = bench.load
@@ -93,4 +93,4 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable
         benchmark.extra_info.update(told)
 
     yield measure
-    graphs.forget()
+    workbench.forget()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from mist_bench import device, graphs
+from mist_bench import device, graphs, workbench
 
 REPEATS = 5
 ENOUGH = 3.0
@@ -69,5 +69,5 @@ def peaks(*, torch: bool) -> dict[str, float]:
     """FLOP/s by library, in the precision of the benchmarks."""
     ways = {"tinygrad": by_tinygrad} | ({"torch": by_torch} if torch else {})
     found = {name: max(map(way, sides())) for name, way in ways.items()}
-    graphs.forget()
+    workbench.forget()
     return found

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         reveal_best,
         scheduled_count,
         scheduled_left,
-    )  # fmt: skip
+    )
 
 __version__ = "0.1.0"
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .contest import FEWEST_FOR_INTERVAL, OURS
+from .contest import OURS
 from .interfaces import UserError
-from .store import write_atomically
+from .machine import write_atomically
+from .statistics import FEWEST_FOR_INTERVAL
 
 
 def save(path: Path, made: Mapping[str, Any]) -> None:

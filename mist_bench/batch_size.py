@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from . import beam, device, provenance, walker
+from . import beam, device, machine, walker
 from .evaluation import CausalEvaluator, MaskedEvaluator
 from .interfaces import UserError
-from .store import write_atomically
+from .machine import write_atomically
 
 FIRST, LARGEST = 8, 4096
 GAIN = 1.1
@@ -93,11 +93,11 @@ def speed(evaluator: Evaluator) -> float:
 
 def key(shape: str, vocab_size: int, length: int, precision: str, nucleus: float) -> str:
     """What a size holds for: the machine, the network, and the release of tinygrad."""
-    gpus = sorted({gpu["name"] for gpu in provenance.gpus()}) if device.name() != "CPU" else []
-    machine = [device.name(), *(gpus or [str(provenance.cpu_model()), f"{walker.cores()} cores"])]
-    machine += [f"beam {beam.width()}"] if beam.width() else []
+    gpus = sorted({gpu["name"] for gpu in machine.gpus()}) if device.name() != "CPU" else []
+    place = [device.name(), *(gpus or [str(machine.cpu_model()), f"{walker.cores()} cores"])]
+    place += [f"beam {beam.width()}"] if beam.width() else []
     network = [shape, f"vocabulary {vocab_size}", f"length {length}", precision, f"nucleus {nucleus}"]
-    return ", ".join([*machine, *network, f"tinygrad {version('tinygrad')}"])
+    return ", ".join([*place, *network, f"tinygrad {version('tinygrad')}"])
 
 
 def remembered(path: Path, key: str) -> int | None:

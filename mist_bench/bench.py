@@ -17,10 +17,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from . import baseline, beam, device, provenance
-from .busy import SHORTEST, Others
-from .contest import FEWEST_FOR_INTERVAL, Offer, Timing, race
+from . import baseline, beam, device, provenance, workbench
+from .contest import Offer, Timing, race
 from .interfaces import UserError
+from .machine import SHORTEST, Others
+from .statistics import FEWEST_FOR_INTERVAL
 
 TASKS = ("training", "generation", "likelihood", "startup")
 
@@ -164,7 +165,6 @@ def _all(
     found: Sequence[Offer], options: BenchOptions, say: Callable[[str], None], left_out: list[str]
 ) -> Iterator[list[Timing]]:
     """One list for each group of offers that can be made; what a group held on the device is let go after it."""
-    from . import graphs
 
     for _, group in groupby(found, key=lambda offer: offer.group):
         here = [offer for offer in group if not offer.missing]
@@ -172,7 +172,7 @@ def _all(
             made = race(here, options.rounds, options.budget, say, left_out)
             bare = [_without_entry(timing) for timing in made]
             del made
-            graphs.forget()
+            workbench.forget()
             if bare:
                 yield bare
 

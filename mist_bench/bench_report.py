@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .contest import FEWEST_FOR_INTERVAL, OURS, Timing, median_interval, ratio
+from .contest import OURS, Timing, ratio
 from .fields import count
 from .layout import Table, markdown_table, print_table
+from .machine import write_atomically
 from .provenance import one_line
-from .store import write_atomically
+from .statistics import FEWEST_FOR_INTERVAL, median_interval
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,12 +14,13 @@ from typing import Any, Literal
 from . import beam
 from .config import RunConfig
 from .families import Family
-from .hub_models import HubModel, judge_model
+from .hub_models import HubModel, find_model
 from .interfaces import Component, Corpus, Metric, Schedule, Tokenizer, UserError, parts
 from .registry import Kind as PluginKind
 from .registry import Registry, kind_of
 from .samplers import Sampler
 from .settings import own_length
+from .specs import parse_spec, suggest
 from .store import content_hash
 
 FORMAT = 3
@@ -310,3 +311,14 @@ class _Grid:
             needs = (generation.hash, self.judge.hash)
         content = {"generation": generation.hash, "judge": who}
         return Cell(kind="judgement", content=content, labels={**generation.labels, "judge": name}, needs=needs)
+
+
+def judge_model(spec: str) -> HubModel:
+    """The model that `hf:NAME`, `hf:FOLDER` or `hf[model=NAME,revision=COMMIT]` stands for. Raises `UserError`."""
+    asked, known = parse_spec(spec), ("model", "revision")
+    given = dict(asked.given) | ({} if asked.first is None else {"model": asked.first})
+    if unknown := [key for key in given if key not in known]:
+        raise UserError(f"judge {spec!r} has no parameter {unknown[0]!r}; {suggest(unknown[0], known)}")
+    if not given.get("model"):
+        raise UserError(f"judge {spec!r} names no model; write hf:OWNER/NAME, e.g. hf:gpt2, or hf:FOLDER")
+    return find_model(given["model"], revision=given.get("revision", ""), asked=f"judge {spec!r}")

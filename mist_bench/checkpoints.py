@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from . import cells, device
-from .config import ModelConfig, RunConfig, SampleOptions, TrainingConfig
+from .config import ModelConfig, RunConfig, TrainingConfig
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .families import Family
 from .interfaces import Schedule, UserError
 from .registry import Registry
 from .retrain import training_command
+from .sample_options import SampleOptions
 from .store import Store, plain
 from .workbench import Parameters, Workbench
 

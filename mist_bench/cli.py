@@ -155,7 +155,7 @@ def sample(
             plugin, preset, settings, corpus=corpus, tokenizer=tokenizer, families=family, schedules=schedule,
             training_seeds=training_seed,
         )  # fmt: skip
-        from .config import SampleOptions
+        from .sample_options import SampleOptions
 
         if sampler is not None:
             registry.make("sampler", sampler)

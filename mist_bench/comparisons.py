@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from . import student
+from . import statistics
 from .cells import Cell
 from .interfaces import FloatArray, IntArray
 from .paired import Records, difference, values
-from .results import standard_error
+from .statistics import standard_error
 
 _SHARED = ("corpus", "tokenizer", "kind", "estimator", "evaluation_schedule")
 Group = dict[tuple[Any, Any], dict[int, FloatArray]]
@@ -70,8 +70,8 @@ def of_networks(a: FloatArray, b: FloatArray, clusters: IntArray, length: int) -
     units = len(np.unique(clusters[:n]))
     told: dict[str, Any] = {"sequences": n, "clusters": units, "difference": value, "difference_se": error}
     if math.isfinite(error) and error > 0:
-        wide = student.quantile(units - 1) * error
-        p = student.two_sided(value / error, units - 1)
+        wide = statistics.quantile(units - 1) * error
+        p = statistics.two_sided(value / error, units - 1)
         told |= {"difference_low": value - wide, "difference_high": value + wide, "z": value / error, "p_value": p}
     return told
 
@@ -82,5 +82,5 @@ def of_seeds(differences: Sequence[float]) -> dict[str, Any]:
     told: dict[str, Any] = {"difference_seed_se": error}
     if error:
         t = math.fsum(differences) / len(differences) / error
-        told["seed_p_value"] = student.two_sided(t, len(differences) - 1)
+        told["seed_p_value"] = statistics.two_sided(t, len(differences) - 1)
     return told

@@ -6,28 +6,27 @@ The text under each field is its documentation: `mist-bench ls presets -v` and d
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any, Literal
 
 from .families import NetworkSize
 from .interfaces import UserError
 
 
-def _require(holds: bool, message: str) -> None:
+def require(holds: bool, message: str) -> None:
     if not holds:
         raise UserError(message)
 
 
-def _at_least(config: Any, low: float, *names: str) -> None:
+def at_least(config: Any, low: float, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        _require(value >= low, f"{name} must be at least {low}, given {value}")
+        require(value >= low, f"{name} must be at least {low}, given {value}")
 
 
 def _share(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        _require(0 <= value < 1, f"{name} must be at least 0 and below 1, given {value}")
+        require(0 <= value < 1, f"{name} must be at least 0 and below 1, given {value}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,11 +47,11 @@ class ModelConfig:
     """Heads of a block that begin by looking at a neighbour: prose is learned far sooner, far agreement later."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "dim", "layers", "heads", "feed_forward", "conditioning_dim")
-        _at_least(self, 0, "local_heads")
-        _require(self.local_heads <= self.heads, f"local_heads is at most heads ({self.heads}), not {self.local_heads}")
+        at_least(self, 1, "dim", "layers", "heads", "feed_forward", "conditioning_dim")
+        at_least(self, 0, "local_heads")
+        require(self.local_heads <= self.heads, f"local_heads is at most heads ({self.heads}), not {self.local_heads}")
         even = self.dim % (2 * self.heads) == 0  # positions turn pairs of numbers within a head
-        _require(even, f"dim ({self.dim}) must be divisible by twice the heads ({self.heads})")
+        require(even, f"dim ({self.dim}) must be divisible by twice the heads ({self.heads})")
 
     def size(self) -> NetworkSize:
         """The same numbers as a family takes them."""
@@ -99,18 +98,18 @@ class TrainingConfig:
     """Steps between two saved states, from which a stopped training goes on."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "train_steps", "batch_size", "devices", "validate_every", "checkpoint_every")
-        _at_least(self, 0, "warmup_steps", "weight_decay", "micro_batch")
+        at_least(self, 1, "train_steps", "batch_size", "devices", "validate_every", "checkpoint_every")
+        at_least(self, 0, "warmup_steps", "weight_decay", "micro_batch")
         whole = self.micro_batch == 0 or self.batch_size % self.micro_batch == 0
-        _require(whole, f"micro_batch must divide batch_size ({self.batch_size}), given {self.micro_batch}")
+        require(whole, f"micro_batch must divide batch_size ({self.batch_size}), given {self.micro_batch}")
         for name in ("batch_size", "micro_batch"):
             value = getattr(self, name)
-            _require(value % self.devices == 0, f"devices ({self.devices}) must divide {name}, given {value}")
+            require(value % self.devices == 0, f"devices ({self.devices}) must divide {name}, given {value}")
         _share(self, "beta1", "beta2", "ema_decay")
-        _require(self.learning_rate > 0, f"learning_rate must be positive, given {self.learning_rate}")
-        _require(self.gradient_clip > 0, f"gradient_clip must be positive, given {self.gradient_clip}")
+        require(self.learning_rate > 0, f"learning_rate must be positive, given {self.learning_rate}")
+        require(self.gradient_clip > 0, f"gradient_clip must be positive, given {self.gradient_clip}")
         ratio = self.final_learning_rate_ratio
-        _require(0 <= ratio <= 1, f"final_learning_rate_ratio must be from 0 to 1, given {ratio}")
+        require(0 <= ratio <= 1, f"final_learning_rate_ratio must be from 0 to 1, given {ratio}")
 
     def identity(self) -> dict[str, Any]:
         """What decides the network: all but how the device goes about it, which changes rounding alone."""
@@ -138,8 +137,8 @@ class LikelihoodConfig:
     """Test sequences that masked models read from left to right, at one evaluation a token; 0 leaves it out."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "sequences", "mask_draws")
-        _at_least(self, 0, "batch_size", "weighted_draws", "target_se", "chain_rule_sequences")
+        at_least(self, 1, "sequences", "mask_draws")
+        at_least(self, 0, "batch_size", "weighted_draws", "target_se", "chain_rule_sequences")
         _distinct(self, "evaluation_schedules")
 
 
@@ -167,12 +166,12 @@ class GenerationConfig:
     """More columns about the texts: `mist-bench ls metrics`; `none`: no more."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "samples", "rounds", "judge_seed_offset", "oracle_samples")
-        _at_least(self, 0, "prompt", "batch_size")
-        _require(0 < self.nucleus <= 1, f"nucleus must be above 0 and at most 1, given {self.nucleus}")
+        at_least(self, 1, "samples", "rounds", "judge_seed_offset", "oracle_samples")
+        at_least(self, 0, "prompt", "batch_size")
+        require(0 < self.nucleus <= 1, f"nucleus must be above 0 and at most 1, given {self.nucleus}")
         object.__setattr__(self, "metrics", tuple(spec for spec in dict.fromkeys(self.metrics) if spec != "none"))
         known = self.judge in ("auto", "autoregressive", "none") or self.judged_by_text
-        _require(known, f"judge is auto, autoregressive, none or hf:NAME, given {self.judge!r}")
+        require(known, f"judge is auto, autoregressive, none or hf:NAME, given {self.judge!r}")
 
     @property
     def judged_by_text(self) -> bool:
@@ -216,11 +215,11 @@ class RunConfig:
     """Section `[generation]`."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 2, "length")
+        at_least(self, 2, "length")
         _distinct(self, "families", "schedules", "samplers", "steps", "temperatures", "training_seeds", "seeds")
         for name, low in (("steps", 1), ("temperatures", 0), ("training_seeds", 0), ("seeds", 0)):
             bad = [value for value in getattr(self, name) if value < low]
-            _require(not bad, f"{name} must be at least {low}, given {bad[0] if bad else ''}")
+            require(not bad, f"{name} must be at least {low}, given {bad[0] if bad else ''}")
 
     def for_training(self) -> RunConfig:
         """The same trainings without what is asked of others about the texts, which need not be looked up again."""
@@ -232,41 +231,9 @@ class RunConfig:
         return dataclasses.asdict(self)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SampleOptions:
-    """What `mist-bench sample` was asked for; None: the host's choice for the checkpoint at hand."""
-
-    config: RunConfig
-    """Which network: its corpus, tokenizer, model, training, and the first family, schedule and training seed."""
-    checkpoint: str | None = None
-    """The beginning of a checkpoint's hash, or a path; None: the network that `config` describes."""
-    store: Path = Path("results/store")
-    prompt: str = ""
-    """Text before what is generated; each `___` in it is a blank to be filled."""
-    suffix: str = ""
-    """Text after what is generated (infilling)."""
-    sampler: str | None = None
-    steps: int | None = None
-    length: int | None = None
-    temperature: float = 1.0
-    nucleus: float = 1.0
-    count: int = 1
-    seed: int = 0
-    watch: bool = False
-    """Show the text emerging, step by step."""
-    debug: bool = False
-
-    def __post_init__(self) -> None:
-        _require(self.steps is None or self.steps >= 1, f"steps must be at least 1, given {self.steps}")
-        _require(self.length is None or self.length >= 2, f"length must be at least 2, given {self.length}")
-        _at_least(self, 1, "count")
-        _at_least(self, 0, "seed", "temperature")
-        _require(0 < self.nucleus <= 1, f"nucleus must be above 0 and at most 1, given {self.nucleus}")
-
-
 def _distinct(config: Any, *names: str) -> None:
     """Drop repeated values, in the given order; none at all is an error."""
     for name in names:
         values = tuple(dict.fromkeys(getattr(config, name)))
-        _require(bool(values), f"{name} needs at least one value")
+        require(bool(values), f"{name} needs at least one value")
         object.__setattr__(config, name, values)

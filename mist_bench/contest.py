@@ -7,7 +7,6 @@ distributed. Nothing here knows tinygrad or what is timed.
 from __future__ import annotations
 
 import gc
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-LEVEL = 0.95
+from .statistics import median_interval
+
 FEWEST_ROUNDS = 3
-FEWEST_FOR_INTERVAL = 6
-"""Rounds below which there is no interval of LEVEL for a median."""
 LONG = 10.0
 """Seconds of a call after which one more warm-up would tell nothing new."""
 OURS = "mist-bench"
@@ -73,19 +71,6 @@ class Timing:
     def rates(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Tokens (or rounds, if it makes no tokens) per second, one for each round."""
         return (self.entry.tokens or 1) / np.array(self.seconds)
-
-
-def median_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:
-    """Order statistics that hold the median with at least this probability, whatever the distribution. None if not even
-    the whole range does: that of three values holds it with 75 %, of four with 87.5 %, of five with 93.75 %."""
-    n, ordered = len(values), sorted(values)
-    k, tail = 0, 0.0
-    while k < n // 2:
-        tail += math.comb(n, k) / 2**n
-        if 2 * tail > 1 - level:
-            break
-        k += 1
-    return (float(ordered[k - 1]), float(ordered[n - k])) if k else None
 
 
 def ratio(ours: Timing, other: Timing) -> tuple[float, float, float, int]:

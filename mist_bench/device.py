@@ -11,8 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import beam, cuda, kernel_cache, tiles
+from tinygrad import Device
+
+from . import beam, cuda, kernel_cache, machine, tiles
 from .interfaces import UserError
+from .machine import cache_folder
 
 if TYPE_CHECKING:
     from tinygrad.dtype import DType
@@ -33,11 +36,6 @@ while [ "$count" -gt 0 ]; do
 done
 exec "ZIG" cc "$@" -g0 -fno-sanitize=all -fno-asynchronous-unwind-tables -fno-unwind-tables -fno-stack-protector
 """
-
-
-def cache_folder() -> Path:
-    """Where this user's downloads and tokenized corpora lie: `$XDG_CACHE_HOME/mist-bench` or `~/.cache/mist-bench`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mist-bench"
 
 
 def prepare() -> None:
@@ -134,9 +132,7 @@ def compute_type(precision: str) -> DType:
 
 def published_peak() -> float | None:
     """FLOP/s of the device's dense bfloat16 products as its maker states them; None for what is not in the table."""
-    from .provenance import gpus
-
-    names = " ".join(gpu.get("name", "") for gpu in gpus()) if name() in ("CUDA", "NV") else ""
+    names = " ".join(gpu.get("name", "") for gpu in machine.gpus()) if name() in ("CUDA", "NV") else ""
     return next((peak for part, peak in PEAK_BFLOAT16.items() if part in names), None)
 
 
@@ -150,3 +146,8 @@ def memory_used() -> int:
     from tinygrad import GlobalCounters
 
     return int(GlobalCounters.mem_used)
+
+
+def on_cpu() -> bool:
+    """Whether the device is a CPU: an exponential is dear there, and a second store cheap."""
+    return str(Device.DEFAULT).startswith("CPU")

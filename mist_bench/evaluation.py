@@ -16,10 +16,11 @@ import numpy.typing as npt
 from tinygrad import Tensor, UOp
 
 from . import noise
-from .answer import draw, log_normaliser, pick, statistics
+from .answer import draw, log_normaliser, statistics
 from .families import CausalModel, MaskedModel
 from .graphs import Graph, Inbox
 from .interfaces import FloatArray, IntArray
+from .log_probabilities import pick
 from .masked_rows import MaskedRows, carried
 from .samplers import Sampler, View
 from .step_words import Words, pack_step, unpack_step

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .interfaces import Component, LikelihoodKind, Oracle
+from .log_probabilities import one_left_out
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -106,7 +107,6 @@ class MaskedModel(Model):
     def left_out(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`log_probabilities`, and (B, L) log p of each token that is seen given all others, as if it alone were masked
         as well; 0 where masked. Unless overridden by asking for L texts at once, one with each token masked."""
-        from .answer import one_left_out
 
         length = tokens.shape[1]
 
@@ -166,3 +166,6 @@ class Family(Component, ABC):
         Untrained families need none.
         """
         raise TypeError(f"family {self.name!r} is not trained")
+
+if TYPE_CHECKING:
+    from tinygrad import Tensor

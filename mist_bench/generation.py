@@ -16,10 +16,10 @@ import numpy.typing as npt
 from tinygrad import Tensor
 
 from . import noise
-from .answer import pick
 from .evaluation import MaskedEvaluator, Needs, on_device
 from .graphs import Graph, Inbox
 from .interfaces import FloatArray, IntArray, Schedule
+from .log_probabilities import pick
 from .samplers import Sampler, View, block_shares, most_steps
 from .step_words import pack_step, unpack_step
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tinygrad import Device, Tensor, TinyJit
-from tinygrad.device import Buffer, LRUAllocator
+from tinygrad import Tensor, TinyJit
+from tinygrad.device import Buffer
 
 from . import device, replay
-from .families import Model
 
-T = TypeVar("T")
 captured: list[Graph] = []
-_kept: dict[Hashable, Any] = {}
 MOST_REPLAYS = 32
 """Sets of buffers that one graph is replayed over without a look at them: a sampler may serve several networks."""
 
@@ -108,26 +105,6 @@ def held(graphs: Iterable[Graph]) -> int:
     return sum(sizes.values())
 
 
-def kept(key: Hashable, make: Callable[[], T]) -> T:
-    """What `make` made for this key, once a process: a graph serves every schedule, checkpoint and step count."""
-    if key not in _kept:
-        _kept[key] = make()
-    result: T = _kept[key]
-    return result
-
-
-def forget() -> None:
-    """Gives the device back the memory of all graphs that nobody else holds. Each is part of a cycle, which Python's
-    collector finds only if it may look at what a capture has left; and tinygrad keeps freed buffers for later."""
-    _kept.clear()
-    captured.clear()
-    gc.unfreeze()
-    gc.collect()
-    allocator = Device[Device.DEFAULT].allocator
-    if isinstance(allocator, LRUAllocator):
-        allocator.free_cache()  # type: ignore[no-untyped-call]
-
-
 def overwrite(tensor: Tensor, values: np.ndarray[Any, Any]) -> None:
     """New values into the same buffer, so that graphs which captured it see them; on every device that holds a copy."""
     flat = np.ascontiguousarray(values)
@@ -172,15 +149,3 @@ class Inbox:
         data: Any = np.array(values, order="C")  # a copy: what is given may be read-only
         self._buffer.allocator._copyin(self._buffer._buf, memoryview(data).cast("B"))
         return self.tensor
-
-
-def load_parameters(model: Model, values: dict[str, np.ndarray[Any, Any]]) -> None:
-    """Puts a checkpoint's parameters into the model's buffers."""
-    for name, tensor in model.parameters.items():
-        overwrite(tensor, values[name].astype(np.float32))
-
-
-def load_to_read(model: Model, values: dict[str, np.ndarray[Any, Any]]) -> None:
-    """The same for a model that is not trained any more."""
-    load_parameters(model, values)
-    model.keep_copies()

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from .hub import go_offline_where_there_is_no_network
 from .interfaces import UserError
-from .specs import parse_spec, suggest
 
 if TYPE_CHECKING:
     from .language_model import LanguageModel
@@ -61,7 +60,7 @@ class HubModel:
         """The network and its tokenizer. Raises `UserError` if they cannot be loaded."""
         from .language_model import load
 
-        return load(self)
+        return load(self.source, None if self.is_folder else self.version, self.title)
 
 
 def find_model(name: str, *, revision: str = "", asked: str, install: str = "pip install 'mist-bench[hf]'") -> HubModel:
@@ -80,17 +79,6 @@ def find_model(name: str, *, revision: str = "", asked: str, install: str = "pip
     if not name or name[0] in "/.~\\" or name.count("/") > 1:
         raise UserError(f"{asked}: no folder '{name}'; give the folder of a saved model, or OWNER/NAME as on the Hub")
     return _on_hub(name, revision, asked)
-
-
-def judge_model(spec: str) -> HubModel:
-    """The model that `hf:NAME`, `hf:FOLDER` or `hf[model=NAME,revision=COMMIT]` stands for. Raises `UserError`."""
-    asked, known = parse_spec(spec), ("model", "revision")
-    given = dict(asked.given) | ({} if asked.first is None else {"model": asked.first})
-    if unknown := [key for key in given if key not in known]:
-        raise UserError(f"judge {spec!r} has no parameter {unknown[0]!r}; {suggest(unknown[0], known)}")
-    if not given.get("model"):
-        raise UserError(f"judge {spec!r} names no model; write hf:OWNER/NAME, e.g. hf:gpt2, or hf:FOLDER")
-    return find_model(given["model"], revision=given.get("revision", ""), asked=f"judge {spec!r}")
 
 
 def _in_folder(folder: Path, asked: str) -> HubModel:

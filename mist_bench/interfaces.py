@@ -210,7 +210,7 @@ class Oracle(ABC):
 
         Unless overridden by asking for L texts at once, one with each token masked.
         """
-        from .answer import one_left_out
+        from .log_probabilities import one_left_out
 
         return one_left_out(self.log_posterior, tokens, self.vocab_size)
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from .hub_models import HubModel
 from .interfaces import FloatArray, IntArray, UserError
 
 LARGEST_CONTEXT = 2048
@@ -135,25 +134,28 @@ def _batches(jobs: Sequence[tuple[int, Window]]) -> Iterator[list[tuple[int, Win
         yield batch
 
 
-def load(model: HubModel) -> LanguageModel:
-    """The network in float32 and its tokenizer. Raises `UserError` if they cannot be loaded, or not whole."""
+def load(source: str, revision: str | None, title: str) -> LanguageModel:
+    """The network in float32 and its tokenizer, of a folder or of the Hub at a `revision`; messages call it `title`.
+
+    Raises `UserError` if they cannot be loaded, or are not complete.
+    """
     import torch
     import transformers
 
     transformers.utils.logging.set_verbosity_error()  # what it warns of is checked below
     transformers.utils.logging.disable_progress_bar()
-    revision = {} if model.is_folder else {"revision": model.version}
+    pinned = {} if revision is None else {"revision": revision}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(model.source, **revision)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **pinned)
         network, info = transformers.AutoModelForCausalLM.from_pretrained(
-            model.source, output_loading_info=True, **revision
+            source, output_loading_info=True, **pinned
         )
     except Exception as error:  # what goes wrong in there has many types; its first line names the reason
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"cannot load {model.title}: {reason}") from error
+        raise UserError(f"cannot load {title}: {reason}") from error
     if missing := sorted(info["missing_keys"]):
-        raise UserError(f"{model.title} is no whole causal language model: it lacks {missing[0]}")
+        raise UserError(f"{title} is no whole causal language model: it lacks {missing[0]}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = network.float().eval().to(device)
     most = getattr(network.config.get_text_config(), "max_position_embeddings", None) or LARGEST_CONTEXT
-    return LanguageModel(network, tokenizer, min(int(most), LARGEST_CONTEXT), model.title)
+    return LanguageModel(network, tokenizer, min(int(most), LARGEST_CONTEXT), title)

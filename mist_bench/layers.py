@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tinygrad import Device, Tensor, dtypes
+from tinygrad import Tensor, dtypes
 from tinygrad.helpers import TRAINING
+
+from .device import on_cpu
 
 if TYPE_CHECKING:
     from tinygrad import UOp
@@ -21,11 +23,6 @@ if TYPE_CHECKING:
 CHUNK = 1 << 27
 """Logits that are held at once: of 50 257 tokens, those of 2600 positions, 256 MiB in bfloat16."""
 Backward = Callable[[Tensor], Sequence[Tensor]]
-
-
-def on_cpu() -> bool:
-    """Whether the device is a CPU: an exponential is dear there, and a second store cheap."""
-    return str(Device.DEFAULT).startswith("CPU")
 
 
 def with_gradient(value: Tensor, inputs: Sequence[Tensor], backward: Backward) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -132,3 +133,9 @@ def _at_hyphens(cell: str, width: int) -> str:
 
 def _width(cells: Sequence[str]) -> int:
     return max(len(line) for cell in cells for line in cell.split("\n"))
+
+
+def printable(text: str) -> str:
+    """The text without what would command a terminal: an untrained network may write any byte."""
+    safe = (c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(safe)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from . import noise
 from .evaluation import CausalEvaluator, MaskedEvaluator
 from .interfaces import FloatArray, IntArray, Schedule
+from .statistics import ratio
 
 SEED = noise.seed_of(axis="likelihood")
 SMALLEST_MASK = 1e-4
@@ -136,19 +137,3 @@ def estimate(per_sequence: FloatArray, length: int, text_bytes: IntArray, cluste
         per_sequence=per_sequence, nats_per_token=nats, nats_per_token_se=nats_se, bits_per_byte=bits,
         bits_per_byte_se=bits_se,
     )  # fmt: skip
-
-
-def ratio(values: FloatArray, sizes: FloatArray, clusters: IntArray) -> tuple[float, float]:
-    """sum(values) / sum(sizes) and its standard error over clusters (linearised, Cochran 1977, section 6)."""
-    _, place = np.unique(clusters, return_inverse=True)
-    v, s = np.bincount(place, weights=values), np.bincount(place, weights=sizes)
-    mean, n = v.sum() / s.sum(), len(v)
-    if n < 2:
-        return float(mean), float("nan")
-    residual = v - mean * s
-    return float(mean), float(np.sqrt(n / (n - 1) * (residual**2).sum()) / s.sum())
-
-
-def disagreement(a: FloatArray, b: FloatArray, clusters: IntArray) -> tuple[float, float]:
-    """Paired difference of two estimates of the same sequences, nats per sequence, and its standard error."""
-    return ratio(a - b, np.ones(len(a)), clusters)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
 import itertools
 import json
 import re
-import textwrap
 from typing import Any
 
-from .config import RunConfig
 from .interfaces import Component, UserError
 from .registry import PLURALS, Kind, Registry
-from .settings import PRESETS, load_preset, preset_names
+from .settings import PRESETS, field_docs, load_preset, preset_names, sections, setting_keys
 from .specs import field_types, suggest, type_name
 
 Row = dict[str, Any]
@@ -121,27 +118,6 @@ def list_plugins(registry: Registry, *, as_json: bool) -> None:
             print(f"    {plugin.entry_point or plugin.file}: {hooks}")
             for failure in plugin.failures:
                 print(f"        problem: {failure}")
-
-
-def sections() -> list[tuple[str, type]]:
-    """The parts of a preset: the grid (no section name), then each section with its dataclass."""
-    types: dict[str, type] = field_types(RunConfig)
-    return [("", RunConfig), *((key, types[key]) for key in types if dataclasses.is_dataclass(types[key]))]
-
-
-def setting_keys(cls: type) -> list[str]:
-    """The keys of a section that hold a value."""
-    return [key for key, kind in field_types(cls).items() if not dataclasses.is_dataclass(kind) and key != "preset"]
-
-
-def field_docs(cls: type) -> dict[str, str]:
-    """The text under each field of a dataclass, read from its source."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    docs = {}
-    for item, below in itertools.pairwise(getattr(tree, "body", [])):
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and isinstance(below, ast.Expr):
-            docs[item.target.id] = inspect.cleandoc(str(ast.literal_eval(below.value)))
-    return docs
 
 
 HEAD = """# Presets

@@ -7,15 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .interfaces import FloatArray, IntArray, Oracle
-from .likelihood import ratio
 from .oracle import SlotWorld
-
-
-def mean_and_error(values: FloatArray) -> tuple[float, float | None]:
-    """Mean and its standard error over independent values; no error for a single one."""
-    if len(values) < 2:
-        return float(np.mean(values)), None
-    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+from .statistics import mean_and_error, ratio
 
 
 def token_entropy(tokens: IntArray, vocab_size: int) -> FloatArray:

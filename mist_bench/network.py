@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from tinygrad import Tensor, dtypes
 
+from .device import on_cpu
 from .families import NetworkSize
-from .layers import attention, cross_entropy, joint, layer_norm, lookup, on_cpu, product, squared_relu
+from .layers import attention, cross_entropy, joint, layer_norm, lookup, product, squared_relu
 
 FREQUENCIES = 32
 ROTATION_BASE = 1e4

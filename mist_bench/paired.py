@@ -13,7 +13,7 @@ import numpy as np
 
 from .cells import Cell
 from .interfaces import FloatArray, IntArray
-from .likelihood import ratio
+from .statistics import ratio
 
 Records = Mapping[str, Mapping[str, Any]]
 

@@ -8,8 +8,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import beam
+from .machine import cores, cpu_model, gpus, memory_bytes, output_of
 
 _LIBRARIES = ("tinygrad", "numpy", "pluggy", "pandas", "datasets", "tiktoken", "tokenizers", "safetensors", "seaborn",
               "matplotlib", "ziglang", "torch", "transformers", "scikit-learn")  # fmt: skip
@@ -36,8 +35,8 @@ def collect(registry_plugins: Sequence[Mapping[str, Any]] | None = None) -> dict
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
         "cpu": cpu_model(),
-        "cores": _usable_cores(),
-        "memory_bytes": _memory(),
+        "cores": len(cores()),
+        "memory_bytes": memory_bytes(),
         "device": device(),
         "gpus": gpus(),
         "libraries": {name: version for name in _LIBRARIES if (version := _version(name))},
@@ -53,7 +52,7 @@ def stamp() -> dict[str, Any]:
     commit = f"{git['commit'][:12]}{' with changes' if git['dirty'] else ''}" if git else None
     names = sorted({gpu["name"] for gpu in gpus()}) if device() != "CPU" else []
     return {
-        "version": _version("mist-bench"), "commit": commit, "cpu": cpu_model(), "cores": _usable_cores(),
+        "version": _version("mist-bench"), "commit": commit, "cpu": cpu_model(), "cores": len(cores()),
         "device": ", ".join(names) or device(), "tinygrad": _version("tinygrad"), "beam": beam.width(),
     }  # fmt: skip
 
@@ -89,10 +88,10 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
     A package installed below somebody else's repository is not tracked by it, and gets None as well.
     """
-    if _run(["git", "ls-files", "--error-unmatch", "__init__.py"], folder) is None:
+    if output_of(["git", "ls-files", "--error-unmatch", "__init__.py"], folder) is None:
         return None
-    commit = _run(["git", "rev-parse", "HEAD"], folder)
-    changes = _run(["git", "status", "--porcelain", "--", ".", ":(top)plugins", ":(top)pyproject.toml"], folder)
+    commit = output_of(["git", "rev-parse", "HEAD"], folder)
+    changes = output_of(["git", "status", "--porcelain", "--", ".", ":(top)plugins", ":(top)pyproject.toml"], folder)
     return {"commit": commit, "dirty": changes != ""} if commit else None
 
 
@@ -105,51 +104,9 @@ def device() -> str | None:
     return None
 
 
-def gpus() -> list[dict[str, str]]:
-    """Name, driver and memory of each NVIDIA GPU, by `nvidia-smi`; empty without it."""
-    if shutil.which("nvidia-smi") is None:
-        return []
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
-    lines = (_run(query, _PACKAGE) or "").splitlines()
-    cells = [[cell.strip() for cell in line.split(",")] for line in lines]
-    return [dict(zip(("name", "driver", "memory"), row, strict=True)) for row in cells if len(row) == 3]
-
-
-def cpu_model() -> str | None:
-    """The processor's name as it calls itself."""
-    with contextlib.suppress(OSError):
-        if found := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
-            return found[1].strip()
-    if sys.platform == "darwin":
-        return _run(["sysctl", "-n", "machdep.cpu.brand_string"], _PACKAGE)
-    return platform.processor() or platform.machine() or None
-
-
-def _usable_cores() -> int | None:
-    if hasattr(os, "sched_getaffinity"):  # a container or a batch system may give fewer than there are
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
-
-
-def _memory() -> int | None:
-    with contextlib.suppress(ValueError, OSError, AttributeError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return None
-
-
 def _version(distribution: str) -> str | None:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(distribution)
-    return None
-
-
-def _run(command: Sequence[str], folder: Path) -> str | None:
-    """What the command prints, or None if it is not there, fails, or takes ten seconds."""
-    # inside a git hook these variables name another repository
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=10)
-        return done.stdout.strip() if done.returncode == 0 else None
     return None
 
 

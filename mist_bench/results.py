@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from .store import plain, write_atomically
+from .machine import write_atomically
+from .statistics import interval, standard_error
+from .store import plain
 
 Row = Mapping[str, Any]
 Better = Literal["", "lower", "higher", "one", "data"]
@@ -184,16 +186,14 @@ def write_run(
     curves: Sequence[Row],
     run: Row,
     comparisons: Sequence[Row] = (),
+    tables: Callable[[], str] = lambda: "",
+    plots: Callable[[], Mapping[str, bytes]] = dict,
 ) -> dict[str, Path]:
     """Write all files of a run, each atomically; gives the path of each by its name within `out`.
 
-    Numbers come first and pictures last, so that a failing plot takes nothing along. `run["provenance"]`, if there,
-    heads `tables.md`.
+    `tables` gives the text of tables.md, `plots` the pictures by name; both are called after the numbers are written,
+    so that a failing plot loses nothing.
     """
-    from . import plots, provenance, tables
-
-    origin = [provenance.one_line(run["provenance"])] if run.get("provenance") else []
-    heading = "\n\n".join([*origin, *run.get("earlier_speeds", ())])
     texts: dict[str, Callable[[], str]] = {
         "run.json": lambda: json.dumps(plain(run), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         "training.csv": lambda: to_csv(training, TRAINING_COLUMNS),
@@ -202,10 +202,10 @@ def write_run(
         "curves.csv": lambda: to_csv(curves, CURVE_COLUMNS),
         "comparisons.csv": lambda: to_csv(comparisons, COMPARISON_COLUMNS),
         "samples.jsonl": lambda: _json_lines(samples),
-        "tables.md": lambda: tables.markdown(training, likelihood, generation, comparisons, heading=heading),
+        "tables.md": tables,
     }
     written = {name: write_atomically(Path(out) / name, text()) for name, text in texts.items()}
-    drawn = plots.draw(training=training, likelihood=likelihood, generation=generation, curves=curves)
+    drawn = plots()
     for plot in PLOTS:
         path = Path(out) / "plots" / plot
         if plot in drawn:
@@ -276,11 +276,6 @@ def _json_lines(rows: Iterable[Row]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in in_order(rows))
 
 
-def interval(mean: float, se: float) -> tuple[float, float]:
-    """The 95 % confidence interval of a mean, mean ± 1.96 SE."""
-    return mean - 1.96 * se, mean + 1.96 * se
-
-
 def perplexity_columns(nats: float, se: float) -> dict[str, float]:
     """`perplexity`, `perplexity_low`, `perplexity_high` of nats per token ± SE; infinite where exp overflows."""
     values = (nats, *interval(nats, se))
@@ -289,14 +284,6 @@ def perplexity_columns(nats: float, se: float) -> dict[str, float]:
 
 def _exp(x: float) -> float:
     return math.exp(x) if x < 709.0 else math.inf
-
-
-def standard_error(values: Sequence[float]) -> float | None:
-    """Sample standard deviation over the root of their number; None for fewer than two values."""
-    if len(values) < 2:
-        return None
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
 
 
 def over_seeds(rows: Iterable[Row], key: Sequence[str], values: Sequence[str]) -> list[dict[str, Any]]:

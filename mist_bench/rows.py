@@ -9,8 +9,8 @@ import numpy as np
 
 from . import comparisons, paired, provenance, target_error
 from .cells import Cell, Plan
-from .likelihood import disagreement
 from .results import GENERATION_COLUMNS, METRIC_COLUMNS, VALIDATION_TRUTH
+from .statistics import disagreement
 from .store import Store
 from .work import validation_truth
 

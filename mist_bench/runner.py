@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 from rich.text import Text
 
-from . import beam, device, fields, parallel, provenance, results, tables, throughput
+from . import beam, device, fields, parallel, plots, provenance, results, throughput
 from .cells import Cell, Plan, plan
 from .config import RunConfig
 from .discovery import one_line, told
 from .interfaces import UserError
+from .layout import printable
 from .progress import Display
 from .registry import Registry
 from .rows import Rows
 from .store import Store
-from .watch import printable
+from .tables import markdown, print_tables
 
 if TYPE_CHECKING:
     from .workbench import Workbench
@@ -95,8 +96,16 @@ def _report(
     earlier = rows.elsewhere()
     for line in [*rows.shortfalls(), *earlier]:
         errors.print(line, markup=False, highlight=False, soft_wrap=True)
-    files = results.write_run(out, run={**info, "earlier_speeds": earlier}, **rows.everything())
-    tables.print_tables(screen, rows.training, rows.likelihood, rows.generation, rows.comparisons)
+    tables = (rows.training, rows.likelihood, rows.generation, rows.comparisons)
+    heading = "\n\n".join([provenance.one_line(info["provenance"]), *earlier])
+    written = rows.everything()
+    files = results.write_run(
+        out, run={**info, "earlier_speeds": earlier}, **written,
+        tables=lambda: markdown(*tables, heading=heading),
+        plots=lambda: plots.draw(training=rows.training, likelihood=rows.likelihood, generation=rows.generation,
+                                 curves=written["curves"]),
+    )  # fmt: skip
+    print_tables(screen, *tables)
     _show_samples(rows, screen)
     return files
 

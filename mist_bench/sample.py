@@ -13,14 +13,15 @@ from rich.text import Text
 
 from . import beam, checkpoints, device, graphs, noise
 from .checkpoints import Network
-from .config import SampleOptions
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .generation import generate
 from .infill import Template, template
 from .interfaces import IntArray, UserError
+from .layout import printable
 from .registry import Registry
+from .sample_options import SampleOptions
 from .samplers import Sampler, most_steps
-from .watch import Watch, printable
+from .watch import Watch
 
 STEPS = 64
 Run = Callable[[IntArray, Watch | None], IntArray]
@@ -130,3 +131,4 @@ def _print(screen: Console, text: str, number: int, count: int) -> None:
         return
     sys.stdout.write(f"{head}{text}\n")
     sys.stdout.flush()
+

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import itertools
+import textwrap
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -170,3 +174,24 @@ def resolve(config: RunConfig, registry: Registry) -> RunConfig:
     metrics = tuple(registry.make("metric", spec).spec for spec in config.generation.metrics)
     generation = dataclasses.replace(config.generation, metrics=metrics)
     return dataclasses.replace(config, generation=generation, **shortest)  # type: ignore[arg-type]
+
+
+def sections() -> list[tuple[str, type]]:
+    """The parts of a preset: the grid (no section name), then each section with its dataclass."""
+    types: dict[str, type] = field_types(RunConfig)
+    return [("", RunConfig), *((key, types[key]) for key in types if dataclasses.is_dataclass(types[key]))]
+
+
+def setting_keys(cls: type) -> list[str]:
+    """The keys of a section that hold a value."""
+    return [key for key, kind in field_types(cls).items() if not dataclasses.is_dataclass(kind) and key != "preset"]
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """The text under each field of a dataclass, read from its source."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    docs = {}
+    for item, below in itertools.pairwise(getattr(tree, "body", [])):
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and isinstance(below, ast.Expr):
+            docs[item.target.id] = inspect.cleandoc(str(ast.literal_eval(below.value)))
+    return docs

@@ -13,8 +13,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .interfaces import UserError
+from .machine import write_atomically
 
 Status = Literal["done", "failed", "missing"]
 Tensors = dict[str, npt.NDArray[Any]]
@@ -59,22 +58,6 @@ def content_hash(content: Mapping[str, Any]) -> str:
     """The name of a cell: 16 hexadecimal digits of the sha256 of its canonical JSON (sorted keys, floats by repr)."""
     text = json.dumps(plain(content, finite=True), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def write_atomically(path: Path, data: bytes | str) -> Path:
-    """Write a file whole or not at all, making its folder; text is UTF-8."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:  # Ctrl-C too: a checkpoint's temporary file is large
-        temporary.unlink(missing_ok=True)
-        raise
-    return path
 
 
 class Store:

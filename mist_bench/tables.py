@@ -27,7 +27,8 @@ from .fields import (
 )
 from .layout import SPARE, Table, markdown_table, print_table
 from .rates import valid_interval
-from .results import METRIC_COLUMNS, Row, in_order, interval, over_seeds
+from .results import METRIC_COLUMNS, Row, in_order, over_seeds
+from .statistics import interval
 
 if TYPE_CHECKING:
     from rich.console import Console

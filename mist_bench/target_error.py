@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .interfaces import FloatArray, IntArray
-from .likelihood import ratio
+from .statistics import ratio
 
 LARGEST_MULTIPLE = 16
 """Blocks drawn at most."""

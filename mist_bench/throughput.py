@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import device
-from .busy import SHORTEST, TOO_MUCH, cores, used
+from .machine import SHORTEST, TOO_MUCH, cores, used
 
 timings: list[tuple[float, float]] = []
 """Of each call of `timed` in this process: seconds that its cores had, and how many of them others took."""
@@ -51,7 +51,7 @@ def busy() -> str:
         return ""
     return (
         f"this machine was busy: other processes took {others / had:.0%} of its {len(cores())} cores while "
-        "generations were timed, so their tokens/s are no measure (--rerun all makes everything again)"
+        "generations were timed, so their tokens/s are not reliable (--rerun all measures everything again)"
     )
 
 

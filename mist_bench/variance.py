@@ -18,7 +18,8 @@ import numpy as np
 from . import noise
 from .evaluation import MaskedEvaluator
 from .interfaces import FloatArray, IntArray, Schedule
-from .likelihood import SMALLEST_MASK, in_batches, ratio
+from .likelihood import SMALLEST_MASK, in_batches
+from .statistics import ratio
 
 SEED = noise.seed_of(axis="variance")
 SCHEDULES = ("linear", "cosine", "cosine-squared", "cosine-md4")

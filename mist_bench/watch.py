@@ -7,7 +7,6 @@ before shows through, dim; one that still changes does not.
 from __future__ import annotations
 
 import time
-import unicodedata
 from collections.abc import Iterator
 from itertools import groupby
 from types import TracebackType
@@ -19,6 +18,7 @@ from rich.text import Text
 
 from .infill import Template, joins_spaces
 from .interfaces import IntArray
+from .layout import printable
 
 MIST = "░"
 GIVEN, NEW, REVEALED, GUESS, MASKED = "bold cyan", "bold bright_green", "bold", "dim", "bright_black"
@@ -113,9 +113,3 @@ def _mist(template: Template) -> str:
     row = np.asarray(data.train.tokens[0])
     width = max(1, round(len(data.decode(row)) / max(1, int((row != (-1 if data.end is None else data.end)).sum()))))
     return " " + MIST * (width - 1) if width > 1 and joins_spaces(data.codec) else MIST * width
-
-
-def printable(text: str) -> str:
-    """The text without what would command a terminal: an untrained network may write any byte."""
-    safe = (c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return "".join(safe)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import controls, device, metrics, noise, provenance, target_error
+from . import controls, device, metrics, noise, provenance, statistics, target_error
 from .cells import Cell
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .generation import generate
@@ -199,7 +199,7 @@ def _truth(bench: Workbench, tokens: IntArray, values: np.ndarray[Any, Any]) -> 
     """Nats per sequence beside the truth of the very same sequences, in oracle worlds."""
     if bench.oracle is None:
         return {}
-    mean, error = metrics.mean_and_error(values)
+    mean, error = statistics.mean_and_error(values)
     truth = -bench.oracle.log_probability(tokens)
     return {"nats_per_sequence": mean, "nats_per_sequence_se": error, "truth_nats_per_sequence": float(truth.mean())}
 
@@ -211,7 +211,7 @@ def _generation(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
     else:
         tokens, record = _sampled(cell, bench, report)
     record |= {"samples": len(tokens), **metrics.text_columns(tokens, bench.dataset.vocab_size)}
-    overlap, error = metrics.mean_and_error(bench.train_text.longest_runs(tokens))
+    overlap, error = statistics.mean_and_error(bench.train_text.longest_runs(tokens))
     record |= {"longest_overlap": overlap, "longest_overlap_se": error}
     if bench.oracle is not None:
         record |= metrics.oracle_columns(bench.oracle, tokens, seed=0)
@@ -297,7 +297,7 @@ def _judgement(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
         texts = [bench.dataset.decode(row) for row in tokens]
         values, scored = bench.text_judge.score(texts, lambda done, total: report(done, total, "windows"))
         more = metrics.text_judge_columns(values, scored, texts)
-    mean, error = metrics.mean_and_error(values / tokens.shape[1])
+    mean, error = statistics.mean_and_error(values / tokens.shape[1])
     return {"judge_nats_per_token": mean, "judge_nats_per_token_se": error, **more}
 
 

@@ -5,18 +5,23 @@ One model and one graph serve all checkpoints of a shape: a checkpoint is copied
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable, Hashable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from tinygrad import Device
+from tinygrad.device import LRUAllocator
 
-from . import batch_size, data, device, metrics, noise
+from . import batch_size, data, device, machine, metrics, noise
 from .cells import Plan
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .families import CausalModel, Family, MaskedModel, Model
 from .generation import SamplerGraph
-from .graphs import kept, load_to_read
+from .graphs import captured
 from .interfaces import FloatArray, Oracle, Schedule, UserError
+from .loading import load_to_read
 from .masked_rows import full_sequences
 from .overlap import TrainText
 from .registry import Registry
@@ -38,7 +43,7 @@ class Workbench:
 
     @cached_property
     def dataset(self) -> data.Dataset:
-        return data.load(self.plan.corpus, self.plan.tokenizer, self.plan.length, device.cache_folder())
+        return data.load(self.plan.corpus, self.plan.tokenizer, self.plan.length, machine.cache_folder())
 
     @cached_property
     def oracle(self) -> Oracle | None:
@@ -137,7 +142,7 @@ class Workbench:
         shape, precision = f"{family.spec} {self.config.model}", device.precision_name(self.config.training.precision)
         vocab_size, length = self.dataset.vocab_size, self.dataset.length
         key = batch_size.key(shape, vocab_size, length, precision, self.config.generation.nucleus)
-        path = device.cache_folder() / "batch-sizes.json"
+        path = machine.cache_folder() / "batch-sizes.json"
         if (known := batch_size.remembered(path, key)) is not None:
             return known
         model, build = self._create(family, 0), self._causal if family.likelihood_kind == "exact" else self._masked
@@ -166,3 +171,27 @@ class Workbench:
         text = (self.plan.corpus.spec, self.plan.tokenizer.spec) if sampler.needs_frequencies else ()
         key = ("sampler", sampler.spec, batch, data.length, data.vocab_size, *text)
         return kept(key, lambda: SamplerGraph(sampler, batch, data.length, data.vocab_size, frequencies))
+
+
+T = TypeVar("T")
+_kept: dict[Hashable, Any] = {}
+
+
+def kept(key: Hashable, make: Callable[[], T]) -> T:
+    """What `make` made for this key, once a process: a graph serves every schedule, checkpoint and step count."""
+    if key not in _kept:
+        _kept[key] = make()
+    result: T = _kept[key]
+    return result
+
+
+def forget() -> None:
+    """Gives the device back the memory of all graphs that nobody else holds. Each is part of a cycle, which Python's
+    collector finds only if it may look at what a capture has left; and tinygrad keeps freed buffers for later."""
+    _kept.clear()
+    captured.clear()
+    gc.unfreeze()
+    gc.collect()
+    allocator = Device[Device.DEFAULT].allocator
+    if isinstance(allocator, LRUAllocator):
+        allocator.free_cache()  # type: ignore[no-untyped-call]

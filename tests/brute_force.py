@@ -19,7 +19,7 @@ from mist_bench_plugins.sampler_autoregressive import AutoregressiveSampler
 
 from mist_bench import Family, FloatArray, IntArray, Model, NetworkSize
 from mist_bench.evaluation import CausalEvaluator, MaskedEvaluator, Needs
-from mist_bench.graphs import load_parameters
+from mist_bench.loading import load_parameters
 
 S, L = 3, 4  # symbols and positions
 SIZE = NetworkSize(dim=16, layers=1, heads=2, feed_forward=32, conditioning_dim=8)

@@ -144,14 +144,14 @@ def test_the_key_says_machine_network_and_release(monkeypatch):
     keys = {key(), key(shape="mdlm[x=1]"), key(vocab_size=12), key(length=9), key(precision="bfloat16"), key(nucleus=0.9)}
     monkeypatch.setattr(batch_size, "version", lambda name: "9.9")
     keys.add(key())
-    monkeypatch.setattr(batch_size.provenance, "cpu_model", lambda: "another")
+    monkeypatch.setattr(batch_size.machine, "cpu_model", lambda: "another")
     keys.add(key())
     monkeypatch.setattr(batch_size.walker, "cores", lambda: 64)
     keys.add(key())
     monkeypatch.setattr(batch_size.beam, "width", lambda: 3)
     keys.add(key())
     monkeypatch.setattr(batch_size.device, "name", lambda: "CUDA")
-    monkeypatch.setattr(batch_size.provenance, "gpus", lambda: [{"name": "H100"}] * 2)
+    monkeypatch.setattr(batch_size.machine, "gpus", lambda: [{"name": "H100"}] * 2)
     keys.add(key())
     assert len(keys) == 11 and "CUDA, H100, beam 3, mdlm" in key()
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mist_bench import UserError, baseline, bench, bench_report, busy, cli, contest, device, replay, store
-from mist_bench.contest import OURS, Entry, Offer, Timing, median_interval, race, ratio
+from mist_bench import UserError, baseline, bench, bench_report, cli, contest, device, machine, replay
+from mist_bench.contest import OURS, Entry, Offer, Timing, race, ratio
+from mist_bench.statistics import median_interval
 
 
 def timing(who, *seconds, tokens=10, group="work", memory=None, flops=0.0):
@@ -212,7 +213,7 @@ def test_an_interrupt_leaves_what_was_there(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(store.os, "fsync", interrupt)
+        patched.setattr(machine.os, "fsync", interrupt)
         for write in (bench_report.write, lambda _, document: baseline.save(tmp_path / "baseline.json", document)):
             with pytest.raises(KeyboardInterrupt):
                 write(tmp_path, new)
@@ -249,10 +250,10 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = self.used = self.own = 0.0
-        monkeypatch.setattr(busy.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(busy, "cores", lambda: {0, 1})
-        monkeypatch.setattr(busy, "used", lambda: self.used)
-        monkeypatch.setattr(busy, "_own", lambda: self.own)
+        monkeypatch.setattr(machine.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(machine, "cores", lambda: {0, 1})
+        monkeypatch.setattr(machine, "used", lambda: self.used)
+        monkeypatch.setattr(machine, "_own", lambda: self.own)
 
     def pass_by(self, seconds, own, others):
         self.now, self.own, self.used = self.now + seconds, self.own + own, self.used + own + others
@@ -261,11 +262,11 @@ class Clock:
 def test_who_is_busy_with_the_benchmark_is_not_busy(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     clock = Clock(monkeypatch)
-    others = busy.Others()
+    others = machine.Others()
     clock.pass_by(10.0, own=20.0, others=0.1)
     assert others.look() == ""
     clock.pass_by(10.0, own=10.0, others=5.0)
-    said = "this machine is busy (others took 25% of its 2 cores at worst): these times are no measure"
+    said = "this machine is busy (other processes used 25% of its 2 cores at worst): these times are not reliable"
     assert others.look() == said
     clock.pass_by(10.0, own=20.0, others=0.0)
     assert others.look() == said  # what was measured meanwhile stays in the tables
@@ -281,11 +282,11 @@ def test_what_a_benchmark_starts_is_its_own():
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", start], **pipes) as child:
         child.stdout.readline()
-        own, used = busy._own(), busy.used()
+        own, used = machine._own(), machine.used()
         child.stdout.readline()
-        assert busy._own() - own > 0.1 and busy.used() - used > 0.1
+        assert machine._own() - own > 0.1 and machine.used() - used > 0.1
         child.stdin.close()
-    assert busy._own() - own > 0.1  # and when they have ended
+    assert machine._own() - own > 0.1  # and when they have ended
 
 
 def test_a_machine_that_gets_busy_during_a_run_is_flagged(monkeypatch):
@@ -303,7 +304,7 @@ def test_a_machine_that_gets_busy_during_a_run_is_flagged(monkeypatch):
     flagged = [document["busy"] for document in documents]
     assert flagged[0] == "" and len(set(flagged[1:])) == 1 and len(documents) == 4
     assert [bool(document["unfinished"]) for document in documents] == [True, True, True, False]
-    assert "others took 50% of its 2 cores at worst, OMP_WAIT_POLICY=passive" in flagged[1]
+    assert "other processes used 50% of its 2 cores at worst, OMP_WAIT_POLICY=passive" in flagged[1]
     assert said.count(flagged[1]) == 1
     assert flagged[1][1:] in bench_report.markdown(documents[-1])
 

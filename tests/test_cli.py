@@ -14,7 +14,7 @@ from conftest import Plugins
 from test_config import PARTS
 
 from mist_bench import UserError, __version__, cli, discovery, registry
-from mist_bench.config import SampleOptions
+from mist_bench.sample_options import SampleOptions
 
 
 class Asked:

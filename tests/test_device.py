@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mist_bench import UserError, device, provenance
+from mist_bench import UserError, device, machine
 
 needs_zig = pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="ziglang is not installed")
 
@@ -31,10 +31,10 @@ def program(path, text):
 
 def test_the_cache_of_the_user(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert device.cache_folder() == tmp_path / "mist-bench"
+    assert machine.cache_folder() == tmp_path / "mist-bench"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert device.cache_folder() == tmp_path / "home" / ".cache" / "mist-bench"
+    assert machine.cache_folder() == tmp_path / "home" / ".cache" / "mist-bench"
 
 
 @pytest.mark.parametrize("compiler", ["clang", "/opt/bin/clang-19", "/somewhere/zig-cc-1234"])
@@ -128,7 +128,7 @@ def test_the_precision_of_a_device(monkeypatch, at_hand, asked, precision):
 )  # fmt: skip
 def test_only_a_published_peak_counts(monkeypatch, at_hand, card, peak):
     monkeypatch.setattr(device, "name", lambda: at_hand)
-    monkeypatch.setattr(provenance, "gpus", lambda: [{"name": card}])
+    monkeypatch.setattr(machine, "gpus", lambda: [{"name": card}])
     assert device.published_peak() == peak
 
 

@@ -33,7 +33,7 @@ from mist_bench_plugins.schedule_cosine_squared import CosineSquaredSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from mist_bench_plugins.schedule_polynomial import PolynomialSchedule
 
-from mist_bench import likelihood, noise
+from mist_bench import likelihood, noise, statistics
 
 SCHEDULES = [LinearSchedule(), CosineSchedule(), CosineSquaredSchedule(), CosineMd4Schedule(), PolynomialSchedule()]
 ORDERS = np.array(list(permutations(range(L)))) / L
@@ -222,10 +222,10 @@ def test_the_whole_path_comes_within_4_standard_errors(schedule):
 def test_estimators_of_one_checkpoint_agree_within_their_paired_error():
     exact = monte_carlo(likelihood.exact_k)
     for schedule in (LinearSchedule(), CosineSchedule()):
-        difference, error = likelihood.disagreement(exact, monte_carlo(weighted_by(schedule)), np.arange(len(exact)))
+        difference, error = statistics.disagreement(exact, monte_carlo(weighted_by(schedule)), np.arange(len(exact)))
         assert abs(difference) < 4 * error
         assert error < 0.02 * exact.mean()
-    difference, error = likelihood.disagreement(exact, monte_carlo(weighted_by(WrongWeight())), np.arange(len(exact)))
+    difference, error = statistics.disagreement(exact, monte_carlo(weighted_by(WrongWeight())), np.arange(len(exact)))
     assert abs(difference) > 4 * error
 
 
@@ -392,10 +392,10 @@ def test_ratio_error_matches_simulation():
         shared = np.repeat(rng.normal(size=40), 5)
         return sizes * (2.0 + shared) + rng.normal(size=200), sizes
 
-    means, errors = zip(*[likelihood.ratio(*one(), clusters) for _ in range(400)], strict=True)
+    means, errors = zip(*[statistics.ratio(*one(), clusters) for _ in range(400)], strict=True)
     assert abs(np.std(means) / np.mean(errors) - 1) < 0.12
     # as if the members of a cluster were independent: too small an error, which the test above would see
-    alone = [likelihood.ratio(*one(), np.arange(200))[1] for _ in range(50)]
+    alone = [statistics.ratio(*one(), np.arange(200))[1] for _ in range(50)]
     assert np.std(means) / np.mean(alone) > 1.5
 
 
@@ -404,4 +404,4 @@ def test_estimate_counts_bytes_and_tokens():
     assert found.nats_per_token == pytest.approx(1.5)
     assert found.bits_per_byte == pytest.approx(12 / np.log(2) / 16)
     assert found.nats_per_token_se == pytest.approx(0.5)
-    assert np.isnan(likelihood.ratio(np.ones(3), np.ones(3), np.zeros(3))[1])
+    assert np.isnan(statistics.ratio(np.ones(3), np.ones(3), np.zeros(3))[1])

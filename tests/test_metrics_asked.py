@@ -296,7 +296,7 @@ def test_features_are_the_last_state_whatever_the_company(tiny):
     import torch
     from transformers import GPT2Model
 
-    from mist_bench.hub_models import judge_model
+    from mist_bench.cells import judge_model
 
     model = judge_model(f"hf:{tiny}").load()
     found = model.features(["tale", "a longer tale of a frog", "", "x" * 99], 20)

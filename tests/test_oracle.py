@@ -8,7 +8,7 @@ from mist_bench_plugins.corpus_tales import TalesCorpus, world
 from mist_bench_plugins.family_oracle import OracleModel
 from tinygrad import Tensor
 
-from mist_bench import Plot, SlotWorld, likelihood, metrics
+from mist_bench import Plot, SlotWorld, likelihood, metrics, statistics
 from mist_bench.evaluation import MaskedEvaluator
 
 
@@ -67,7 +67,7 @@ def test_the_oracles_bound_is_the_entropy_of_the_very_stories():
     tokens = tales.sample(256, np.random.default_rng(0))
     evaluator = MaskedEvaluator("oracle", OracleModel(tales), 32)
     bound = likelihood.masked_likelihood(evaluator, tokens, 16, None)
-    difference, error = likelihood.disagreement(bound, -tales.log_probability(tokens), np.arange(256))
+    difference, error = statistics.disagreement(bound, -tales.log_probability(tokens), np.arange(256))
     assert abs(difference) < 4 * error
     assert error < 0.02 * tales.entropy()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mist_bench import provenance
+from mist_bench import machine, provenance
 from mist_bench.store import plain
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -105,10 +105,10 @@ def test_gpus_are_asked_of_nvidia_smi(monkeypatch, tmp_path):
     fake.write_text("#!/bin/sh\necho 'NVIDIA H200, 570.1, 143771 MiB'\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert provenance.gpus() == [{"name": "NVIDIA H200", "driver": "570.1", "memory": "143771 MiB"}]
+    assert machine.gpus() == [{"name": "NVIDIA H200", "driver": "570.1", "memory": "143771 MiB"}]
     assert "NVIDIA H200" in provenance.one_line(provenance.collect(None))
     fake.write_text("#!/bin/sh\nexit 9\n")
-    assert provenance.gpus() == []
+    assert machine.gpus() == []
 
 
 def test_tinygrad_is_not_imported_for_it():

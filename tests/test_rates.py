@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from mist_bench import results
-from mist_bench.rates import Z, valid_interval, wilson
+from mist_bench import results, statistics
+from mist_bench.rates import valid_interval
+from mist_bench.statistics import Z, wilson
 
 
 @pytest.mark.parametrize("count", [1, 7, 96, 512, 10_000])
@@ -40,7 +41,7 @@ def coverage(interval, count):
 
 
 def wald(rate, count):
-    return results.interval(rate, math.sqrt(rate * (1 - rate) / max(1, count - 1)))
+    return statistics.interval(rate, math.sqrt(rate * (1 - rate) / max(1, count - 1)))
 
 
 @pytest.mark.parametrize("count", [5, 10, 20, 48, 96])

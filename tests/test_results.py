@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import synthetic_rows as rows
 
-from mist_bench import results
+from mist_bench import plots, provenance, results, statistics, tables
 
 PROJECT = Path(__file__).parents[1]
 
@@ -42,7 +42,14 @@ FIXED = {
 def write(out: Path, **changed):
     given = {"training": rows.training(), "likelihood": rows.likelihood(), "generation": rows.generation(),
              "samples": rows.samples(), "curves": rows.curves(), "comparisons": rows.comparisons(), "run": {"preset": "demo"}}  # fmt: skip
-    return results.write_run(out, **{**given, **changed})
+    given |= changed
+    four = {name: given[name] for name in ("training", "likelihood", "generation", "curves")}
+    origin = given["run"].get("provenance")
+    heading = provenance.one_line(origin) if origin else ""
+    table_rows = [given[name] for name in ("training", "likelihood", "generation", "comparisons")]
+    return results.write_run(
+        out, **given, tables=lambda: tables.markdown(*table_rows, heading=heading), plots=lambda: plots.draw(**four)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +169,8 @@ def test_perplexity_interval():
 
 def test_standard_error_is_that_of_numpy():
     values = [0.3, 1.7, 2.2, -1.0]
-    assert results.standard_error(values) == pytest.approx(np.std(values, ddof=1) / math.sqrt(4))
-    assert results.standard_error([1.0]) is None and results.standard_error([]) is None
+    assert statistics.standard_error(values) == pytest.approx(np.std(values, ddof=1) / math.sqrt(4))
+    assert statistics.standard_error([1.0]) is None and results.standard_error([]) is None
 
 
 def test_over_seeds_shrinks_sampling_errors_and_averages_training_seeds():

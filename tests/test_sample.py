@@ -11,7 +11,7 @@ from mist_bench_plugins.tokenizer_byte import ByteTokenizer
 from mist_bench_plugins.tokenizer_word import PieceCodec
 from rich.console import Console
 
-from mist_bench import UserError, cli, watch
+from mist_bench import UserError, cli, layout, watch
 from mist_bench.cells import plan
 from mist_bench.data import Dataset, Split
 from mist_bench.infill import template
@@ -155,7 +155,7 @@ def test_in_a_terminal_a_guess_shows_through_once_it_has_held(monkeypatch):
 
 
 def test_a_terminal_is_not_commanded_by_the_text():
-    assert watch.printable("a\x1b[2Jb\x07\tc\nd\u00a0é\x9b") == "a\ufffd[2Jb\ufffd\tc\nd\u00a0é\ufffd"
+    assert layout.printable("a\x1b[2Jb\x07\tc\nd\u00a0é\x9b") == "a\ufffd[2Jb\ufffd\tc\nd\u00a0é\ufffd"
 
 
 @pytest.fixture(scope="session")

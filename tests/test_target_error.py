@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mist_bench import likelihood, target_error
+from mist_bench import likelihood, statistics, target_error
 
 LENGTH, N = 10, 400
 SEQUENCES, MASKS = 3.0, 8.0  # standard deviations in nats: between sequences, and of a block within one
@@ -51,7 +51,7 @@ def test_where_the_sequences_limit_it_drawing_stops_near_what_they_leave():
     target = 0.9 * exact_error(math.inf)
     values, plan = target_error.draw(block_of(0, masks=3.0), target, LENGTH, np.arange(N))
     assert plan.needed == math.inf and plan.limit > target
-    error = likelihood.ratio(values, np.full(N, 10.0), np.arange(N))[1]
+    error = statistics.ratio(values, np.full(N, 10.0), np.arange(N))[1]
     assert plan.limit <= error < 1.06 * plan.limit and plan.blocks < target_error.LARGEST_MULTIPLE
     line = target_error.shortfall("mdlm", target, error, plan.limit, 80, 160, N)
     assert "its 400 sequences alone leave" in line and "likelihood.sequences" in line

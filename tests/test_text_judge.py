@@ -17,7 +17,8 @@ import pytest
 from tiny_models import CONTEXT, END, folder_like, gpt2
 
 from mist_bench import UserError, cells, cli, hub_models, tables
-from mist_bench.hub_models import HubModel, judge_model
+from mist_bench.cells import judge_model
+from mist_bench.hub_models import HubModel
 from mist_bench.language_model import LanguageModel, windows
 from mist_bench.registry import Registry
 from mist_bench.rows import Rows
@@ -132,7 +133,7 @@ def test_importing_and_planning_load_no_library(tmp_path):
     program = (
         "import sys, importlib.util; real = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name: name if name in ('torch', 'transformers') else real(name)\n"
-        "from mist_bench import cells; from mist_bench.hub_models import judge_model; import mist_bench.language_model\n"
+        "from mist_bench import cells; from mist_bench.cells import judge_model; import mist_bench.language_model\n"
         f"judge_model('hf:{tmp_path}')\n"
         "print([m for m in ('torch', 'transformers', 'datasets', 'huggingface_hub') if m in sys.modules])"
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import device
+from .. import device, machine
 from ..codec import utf8
 from ..interfaces import Corpus, FloatArray, IntArray, Oracle, Texts, UserError
 from ..registry import Registry
@@ -26,7 +26,7 @@ class CorpusStudy(Study):
     def load(self) -> Texts:
         """Its documents. Skips where they cannot be downloaded."""
         try:
-            return self.component.load(device.cache_folder())
+            return self.component.load(machine.cache_folder())
         except UserError as error:
             if unreachable(error) or "download" in str(error) or "Hub" in str(error):
                 raise Skipped(f"cannot be loaded here: {error}") from error

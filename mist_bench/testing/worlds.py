@@ -74,7 +74,7 @@ def world(registry: Registry, length: int, sampler: Sampler) -> World:
     """The world of this length, whose evaluator gives what the sampler needs."""
     device.prepare()
     from ..evaluation import MaskedEvaluator, Needs
-    from ..graphs import kept
+    from ..workbench import kept
 
     needs = Needs.of(sampler)
 

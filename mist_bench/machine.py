@@ -1,0 +1,135 @@
+"""The machine: its cores, GPUs and memory, how busy other processes keep it, the cache folder, whole files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+TOO_MUCH = 0.1
+"""Share of the cores that other processes may use before times are unreliable; an idle system uses 1 or 2 %."""
+SHORTEST = 1.0
+"""Seconds between two measurements of the load: the system counts core time in ticks of 10 ms."""
+
+
+class Others:
+    """Core time that other processes used while this object lived; `look` measures it, `worst` is the largest share.
+
+    A load average would not do: it counts our own threads, and processes that ended minutes ago.
+    """
+
+    def __init__(self) -> None:
+        self.worst = 0.0
+        self._last = time.monotonic(), used(), _own()
+
+    def look(self) -> str:
+        """Measure the time since the last call; a warning about the worst share so far, empty if it is small."""
+        now = time.monotonic(), used(), _own()
+        seconds, anybody, own = (new - old for new, old in zip(now, self._last, strict=True))
+        if seconds >= SHORTEST:
+            self._last = now
+            self.worst = max(self.worst, (anybody - own) / (seconds * len(cores())))
+        if self.worst < TOO_MUCH:
+            return ""
+        waiting = f", OMP_WAIT_POLICY={policy}" if (policy := os.environ.get("OMP_WAIT_POLICY")) else ""
+        return (
+            f"this machine is busy (other processes used {self.worst:.0%} of its {len(cores())} cores at worst"
+            f"{waiting}): these times are not reliable"
+        )
+
+
+def cores() -> set[int]:
+    """The cores that this process may use: a container or a batch system may allow fewer than there are."""
+    import psutil
+
+    affinity = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none
+    return set(affinity()) if affinity else set(range(psutil.cpu_count() or 1))
+
+
+def used() -> float:
+    """Seconds that these cores have worked, for any process, or were given to another virtual machine."""
+    import psutil
+
+    allowed, seconds = cores(), 0.0
+    for core, times in enumerate(psutil.cpu_times(percpu=True)):
+        if core in allowed:
+            fields = ("user", "nice", "system", "irq", "softirq", "steal")
+            seconds += sum(getattr(times, field, 0.0) for field in fields)
+    return seconds
+
+
+def _own() -> float:
+    """Seconds of this process and of all that it has started: threads, and children that live or have ended."""
+    import psutil
+
+    this, seconds = psutil.Process(), 0.0
+    for process in (this, *this.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            seconds += sum(process.cpu_times()[:4])  # user, system, and both of the children that have ended
+    return seconds
+
+
+def memory_bytes() -> int:
+    """Memory of the machine."""
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
+def cpu_model() -> str | None:
+    """Name of the processor, as it reports it."""
+    with contextlib.suppress(OSError):
+        if found := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            return found[1].strip()
+    if sys.platform == "darwin":
+        return output_of(["sysctl", "-n", "machdep.cpu.brand_string"])
+    return platform.processor() or platform.machine() or None
+
+
+def gpus() -> list[dict[str, str]]:
+    """Name, driver and memory of each NVIDIA GPU, by `nvidia-smi`; empty without it."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    lines = (output_of(query) or "").splitlines()
+    cells = [[cell.strip() for cell in line.split(",")] for line in lines]
+    return [dict(zip(("name", "driver", "memory"), row, strict=True)) for row in cells if len(row) == 3]
+
+
+def output_of(command: Sequence[str], folder: Path | None = None) -> str | None:
+    """What a command prints in `folder`; None if the command is missing, fails, or takes more than ten seconds."""
+    # inside a git hook these variables name another repository
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=10)
+        return done.stdout.strip() if done.returncode == 0 else None
+    return None
+
+
+def cache_folder() -> Path:
+    """Folder of this user's downloads and tokenized corpora: `$XDG_CACHE_HOME/mist-bench` or `~/.cache/mist-bench`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mist-bench"
+
+
+def write_atomically(path: Path, data: bytes | str) -> Path:
+    """Write a file whole or not at all, and create its folder; text is written as UTF-8."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:  # Ctrl-C too: a checkpoint's temporary file is large
+        temporary.unlink(missing_ok=True)
+        raise
+    return path

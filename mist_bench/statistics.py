@@ -1,0 +1,112 @@
+"""Student's t: what an error estimated from few clusters or few training seeds is worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from .interfaces import FloatArray, IntArray
+
+
+def two_sided(t: float, freedom: int) -> float:
+    """Probability of a value at least as far from 0 as `t`: the incomplete beta I_x(f/2, 1/2) at x = f/(f + t²)."""
+    return _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
+
+
+def quantile(freedom: int, outside: float = 0.05) -> float:
+    """How many standard errors leave `outside` beyond both ends: 1.96 for many degrees of freedom, 12.7 for one."""
+    low, high = 0.0, 1.0
+    while two_sided(high, freedom) > outside:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if two_sided(middle, freedom) > outside else (low, middle)
+    return (low + high) / 2
+
+
+def _incomplete_beta(a: float, b: float, x: float) -> float:
+    """I_x(a, b) by its continued fraction, evaluated where it converges fast (Numerical Recipes, section 6.4)."""
+    if x in (0.0, 1.0):
+        return x
+    if x > (a + 1) / (a + b + 2):
+        return 1.0 - _incomplete_beta(b, a, 1.0 - x)
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)) / a
+    value = ratio = 1.0 / (1.0 - (a + b) * x / (a + 1))
+    last = 1.0
+    for m in range(1, 1000):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for term in (even, odd):  # modified Lentz
+            last, ratio = 1.0 + term / last, 1.0 / (1.0 + term * ratio)
+            value *= last * ratio
+        if abs(last * ratio - 1.0) < 1e-15:
+            break
+    return front * value
+
+
+def interval(mean: float, se: float) -> tuple[float, float]:
+    """The 95 % confidence interval of a mean, mean ± 1.96 SE."""
+    return mean - 1.96 * se, mean + 1.96 * se
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """Sample standard deviation over the root of their number; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
+
+
+def ratio(values: FloatArray, sizes: FloatArray, clusters: IntArray) -> tuple[float, float]:
+    """sum(values) / sum(sizes) and its standard error over clusters (linearised, Cochran 1977, section 6)."""
+    _, place = np.unique(clusters, return_inverse=True)
+    v, s = np.bincount(place, weights=values), np.bincount(place, weights=sizes)
+    mean, n = v.sum() / s.sum(), len(v)
+    if n < 2:
+        return float(mean), float("nan")
+    residual = v - mean * s
+    return float(mean), float(np.sqrt(n / (n - 1) * (residual**2).sum()) / s.sum())
+
+
+def disagreement(a: FloatArray, b: FloatArray, clusters: IntArray) -> tuple[float, float]:
+    """Paired difference of two estimates of the same sequences, nats per sequence, and its standard error."""
+    return ratio(a - b, np.ones(len(a)), clusters)
+
+
+def mean_and_error(values: FloatArray) -> tuple[float, float | None]:
+    """Mean and its standard error over independent values; no error for a single one."""
+    if len(values) < 2:
+        return float(np.mean(values)), None
+    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+Z = 1.96
+
+
+def wilson(rate: float, count: float) -> tuple[float, float]:
+    """The 95 % interval of a rate seen in `count` independent trials (Wilson 1927): the p whose own error explains it.
+
+    Those p for which the rate lies within 1.96 sqrt(p (1 - p) / count) of p. Never empty, and never beyond 0 or 1.
+    """
+    z2 = Z * Z / count
+    middle, half = rate + z2 / 2, math.sqrt(z2 * (rate * (1 - rate) + z2 / 4))
+    low, high = (middle - half) / (1 + z2), (middle + half) / (1 + z2)
+    return (low if rate > 0 else 0.0), (high if rate < 1 else 1.0)  # where rounding would leave 1e-18
+
+LEVEL = 0.95
+FEWEST_FOR_INTERVAL = 6
+"""Rounds below which there is no interval of LEVEL for a median."""
+
+
+def median_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:
+    """Order statistics that hold the median with at least this probability, whatever the distribution. None if not even
+    the whole range does: that of three values holds it with 75 %, of four with 87.5 %, of five with 93.75 %."""
+    n, ordered = len(values), sorted(values)
+    k, tail = 0, 0.0
+    while k < n // 2:
+        tail += math.comb(n, k) / 2**n
+        if 2 * tail > 1 - level:
+            break
+        k += 1
+    return (float(ordered[k - 1]), float(ordered[n - k])) if k else None
