@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .api.component import UserError
 from .contest import OURS
-from .interfaces import UserError
 from .machine import write_atomically
 from .statistics import FEWEST_FOR_INTERVAL
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from . import beam, device, machine, walker
+from .api.component import UserError
 from .evaluation import CausalEvaluator, MaskedEvaluator
-from .interfaces import UserError
 from .machine import write_atomically
 
 FIRST, LARGEST = 8, 4096

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from . import baseline, beam, device, provenance, workbench
+from .api.component import UserError
 from .contest import Offer, Timing, race
-from .interfaces import UserError
 from .machine import SHORTEST, Others
 from .statistics import FEWEST_FOR_INTERVAL
 

@@ -12,13 +12,17 @@ from functools import cached_property
 from typing import Any, Literal
 
 from . import beam
+from .api.component import Component, UserError, parts
+from .api.corpora import Corpus
+from .api.families import Family
+from .api.metrics import Metric
+from .api.samplers import Sampler
+from .api.schedules import Schedule
+from .api.tokenizers import Tokenizer
 from .config import RunConfig
-from .families import Family
 from .hub_models import HubModel, find_model
-from .interfaces import Component, Corpus, Metric, Schedule, Tokenizer, UserError, parts
 from .registry import Kind as PluginKind
 from .registry import Registry, kind_of
-from .samplers import Sampler
 from .settings import own_length
 from .specs import parse_spec, suggest
 from .store import content_hash

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from . import cells, device
+from .api.component import UserError
+from .api.families import Family
+from .api.schedules import Schedule
 from .config import ModelConfig, RunConfig, TrainingConfig
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
-from .families import Family
-from .interfaces import Schedule, UserError
 from .registry import Registry
 from .retrain import training_command
 from .sample_options import SampleOptions

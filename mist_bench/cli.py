@@ -329,7 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        from .interfaces import UserError
+        from .api.component import UserError
 
         if "--debug" in given:
             traceback.print_exc()

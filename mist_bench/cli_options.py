@@ -30,7 +30,7 @@ def number(flag: str, kind: type, low: float = -math.inf, high: float = math.inf
     """What reads the number of an option; where it is none, or out of bounds, the error names the option and both."""
 
     def read(given: Any) -> Any:
-        from .interfaces import UserError
+        from .api.component import UserError
         from .specs import from_text, wanted
 
         try:
@@ -47,7 +47,7 @@ def number(flag: str, kind: type, low: float = -math.inf, high: float = math.inf
 
 def names(flag: str, text: str | None) -> tuple[str, ...]:
     """The names of a list, none if it is not given."""
-    from .interfaces import UserError
+    from .api.component import UserError
     from .specs import split_list
 
     try:

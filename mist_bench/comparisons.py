@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from . import statistics
+from .api.component import FloatArray, IntArray
 from .cells import Cell
-from .interfaces import FloatArray, IntArray
 from .paired import Records, difference, values
 from .statistics import standard_error
 

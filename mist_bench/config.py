@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from .families import NetworkSize
-from .interfaces import UserError
+from .api.component import UserError
+from .api.families import NetworkSize
 
 
 def require(holds: bool, message: str) -> None:

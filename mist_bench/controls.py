@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .api.component import IntArray
+from .api.corpora import Oracle
 from .data import Dataset
-from .interfaces import IntArray, Oracle
 from .metrics import unigram
 
 SEED = 7

@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from .interfaces import Codec, Corpus, IntArray, Texts, Tokenizer, UserError
+from .api.component import IntArray, UserError
+from .api.corpora import Corpus, Texts
+from .api.tokenizers import Codec, Tokenizer
 from .sequences import SPLITS, RowFile, Sequencer, count_known
 
 FORMAT = 1

@@ -11,10 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinygrad import Device
-
 from . import beam, cuda, kernel_cache, machine, tiles
-from .interfaces import UserError
+from .api.component import UserError
 from .machine import cache_folder
 
 if TYPE_CHECKING:
@@ -150,4 +148,6 @@ def memory_used() -> int:
 
 def on_cpu() -> bool:
     """Whether the device is a CPU: an exponential is dear there, and a second store cheap."""
+    from tinygrad import Device
+
     return str(Device.DEFAULT).startswith("CPU")

@@ -21,8 +21,8 @@ from typing import Any
 
 import pluggy
 
-from . import hookspecs
-from .interfaces import UserError
+from .api import hooks
+from .api.component import UserError
 from .specs import suggest
 
 GROUP = "mist_bench"
@@ -65,7 +65,7 @@ class Plugin:
 def new_host() -> pluggy.PluginManager:
     """A plugin manager that knows the hooks and no plugin."""
     host = pluggy.PluginManager("mist_bench")
-    host.add_hookspecs(hookspecs)
+    host.add_hookspecs(hooks)
     return host
 
 
@@ -160,7 +160,7 @@ def register(host: pluggy.PluginManager, module: Any, plugin: Plugin) -> None:
 
 def _hooks_are_sound(host: pluggy.PluginManager, module: Any, plugin: Plugin) -> bool:
     """Report hooks that pluggy would silently ignore; False if the plugin must not be registered at all."""
-    known = [name for name in vars(hookspecs) if name.startswith(PREFIX)]
+    known = [name for name in vars(hooks) if name.startswith(PREFIX)]
     sound = True
     for attribute in dir(module):
         function = getattr(module, attribute, None)

@@ -17,12 +17,12 @@ from tinygrad import Tensor, UOp
 
 from . import noise
 from .answer import draw, log_normaliser, statistics
-from .families import CausalModel, MaskedModel
+from .api.component import FloatArray, IntArray
+from .api.families import CausalModel, MaskedModel
+from .api.log_probabilities import pick
+from .api.samplers import Sampler, View
 from .graphs import Graph, Inbox
-from .interfaces import FloatArray, IntArray
-from .log_probabilities import pick
 from .masked_rows import MaskedRows, carried
-from .samplers import Sampler, View
 from .step_words import Words, pack_step, unpack_step
 
 STATISTICS = ("log_probability", "max_log_probability", "margin", "entropy")

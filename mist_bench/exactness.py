@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import noise
-from .interfaces import FloatArray, Oracle, Schedule
+from .api.component import FloatArray
+from .api.corpora import Oracle
+from .api.samplers import Sampler
+from .api.schedules import Schedule
 from .laws import law_distance
 from .registry import Registry
-from .samplers import Sampler
 
 SEED = noise.seed_of(axis="exactness")
 CORPUS = "markov"

@@ -16,11 +16,12 @@ import numpy.typing as npt
 from tinygrad import Tensor
 
 from . import noise
+from .api.component import FloatArray, IntArray
+from .api.log_probabilities import pick
+from .api.samplers import Sampler, View, block_shares, most_steps
+from .api.schedules import Schedule
 from .evaluation import MaskedEvaluator, Needs, on_device
 from .graphs import Graph, Inbox
-from .interfaces import FloatArray, IntArray, Schedule
-from .log_probabilities import pick
-from .samplers import Sampler, View, block_shares, most_steps
 from .step_words import pack_step, unpack_step
 
 BoolArray = npt.NDArray[np.bool_]

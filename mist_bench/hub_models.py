@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .api.component import UserError
 from .hub import go_offline_where_there_is_no_network
-from .interfaces import UserError
 
 if TYPE_CHECKING:
     from .language_model import LanguageModel

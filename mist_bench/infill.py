@@ -11,8 +11,10 @@ import re
 
 import numpy as np
 
+from .api.component import IntArray, UserError
+from .api.corpora import Layout
+from .api.tokenizers import Codec
 from .data import Dataset
-from .interfaces import Codec, IntArray, Layout, UserError
 
 BLANK = re.compile(r"(_{3,})")
 BLANK_TOKENS = 3

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .interfaces import FloatArray, IntArray, Oracle, Schedule, UserError
+from .api.component import FloatArray, IntArray, UserError
+from .api.corpora import Oracle
+from .api.samplers import Sampler, block_shares, most_steps
+from .api.schedules import Schedule
 from .one_step import CHUNK, BoolArray, Start, sequences, transitions
-from .samplers import Sampler, block_shares, most_steps
 
 if TYPE_CHECKING:
     from tinygrad import Tensor

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import noise
+from .api.component import FloatArray, IntArray
+from .api.schedules import Schedule
 from .evaluation import CausalEvaluator, MaskedEvaluator
-from .interfaces import FloatArray, IntArray, Schedule
 from .statistics import ratio
 
 SEED = noise.seed_of(axis="likelihood")

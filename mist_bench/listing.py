@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any
 
-from .interfaces import Component, UserError
+from .api.component import Component, UserError
 from .registry import PLURALS, Kind, Registry
 from .settings import PRESETS, field_docs, load_preset, preset_names, sections, setting_keys
 from .specs import field_types, suggest, type_name

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .families import Model
+from .api.families import Model
 from .graphs import overwrite
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .interfaces import FloatArray, IntArray, Oracle
+from .api.component import FloatArray, IntArray
+from .api.corpora import Oracle
 from .oracle import SlotWorld
 from .statistics import mean_and_error, ratio
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .interfaces import FloatArray, IntArray, UserError
-from .samplers import Choice, Sampler, View
+from .api.component import FloatArray, IntArray, UserError
+from .api.samplers import Choice, Sampler, View
 
 if TYPE_CHECKING:
     from tinygrad import Tensor

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .api.component import FloatArray, IntArray
 from .cells import Cell
-from .interfaces import FloatArray, IntArray
 from .statistics import ratio
 
 Records = Mapping[str, Mapping[str, Any]]

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.text import Text
 
 from . import beam, device, fields, parallel, plots, provenance, results, throughput
+from .api.component import UserError
 from .cells import Cell, Plan, plan
 from .config import RunConfig
 from .discovery import one_line, told
-from .interfaces import UserError
 from .layout import printable
 from .progress import Display
 from .registry import Registry

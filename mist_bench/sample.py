@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.text import Text
 
 from . import beam, checkpoints, device, graphs, noise
+from .api.component import IntArray, UserError
+from .api.samplers import Sampler, most_steps
 from .checkpoints import Network
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .generation import generate
 from .infill import Template, template
-from .interfaces import IntArray, UserError
 from .layout import printable
 from .registry import Registry
 from .sample_options import SampleOptions
-from .samplers import Sampler, most_steps
 from .watch import Watch
 
 STEPS = 64

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from string import Template
 
-from .interfaces import UserError
+from .api.component import UserError
 from .registry import NAME, PLURALS, Kind, Registry
 from .specs import suggest
 

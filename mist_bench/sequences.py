@@ -11,7 +11,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from .interfaces import Codec, Corpus, IntArray, Tokenizer, UserError
+from .api.component import IntArray, UserError
+from .api.corpora import Corpus
+from .api.tokenizers import Codec, Tokenizer
 
 SPLITS = ("train", "validation", "test")
 BATCH = 512  # documents encoded at once

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tinygrad import Tensor
 
-from .interfaces import FloatArray
+from .api.component import FloatArray
 
 Words = npt.NDArray[np.int32]
 

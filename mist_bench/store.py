@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .interfaces import UserError
+from .api.component import UserError
 from .machine import write_atomically
 
 Status = Literal["done", "failed", "missing"]

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from . import noise
+from .api.component import FloatArray, IntArray, UserError
+from .api.schedules import Schedule
 from .config import TrainingConfig
 from .graphs import fetch
-from .interfaces import FloatArray, IntArray, Schedule, UserError
 from .training_step import RING, Batch, TrainingGraph
 
 

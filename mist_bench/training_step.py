@@ -22,11 +22,11 @@ from tinygrad.helpers import Context
 from tinygrad.nn.state import get_parameters
 
 from . import device, noise
+from .api.component import FloatArray, IntArray, UserError
+from .api.families import Family, Model, TrainingBatch
 from .config import TrainingConfig
-from .families import Family, Model, TrainingBatch
 from .flat import Layout
 from .graphs import Graph, Inbox, fetch, overwrite
-from .interfaces import FloatArray, IntArray, UserError
 
 RATES = 6
 RING = 20

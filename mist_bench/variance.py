@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import noise
+from .api.component import FloatArray, IntArray
+from .api.schedules import Schedule
 from .evaluation import MaskedEvaluator
-from .interfaces import FloatArray, IntArray, Schedule
 from .likelihood import SMALLEST_MASK, in_batches
 from .statistics import ratio
 

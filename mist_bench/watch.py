@@ -16,8 +16,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from .api.component import IntArray
 from .infill import Template, joins_spaces
-from .interfaces import IntArray
 from .layout import printable
 
 MIST = "░"

@@ -15,17 +15,19 @@ from tinygrad import Device
 from tinygrad.device import LRUAllocator
 
 from . import batch_size, data, device, machine, metrics, noise
+from .api.component import FloatArray, UserError
+from .api.corpora import Oracle
+from .api.families import CausalModel, Family, MaskedModel, Model
+from .api.samplers import Sampler
+from .api.schedules import Schedule
 from .cells import Plan
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
-from .families import CausalModel, Family, MaskedModel, Model
 from .generation import SamplerGraph
 from .graphs import captured
-from .interfaces import FloatArray, Oracle, Schedule, UserError
 from .loading import load_to_read
 from .masked_rows import full_sequences
 from .overlap import TrainText
 from .registry import Registry
-from .samplers import Sampler
 from .store import Store
 from .training_step import TrainingGraph
 

@@ -287,7 +287,7 @@ def failed(mutation: Mutation) -> str:
     if done.returncode not in (0, 1):
         raise SystemExit(f"{mutation.sampler}, {mutation.what}: pytest ends with {done.returncode}\n{done.stdout}")
     found = re.search(r"^FAILED tests/(.*?) - (.*)$", done.stdout, re.MULTILINE)
-    if found and not re.match(r"assert|AssertionError|mist_bench.interfaces.UserError", found[2]):
+    if found and not re.match(r"assert|AssertionError|mist_bench.api.component.UserError", found[2]):
         raise SystemExit(f"{mutation.sampler}, {mutation.what}: breaks instead of changing the law: {found[2]}")
     return found[1] if found else ""
 

@@ -7,7 +7,7 @@ from tinygrad import Tensor
 
 from mist_bench import noise
 from mist_bench.answer import IMPOSSIBLE, _in_blocks, draw, log_normaliser, statistics
-from mist_bench.log_probabilities import pick
+from mist_bench.api.log_probabilities import pick
 
 ROWS, MANY, V = 8, 4096, 8
 LATTICE = 2**23  # a uniform is (k + 1/2) / 2^23

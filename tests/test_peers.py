@@ -7,7 +7,7 @@ import pytest
 from tinygrad import Tensor
 
 from mist_bench import bench, noise
-from mist_bench.families import TrainingBatch
+from mist_bench.api.families import TrainingBatch
 from mist_bench.graphs import overwrite
 from mist_bench.registry import Registry
 from mist_bench.training import Progress, batch_rows, schedule_numbers, train

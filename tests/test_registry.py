@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import Plugins
 
-from mist_bench import UserError, hookspecs
+from mist_bench import UserError
+from mist_bench.api import hooks
 from mist_bench.registry import PLURALS, Registry
 
 SAMPLER = """
@@ -277,7 +278,7 @@ def test_an_unknown_name_points_at_plugins_that_failed(plugins: Plugins):
 
 @pytest.mark.parametrize(("kind", "plural"), PLURALS.items())
 def test_the_example_in_each_hook_is_a_plugin_that_loads(plugins: Plugins, kind: str, plural: str):
-    doc = inspect.getdoc(getattr(hookspecs, f"mist_bench_{plural}"))
+    doc = inspect.getdoc(getattr(hooks, f"mist_bench_{plural}"))
     registry = plugins.discover(plugins.file(doc.partition("Example::")[2]))
     assert registry.failures == []
     assert len(registry.names(kind)) == 1
@@ -285,7 +286,7 @@ def test_the_example_in_each_hook_is_a_plugin_that_loads(plugins: Plugins, kind:
 
 
 def test_there_is_one_hook_for_each_kind():
-    assert {name for name in vars(hookspecs) if name.startswith("mist_bench_")} == {
+    assert {name for name in vars(hooks) if name.startswith("mist_bench_")} == {
         f"mist_bench_{plural}" for plural in PLURALS.values()
     }
 

@@ -9,8 +9,8 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any, Literal, TypeVar
 
+from ..api.component import Component
 from ..discovery import told
-from ..interfaces import Component
 from ..registry import PLURALS, Kind, Registry
 
 T = TypeVar("T")

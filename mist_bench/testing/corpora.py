@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import device, machine
-from ..codec import utf8
-from ..interfaces import Corpus, FloatArray, IntArray, Oracle, Texts, UserError
+from ..api.component import FloatArray, IntArray, UserError
+from ..api.corpora import Corpus, Oracle, Texts
+from ..api.tokenizers import utf8
 from ..registry import Registry
 from .core import Failed, Skipped, Study, check, unreachable
 

@@ -10,8 +10,8 @@ from typing import Any, cast
 import numpy as np
 
 from .. import device
-from ..families import CausalModel, Family, MaskedModel, Model, TrainingBatch
-from ..interfaces import FloatArray, IntArray, UserError
+from ..api.component import FloatArray, IntArray, UserError
+from ..api.families import CausalModel, Family, MaskedModel, Model, TrainingBatch
 from ..registry import Registry
 from .core import Failed, Skipped, Study, check
 from .worlds import SIZE, SYMBOLS

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..interfaces import Launcher
+from ..api.launchers import Launcher
 from ..registry import Registry
 from .core import Failed, Study, check
 

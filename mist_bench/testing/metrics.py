@@ -6,7 +6,8 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from ..interfaces import Metric, UserError
+from ..api.component import UserError
+from ..api.metrics import Metric
 from ..registry import Registry
 from .core import Failed, Skipped, Study, check
 

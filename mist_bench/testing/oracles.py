@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..interfaces import FloatArray, IntArray
+from ..api.component import FloatArray, IntArray
 from .core import Failed, Skipped, check
 from .corpora import SAMPLES, CorpusStudy
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..interfaces import FloatArray, UserError
-from ..samplers import Sampler, most_steps
+from ..api.component import FloatArray, UserError
+from ..api.samplers import Sampler, most_steps
 from .core import Failed, Skipped, check
 from .sampler_study import SMALL, STEPS, SamplerStudy
 from .worlds import Seen, chi_square_z, follow

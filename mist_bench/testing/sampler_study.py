@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..samplers import Sampler
+from ..api.samplers import Sampler
 from .core import Study
 from .worlds import Seen, Trajectory, World, eager, follow, world
 

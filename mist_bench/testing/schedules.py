@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..interfaces import FloatArray, Schedule
+from ..api.component import FloatArray
+from ..api.schedules import Schedule
 from ..registry import Registry
 from .core import Failed, Study, check
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..interfaces import UserError
+from ..api.component import UserError
 from ..registry import BASES, Kind, Registry
 from ..specs import parse_spec, suggest
 from .core import Result, Status, Subject

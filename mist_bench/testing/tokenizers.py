@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..interfaces import Codec, Corpus, IntArray, Tokenizer, UserError
+from ..api.component import IntArray, UserError
+from ..api.corpora import Corpus
+from ..api.tokenizers import Codec, Tokenizer
 from ..registry import Registry
 from .core import Failed, Skipped, Study, check, unreachable
 

@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import device
-from ..families import NetworkSize
-from ..interfaces import FloatArray, IntArray, Oracle, Schedule
+from ..api.component import FloatArray, IntArray
+from ..api.corpora import Oracle
+from ..api.families import NetworkSize
+from ..api.samplers import Sampler, State, View
+from ..api.schedules import Schedule
 from ..registry import Registry
-from ..samplers import Sampler, State, View
 from .core import Failed
 
 if TYPE_CHECKING:

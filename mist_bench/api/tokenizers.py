@@ -1,13 +1,52 @@
-"""Codecs whose tokens are fixed byte strings: the base of the tokenizers that ship, and of most others."""
+"""The interface of tokenizers and of their fitted codecs, with bases for codecs whose tokens are byte strings."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .interfaces import Codec, IntArray, UserError
+from .component import Component, IntArray, UserError
+
+
+class Codec(ABC):
+    """A fitted tokenizer: text to ids and back, byte for byte."""
+
+    vocab_size: int
+
+    @abstractmethod
+    def encode(self, text: str) -> IntArray:
+        """Ids of the text (N,). Raises `UserError` in one line if the text cannot round-trip; never `<unk>`."""
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int] | IntArray) -> str:
+        """The text of the ids; bytes that are no UTF-8 (cut characters) are shown as U+FFFD."""
+
+    @abstractmethod
+    def token_bytes(self) -> IntArray:
+        """(vocab_size,) bytes of raw UTF-8 that each token stands for."""
+
+    def encode_batch(self, texts: Sequence[str]) -> Sequence[IntArray]:
+        """Ids of each text; override it where many texts at once are faster."""
+        return [self.encode(text) for text in texts]
+
+    def state(self) -> dict[str, Any] | None:
+        """What `Tokenizer.restore` needs, as JSON; None: the tokenizer is fitted again whenever it is needed."""
+        return None
+
+
+class Tokenizer(Component, ABC):
+    """How text becomes tokens. Fitted on the train split (nothing to do for `byte` or `gpt2`)."""
+
+    @abstractmethod
+    def fit(self, texts: Sequence[str], vocabulary: Sequence[str] | None) -> Codec:
+        """A codec for these texts. `vocabulary`: the corpus's own pieces in its own order, if it declares them."""
+
+    def restore(self, state: dict[str, Any]) -> Codec:
+        """The codec whose `state()` this is, without its texts. Only for codecs that give a state."""
+        raise TypeError(f"tokenizer {self.name!r} cannot be restored")
 
 if TYPE_CHECKING:
     import tiktoken

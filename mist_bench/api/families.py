@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from .interfaces import Component, LikelihoodKind, Oracle
+from .component import Component
+from .corpora import Oracle
 from .log_probabilities import one_left_out
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
+
+LikelihoodKind = Literal["bound", "exact", "chain-rule"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

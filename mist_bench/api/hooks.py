@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from .corpora import Corpus
     from .families import Family
-    from .interfaces import Corpus, Launcher, Metric, Schedule, Tokenizer
+    from .launchers import Launcher
+    from .metrics import Metric
+    from .schedules import Schedule
+    from .tokenizers import Tokenizer
 from .samplers import Sampler
 
 hookspec = pluggy.HookspecMarker("mist_bench")

@@ -1,0 +1,67 @@
+"""The base of all plugin objects: a name, a source, and parameters that are the fields of a frozen dataclass.
+
+A plugin is a file with one class and one hook. Users set its parameters as `name[param=value]`. Nothing in this folder
+imports tinygrad when it is imported, so that listing plugins stays instant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.integer[Any]]
+
+
+def parameter(default: Any, doc: str) -> Any:
+    """A documented parameter of a plugin: `power: float = parameter(2.0, "the exponent p")`."""
+    return dataclasses.field(default=default, metadata={"doc": doc})
+
+
+def part(spec: str, doc: str) -> Any:
+    """A parameter that is a plugin object itself, annotated with its kind: the host makes it of the text that is given,
+    or of `spec`, so that no plugin imports another: `inner: Sampler = part("top-k", "the sampler of a block")`."""
+    return dataclasses.field(metadata={"doc": doc, "spec": spec})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Component:
+    """What all plugin objects share: a name, a source, and parameters that are the fields of a frozen dataclass."""
+
+    name: ClassVar[str]
+    source: ClassVar[str] = ""
+    """The paper or origin of the rule, e.g. `MDLM, arXiv 2406.07524`."""
+
+    @property
+    def spec(self) -> str:
+        """The shortest text that makes this object again: `confidence[score=max]`; defaults are left out."""
+        changed = [
+            f"{f.name}={_show(getattr(self, f.name))}"
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default and _show(getattr(self, f.name)) != f.metadata.get("spec")
+        ]
+        return f"{self.name}[{','.join(changed)}]" if changed else self.name
+
+    def content(self) -> dict[str, Any]:
+        """Name and every parameter, defaults included: what a cell's hash is made of."""
+        inside = {name: component.content() for name, component in parts(self).items()}
+        return {"name": self.name, **dataclasses.asdict(self), **inside}
+
+
+def parts(component: Component) -> dict[str, Component]:
+    """The parameters that are plugin objects themselves."""
+    values = {field.name: getattr(component, field.name) for field in dataclasses.fields(component)}
+    return {name: value for name, value in values.items() if isinstance(value, Component)}
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, Component):
+        return value.spec
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class UserError(Exception):
+    """A wrong call: one line that says what was given, what is known, what to type. Exit status 2."""
