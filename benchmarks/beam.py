@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mist_bench.engine import compiler
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -23,10 +25,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     os.environ["CCACHE"] = "0"  # a kernel that is kept would not be searched, and not be written
-    from mist_bench import beam, device
+    from mist_bench.engine import beam
 
     beam.use(given.beam)
-    device.prepare()
+    compiler.prepare()
     from tinygrad import Device
 
     from . import ours

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from mist_bench import device
+from mist_bench.engine import compiler
 
-device.prepare()  # before tinygrad compiles anything
+compiler.prepare()  # before tinygrad compiles anything
 
 from mist_bench import bench, workbench  # noqa: E402
 from mist_bench.contest import FEWEST_ROUNDS, Offer, prepare  # noqa: E402

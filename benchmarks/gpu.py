@@ -58,13 +58,13 @@ import faulthandler
 faulthandler.dump_traceback_later(100)  # where it hangs, if it does
 import numpy as np
 from mist_bench import device
-device.prepare()
+compiler.prepare()
 from tinygrad import Device, Tensor, dtypes
 a = Tensor.randn(512, 512).cast(dtypes.bfloat16).contiguous()
 b = Tensor.randn(512, 512).cast(dtypes.bfloat16).contiguous()
 expected = a.float().numpy() @ b.float().numpy()
 assert np.abs(a.matmul(b, dtype=dtypes.float).numpy() - expected).max() < 1.0  # of sums that are 23 wide
-from mist_bench.graphs import Graph, Inbox, fetch, overwrite
+from mist_bench.engine.graph import Graph, Inbox, fetch, overwrite
 weight, inbox = Tensor.zeros(1000).contiguous().realize(), Inbox(1000)
 overwrite(weight, np.arange(1000, dtype=np.float32))
 assert (weight.numpy() == np.arange(1000)).all(), "overwrite"

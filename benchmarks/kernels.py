@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mist_bench.engine import compiler
+
 LINE = re.compile(r"\*\*\* (\S+)\s+\d+ (\S+)\s+arg.*? tm\s+([\d.]+)(us|ms|s)\s*/.*?\(\s*([\d.]+) (G|T)FLOPS")
 SCALE = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "G": 1e9, "T": 1e12}
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -86,12 +88,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     os.environ["JIT"] = "2"  # before tinygrad is imported
-    from mist_bench import device
+    from mist_bench.engine import device
 
-    device.prepare()
+    compiler.prepare()
     from tinygrad.helpers import Context
 
-    from mist_bench import graphs
+    from mist_bench.engine.graph import captured
 
     from . import ours
     from .sizes import sizes
@@ -103,7 +105,7 @@ def main() -> None:
     heard = io.StringIO()
     with Context(DEBUG=2), contextlib.redirect_stdout(heard):
         entry.run()
-    [graph] = [graph for graph in graphs.captured if graph.name.startswith("train")]
+    [graph] = [graph for graph in captured if graph.name.startswith("train")]
     title = f"# Kernels of {size.train_steps} training steps, mdlm, {size.name}, {device.name()}\n\n"
     given.out.write_text(title + table(parsed(heard.getvalue().splitlines()), tensor_cores(graph)), encoding="utf-8")
 

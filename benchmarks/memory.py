@@ -14,7 +14,7 @@ import json
 import shutil
 import subprocess
 
-from mist_bench import device
+from mist_bench.engine import compiler, device
 
 
 def on_card() -> int | None:
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--who", default="mist-bench")
     given = parser.parse_args()
     before = on_card()  # before any library has touched it
-    device.prepare()
+    compiler.prepare()
     from .offers import training
     from .sizes import sizes
 

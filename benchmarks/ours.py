@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mist_bench import IntArray, device
+from mist_bench import IntArray
 from mist_bench.contest import Entry
+from mist_bench.engine import device
 from mist_bench.evaluation import CausalEvaluator, MaskedEvaluator
 from mist_bench.generation import SamplerGraph, generate
 from mist_bench.likelihood import causal_likelihood, masked_likelihood

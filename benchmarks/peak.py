@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from mist_bench import device, graphs, workbench
+from mist_bench import workbench
+from mist_bench.engine import device
+from mist_bench.engine.graph import Graph
 
 REPEATS = 5
 ENOUGH = 3.0
@@ -41,7 +43,7 @@ def by_tinygrad(side: int) -> float:
         first = a.matmul(b, dtype=dtypes.float).cast(kind).contiguous()
         return first.matmul(b, dtype=dtypes.float).realize()
 
-    graph = graphs.Graph("peak", products)
+    graph = Graph("peak", products)
 
     def run() -> None:
         graph(a, b)

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mist_bench.engine import compiler
+
 from .kernels import ANSI
 
 MATRIX, PLAIN, BANDWIDTH = 989e12, 67e12, 3.35e12
@@ -57,7 +59,7 @@ def rendered(graphs: list[Any]) -> list[Rendered]:
     """The kernels of some `Graph`s, the longest at best first."""
     from tinygrad.uop.ops import Ops
 
-    from mist_bench.replay import kernels
+    from mist_bench.engine.replay import kernels
 
     found: dict[str, Rendered] = {}
     calls = (call.src[0] for graph in graphs for call in kernels(graph._jit.captured.linear))
@@ -155,10 +157,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     prepare(given.architecture)
-    from mist_bench import device
 
-    device.prepare()
-    from mist_bench.graphs import held
+    compiler.prepare()
+    from mist_bench.engine.graph import held
 
     from .sizes import sizes
 

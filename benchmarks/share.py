@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mist_bench import device
+from mist_bench.engine import device
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     given = parser.parse_args()
     if device.name() != "CPU":
         raise SystemExit("kernels run by themselves on a GPU: their share of the time is not seen from here")
-    from mist_bench.replay import CpuGraph
+    from mist_bench.engine.replay import CpuGraph
 
     from . import ours
     from .sizes import sizes

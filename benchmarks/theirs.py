@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from tinygrad.helpers import Context
 
-from mist_bench import device
 from mist_bench.contest import Entry
+from mist_bench.engine import device
 
 from . import ours
 from .sizes import Size

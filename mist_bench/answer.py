@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from .api.log_probabilities import pick
-from .device import on_cpu
+from .engine.device import on_cpu
 
 if TYPE_CHECKING:
     from tinygrad import Tensor

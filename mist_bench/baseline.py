@@ -9,7 +9,7 @@ from typing import Any
 
 from .api.component import UserError
 from .contest import OURS
-from .machine import write_atomically
+from .engine.machine import write_atomically
 from .statistics import FEWEST_FOR_INTERVAL
 
 

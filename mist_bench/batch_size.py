@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from . import beam, device, machine, walker
 from .api.component import UserError
+from .engine import beam, cpu_team, device, machine
+from .engine.machine import write_atomically
 from .evaluation import CausalEvaluator, MaskedEvaluator
-from .machine import write_atomically
 
 FIRST, LARGEST = 8, 4096
 GAIN = 1.1
@@ -94,7 +94,7 @@ def speed(evaluator: Evaluator) -> float:
 def key(shape: str, vocab_size: int, length: int, precision: str, nucleus: float) -> str:
     """What a size holds for: the machine, the network, and the release of tinygrad."""
     gpus = sorted({gpu["name"] for gpu in machine.gpus()}) if device.name() != "CPU" else []
-    place = [device.name(), *(gpus or [str(machine.cpu_model()), f"{walker.cores()} cores"])]
+    place = [device.name(), *(gpus or [str(machine.cpu_model()), f"{cpu_team.cores()} cores"])]
     place += [f"beam {beam.width()}"] if beam.width() else []
     network = [shape, f"vocabulary {vocab_size}", f"length {length}", precision, f"nucleus {nucleus}"]
     return ", ".join([*place, *network, f"tinygrad {version('tinygrad')}"])

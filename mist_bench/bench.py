@@ -17,10 +17,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from . import baseline, beam, device, provenance, workbench
+from . import baseline, provenance, workbench
 from .api.component import UserError
 from .contest import Offer, Timing, race
-from .machine import SHORTEST, Others
+from .engine import beam, device
+from .engine.machine import SHORTEST, Others
 from .statistics import FEWEST_FOR_INTERVAL
 
 TASKS = ("training", "generation", "likelihood", "startup")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .contest import OURS, Timing, ratio
+from .engine.machine import write_atomically
 from .fields import count
 from .layout import Table, markdown_table, print_table
-from .machine import write_atomically
 from .provenance import one_line
 from .statistics import FEWEST_FOR_INTERVAL, median_interval
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
-from . import beam
 from .api.component import Component, UserError, parts
 from .api.corpora import Corpus
 from .api.families import Family
@@ -20,6 +19,7 @@ from .api.samplers import Sampler
 from .api.schedules import Schedule
 from .api.tokenizers import Tokenizer
 from .config import RunConfig
+from .engine import beam
 from .hub_models import HubModel, find_model
 from .registry import Kind as PluginKind
 from .registry import Registry, kind_of

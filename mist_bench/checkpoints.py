@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import cells, device
+from . import cells
 from .api.component import UserError
 from .api.families import Family
 from .api.schedules import Schedule
 from .config import ModelConfig, RunConfig, TrainingConfig
+from .engine import device
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .registry import Registry
 from .retrain import training_command

@@ -279,7 +279,7 @@ def bench(
 
 
 def _search(width: int | None) -> None:
-    from .beam import use
+    from .engine.beam import use
 
     use(width)
 
@@ -302,7 +302,7 @@ def _configure(
 
     registry = _discover(files)
     if preset is None:
-        from . import device
+        from .engine import device
 
         preset = default_preset(device.name())
     start = load_preset(preset)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .beam import MOST
+from .engine.beam import MOST
 
 
 class Rerun(StrEnum):

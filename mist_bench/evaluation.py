@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from tinygrad import Tensor, UOp
 
-from . import noise
 from .answer import draw, log_normaliser, statistics
 from .api.component import FloatArray, IntArray
 from .api.families import CausalModel, MaskedModel
 from .api.log_probabilities import pick
 from .api.samplers import Sampler, View
-from .graphs import Graph, Inbox
+from .engine import noise
+from .engine.graph import Graph, Inbox
 from .masked_rows import MaskedRows, carried
 from .step_words import Words, pack_step, unpack_step
 

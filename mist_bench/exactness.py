@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import noise
 from .api.component import FloatArray
 from .api.corpora import Oracle
 from .api.samplers import Sampler
 from .api.schedules import Schedule
+from .engine import compiler, noise
 from .laws import law_distance
 from .registry import Registry
 
@@ -201,10 +201,9 @@ def main() -> None:
     """Measure every sampler on the enumerable world (two minutes on two cores), and print the page."""
     import sys
 
-    from . import device
 
     argparse.ArgumentParser(prog="python -m mist_bench.exactness", description=main.__doc__).parse_args()
-    device.prepare()
+    compiler.prepare()
     registry = Registry.discover()
     rows = measure(registry, lambda what: print(what, file=sys.stderr))
     print(page(registry, rows), end="")

@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from tinygrad import Tensor
 
-from . import noise
 from .api.component import FloatArray, IntArray
 from .api.log_probabilities import pick
 from .api.samplers import Sampler, View, block_shares, most_steps
 from .api.schedules import Schedule
+from .engine import noise
+from .engine.graph import Graph, Inbox
 from .evaluation import MaskedEvaluator, Needs, on_device
-from .graphs import Graph, Inbox
 from .step_words import pack_step, unpack_step
 
 BoolArray = npt.NDArray[np.bool_]

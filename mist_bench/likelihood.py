@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from . import noise
 from .api.component import FloatArray, IntArray
 from .api.schedules import Schedule
+from .engine import noise
 from .evaluation import CausalEvaluator, MaskedEvaluator
 from .statistics import ratio
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .api.families import Model
-from .graphs import overwrite
+from .engine.graph import overwrite
 
 
 def load_parameters(model: Model, values: dict[str, np.ndarray[Any, Any]]) -> None:

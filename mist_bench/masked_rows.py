@@ -16,7 +16,7 @@ from tinygrad import Tensor
 
 from .api.families import MaskedModel
 from .api.schedules import Schedule
-from .graphs import Graph
+from .engine.graph import Graph
 
 MULTIPLE = 8
 SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)

@@ -19,7 +19,7 @@ import numpy as np
 from tinygrad import Tensor, dtypes
 
 from .api.families import NetworkSize
-from .device import on_cpu
+from .engine.device import on_cpu
 from .layers import attention, cross_entropy, joint, layer_norm, lookup, product, squared_relu
 
 FREQUENCIES = 32

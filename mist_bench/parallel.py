@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import device, walker
 from .cells import Cell, plan
 from .config import RunConfig
+from .engine import compiler, cpu_team
 from .registry import Registry
 from .store import Store
 
@@ -101,7 +101,7 @@ def _interrupt(running: Sequence[Any]) -> None:
 
 def _work(job: Job, events: Any, busy: Any, parent: int) -> None:
     """The process: what an interrupt leaves undone is made by the next run."""
-    walker.limit(lambda: walker.cores() // int(busy.value))
+    cpu_team.limit(lambda: cpu_team.cores() // int(busy.value))
     try:
         _make(job, events, parent)
     except KeyboardInterrupt:
@@ -114,7 +114,7 @@ def _make(job: Job, events: Any, parent: int) -> None:
     from .work import make
     from .workbench import Workbench
 
-    device.prepare()  # the same kernels as anywhere else
+    compiler.prepare()  # the same kernels as anywhere else
     registry = Registry.discover(job.plugin_files)
     laid = plan(job.config, registry, job.device, job.precision)
     store = Store(job.store)

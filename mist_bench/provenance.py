@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from . import beam
-from .machine import cores, cpu_model, gpus, memory_bytes, output_of
+from .engine import beam
+from .engine.machine import cores, cpu_model, gpus, memory_bytes, output_of
 
 _LIBRARIES = ("tinygrad", "numpy", "pluggy", "pandas", "datasets", "tiktoken", "tokenizers", "safetensors", "seaborn",
               "matplotlib", "ziglang", "torch", "transformers", "scikit-learn")  # fmt: skip

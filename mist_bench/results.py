@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from .machine import write_atomically
+from .engine.machine import write_atomically
 from .statistics import interval, standard_error
 from .store import plain
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 from rich.text import Text
 
-from . import beam, device, fields, parallel, plots, provenance, results, throughput
+from . import fields, parallel, plots, provenance, results, throughput
 from .api.component import UserError
 from .cells import Cell, Plan, plan
 from .config import RunConfig
 from .discovery import one_line, told
+from .engine import beam, compiler, device
 from .layout import printable
 from .progress import Display
 from .registry import Registry
@@ -47,7 +48,7 @@ def run(
     screen, errors = Console(), Console(stderr=True)
     _check_writable(store, "the store", "--store DIR")
     _check_writable(out, "the results folder", "--out DIR")
-    device.prepare()
+    compiler.prepare()
     name = device.name()
     device.several(config.training.devices)
     laid = plan(config, registry, name, device.precision_name(config.training.precision))
@@ -300,7 +301,7 @@ def _show_samples(rows: Rows, console: Console) -> None:
 
 
 def _show_graphs(console: Console) -> None:
-    from .graphs import captured
+    from .engine.graph import captured
 
     for graph in captured:
         console.print(f"graph {graph.name}: {graph.kernels} calls, compiled in {graph.compile_seconds:.1f} s",

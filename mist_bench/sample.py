@@ -11,10 +11,12 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from . import beam, checkpoints, device, graphs, noise
+from . import checkpoints
 from .api.component import IntArray, UserError
 from .api.samplers import Sampler, most_steps
 from .checkpoints import Network
+from .engine import beam, compiler, noise
+from .engine.graph import captured
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .generation import generate
 from .infill import Template, template
@@ -30,7 +32,7 @@ Run = Callable[[IntArray, Watch | None], IntArray]
 
 def sample(registry: Registry, options: SampleOptions) -> int:
     """Prints the texts. Raises `UserError` for a network that is not there or a prompt that cannot be."""
-    device.prepare()
+    compiler.prepare()
     screen, errors = Console(), Console(stderr=True)
     network = checkpoints.find(registry, options)
     sampler = _sampler(registry, options, network)
@@ -52,7 +54,7 @@ def sample(registry: Registry, options: SampleOptions) -> int:
     if beam.width():
         errors.print(beam.said(), style="dim", markup=False, highlight=False)
     if options.debug:
-        for graph in graphs.captured:
+        for graph in captured:
             errors.print(f"graph {graph.name}: {graph.kernels} calls, compiled in {graph.compile_seconds:.1f} s",
                          markup=False, highlight=False)  # fmt: skip
     return 0

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .api.component import UserError
-from .machine import write_atomically
+from .engine.machine import write_atomically
 
 Status = Literal["done", "failed", "missing"]
 Tensors = dict[str, npt.NDArray[Any]]

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from . import noise
 from .api.component import FloatArray, IntArray, UserError
 from .api.schedules import Schedule
 from .config import TrainingConfig
-from .graphs import fetch
+from .engine import noise
+from .engine.graph import fetch
 from .training_step import RING, Batch, TrainingGraph
 
 

@@ -21,12 +21,12 @@ from tinygrad import Tensor
 from tinygrad.helpers import Context
 from tinygrad.nn.state import get_parameters
 
-from . import device, noise
 from .api.component import FloatArray, IntArray, UserError
 from .api.families import Family, Model, TrainingBatch
 from .config import TrainingConfig
+from .engine import device, noise
+from .engine.graph import Graph, Inbox, fetch, overwrite
 from .flat import Layout
-from .graphs import Graph, Inbox, fetch, overwrite
 
 RATES = 6
 RING = 20

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import noise
 from .api.component import FloatArray, IntArray
 from .api.schedules import Schedule
+from .engine import compiler, noise
 from .evaluation import MaskedEvaluator
 from .likelihood import SMALLEST_MASK, in_batches
 from .statistics import ratio
@@ -143,7 +143,6 @@ def tables(curves: Curves, schedules: Sequence[Schedule], draws: int, truth: Flo
 
 def main() -> None:
     """Measure on a world with its oracle, and print."""
-    from . import device
     from .registry import Registry
 
     parser = argparse.ArgumentParser(prog="python -m mist_bench.variance", description=main.__doc__)
@@ -152,7 +151,7 @@ def main() -> None:
     parser.add_argument("--masks", type=int, default=40, help="masks of each size for each sequence; even, at least 4")
     parser.add_argument("--draws", type=int, default=16, help="network evaluations of a sequence")
     asked = parser.parse_args()
-    device.prepare()
+    compiler.prepare()
     registry = Registry.discover()
     world = registry.make("corpus", asked.corpus).oracle()
     model = registry.make("family", "oracle").create(None, world.vocab_size, world.length, 0, world)

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from . import controls, device, metrics, noise, provenance, statistics, target_error
+from . import controls, metrics, provenance, statistics, target_error
 from .api.component import FloatArray, IntArray, UserError
 from .api.schedules import Schedule
 from .cells import Cell
+from .engine import device, noise
+from .engine.graph import held
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .generation import generate
-from .graphs import held
 from .laws import law_distance
 from .likelihood import SMALLEST_MASK, Estimate, causal_likelihood, estimate, left_to_right, masked_likelihood
 from .results import perplexity_columns

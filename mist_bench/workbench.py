@@ -14,16 +14,17 @@ import numpy as np
 from tinygrad import Device
 from tinygrad.device import LRUAllocator
 
-from . import batch_size, data, device, machine, metrics, noise
+from . import batch_size, data, metrics
 from .api.component import FloatArray, UserError
 from .api.corpora import Oracle
 from .api.families import CausalModel, Family, MaskedModel, Model
 from .api.samplers import Sampler
 from .api.schedules import Schedule
 from .cells import Plan
+from .engine import device, machine, noise
+from .engine.graph import captured
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .generation import SamplerGraph
-from .graphs import captured
 from .loading import load_to_read
 from .masked_rows import full_sequences
 from .overlap import TrainText

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from mist_bench import device
+from mist_bench.engine import compiler
 from mist_bench.registry import Registry
 
-device.prepare()  # where there is no clang: tests call tinygrad without the runner, which would have done this
+compiler.prepare()  # where there is no clang: tests call tinygrad without the runner, which would have done this
 
 
 @pytest.fixture(autouse=True)

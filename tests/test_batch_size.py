@@ -10,8 +10,9 @@ from brute_force import WORLD
 from mist_bench_plugins.family_oracle import OracleModel
 from tinygrad import Device
 
-from mist_bench import UserError, batch_size, cli, device, results, work
+from mist_bench import UserError, batch_size, cli, results, work
 from mist_bench.batch_size import remember, remembered, search
+from mist_bench.engine import device
 from mist_bench.evaluation import MaskedEvaluator
 
 GRID = str(Path(__file__).parent / "grid.toml")
@@ -146,7 +147,7 @@ def test_the_key_says_machine_network_and_release(monkeypatch):
     keys.add(key())
     monkeypatch.setattr(batch_size.machine, "cpu_model", lambda: "another")
     keys.add(key())
-    monkeypatch.setattr(batch_size.walker, "cores", lambda: 64)
+    monkeypatch.setattr(batch_size.cpu_team, "cores", lambda: 64)
     keys.add(key())
     monkeypatch.setattr(batch_size.beam, "width", lambda: 3)
     keys.add(key())

@@ -9,9 +9,10 @@ import pytest
 from tinygrad import Device, Tensor
 from tinygrad.helpers import BEAM, Context
 
-from mist_bench import beam, cli, device, runner
-from mist_bench.graphs import Graph
-from mist_bench.kernel_cache import Kernels
+from mist_bench import cli, runner
+from mist_bench.engine import beam, device
+from mist_bench.engine.graph import Graph
+from mist_bench.engine.kernel_cache import Kernels
 
 A, B = (np.random.default_rng(i).standard_normal((8, 8)).astype(np.float32) for i in range(2))
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mist_bench import UserError, baseline, bench, bench_report, cli, contest, device, machine, replay
+from mist_bench import UserError, baseline, bench, bench_report, cli, contest
 from mist_bench.contest import OURS, Entry, Offer, Timing, race, ratio
+from mist_bench.engine import device, machine, replay
 from mist_bench.statistics import median_interval
 
 

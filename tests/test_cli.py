@@ -92,7 +92,7 @@ def test_where_a_run_leaves_its_files_by_default(asked: Asked, monkeypatch: pyte
 
 @pytest.mark.parametrize(("device", "preset"), [("CPU", "quick"), ("CUDA", "austen")])
 def test_the_device_chooses_the_preset(asked: Asked, monkeypatch: pytest.MonkeyPatch, device: str, preset: str):
-    monkeypatch.setattr("mist_bench.device.name", lambda: device)
+    monkeypatch.setattr("mist_bench.engine.device.name", lambda: device)
     parts = [
         "--corpus",
         "tales",

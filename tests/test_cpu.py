@@ -8,9 +8,12 @@ import pytest
 from tinygrad import Context, Device, Tensor, UOp
 from tinygrad.engine.realize import get_graph_runtime
 
-from mist_bench import device, graphs, tiles
-from mist_bench.graphs import Graph, Inbox
-from mist_bench.replay import CpuGraph
+from mist_bench.engine import device
+from mist_bench.engine import graph as graph_module
+from mist_bench.engine import heuristic as tiles
+from mist_bench.engine.graph import Graph, Inbox
+from mist_bench.engine.graph import held as held_by
+from mist_bench.engine.replay import CpuGraph
 
 pytestmark = pytest.mark.skipif(device.name() != "CPU", reason="of a CPU alone")
 RNG = np.random.default_rng(0)
@@ -102,7 +105,7 @@ def test_other_devices_keep_their_own_choice():
         "from tinygrad import Tensor, GlobalCounters\n"
         "from tinygrad.codegen.opt import heuristic\n"
         "if sys.argv[1] == 'tiles':\n"
-        "    from mist_bench import tiles; tiles.install()\n"
+        "    from mist_bench.engine import heuristic as tiles; tiles.install()\n"
         "of, own = [], heuristic.hand_coded_optimizations\n"
         "def watch(k):\n"
         "    made = own(k); of.append([str(o) for o in made.applied_opts]); return made\n"
@@ -119,7 +122,7 @@ def test_rows_of_a_gpu_are_shared_by_a_warp():
     """On tinygrad's device that runs GPU kernels in Python: what is cut so, and that it adds up."""
     code = (
         "import numpy as np\n"
-        "from mist_bench import tiles; tiles.install(); tiles.FEW = 8\n"
+        "from mist_bench.engine import heuristic as tiles; tiles.install(); tiles.FEW = 8\n"
         "from tinygrad import Tensor\n"
         "from tinygrad.codegen.opt import heuristic\n"
         "shared, own = [], heuristic.hand_coded_optimizations\n"
@@ -204,7 +207,7 @@ def test_a_replay_gives_the_same_bits_as_tinygrads_own_way(monkeypatch):
     replayed = Graph("ours", work)
     ours = [replayed(a, b).numpy() for _ in range(3)][-1]
     monkeypatch.setattr(Device["CPU"], "graph", None)
-    monkeypatch.setattr("mist_bench.replay.install", lambda: None)
+    monkeypatch.setattr("mist_bench.engine.replay.install", lambda: None)
     plain = Graph("theirs", work)
     np.testing.assert_array_equal(ours, [plain(a, b).numpy() for _ in range(3)][-1])
 
@@ -221,7 +224,7 @@ def test_a_loop_over_the_same_buffers_gives_the_same_bits_without_a_look_at_them
     for how in ("replayed", "looked at"):
         x, total, seen = Inbox(8, 3, dtype="float32"), Inbox(8, 3, dtype="float32"), []
         if how == "looked at":
-            monkeypatch.setattr("mist_bench.replay.replay", lambda captured, inputs: None)
+            monkeypatch.setattr("mist_bench.engine.replay.replay", lambda captured, inputs: None)
         graph = Graph(how, loop)
         for i in (0, 4, 1, 3, 2):
             seen.append(graph(x(values * np.float32(i + 1)), total.tensor, place.bind(i)).numpy().copy())
@@ -257,17 +260,17 @@ def test_a_graph_holds_its_buffers_once_and_nobody_elses():
     graph = Graph("holds", function)
     for given in (x, x, x):
         graph(given)
-    held = graphs.held([graph])
+    held = held_by([graph])
     assert 4 * 4000 <= held < 8 * 4000  # a sum and a copy or two lie between as well
-    assert graphs.held([graph, graph]) == held
+    assert held_by([graph, graph]) == held
     second = Graph("beside it", lambda y: (y * x.sum()).contiguous().realize())
     second(other)
-    assert graphs.held([graph]) == held
-    assert graphs.held([graph, second]) - held == pytest.approx(4 * 10_000, abs=2000)
+    assert held_by([graph]) == held
+    assert held_by([graph, second]) - held == pytest.approx(4 * 10_000, abs=2000)
 
 
 def test_each_set_of_buffers_is_its_own_and_the_oldest_make_room(monkeypatch):
-    monkeypatch.setattr(graphs, "MOST_REPLAYS", 8)
+    monkeypatch.setattr(graph_module, "MOST_REPLAYS", 8)
     graph = Graph("pairs", lambda x, y: (x[0] * 2 + y).contiguous().realize())
     pairs = [(on(numbers(8)), on(numbers(8))) for _ in range(10)]
     for a, b in [*pairs, pairs[0], pairs[0], *(pair for pair in pairs for _ in range(3))]:

@@ -9,9 +9,9 @@ from tinygrad import Tensor
 from tinygrad.engine import jit, realize
 from tinygrad.uop.ops import Ops
 
-from mist_bench import cuda, replay
 from mist_bench.answer import statistics
-from mist_bench.graphs import Graph
+from mist_bench.engine import replay, tinygrad_private
+from mist_bench.engine.graph import Graph
 
 
 def programs(graph: Graph):
@@ -36,7 +36,7 @@ def inputs() -> list[Tensor]:
 def test_a_kernel_is_given_what_it_takes(monkeypatch):
     untrimmed = Graph("untrimmed", cancels)
     with monkeypatch.context() as patch:
-        patch.setattr(jit, "graph_split_rewrite", cuda._own)
+        patch.setattr(jit, "graph_split_rewrite", tinygrad_private._own)
         untrimmed(*inputs())
     assert not all(taken(call) for call in programs(untrimmed))  # else there would be nothing to mend
     graph, (x, y, z) = Graph("trimmed", cancels), inputs()
@@ -51,7 +51,7 @@ def test_statistics_hold_no_buffer_that_is_not_read():
     rng = np.random.default_rng(0)
     scores = Tensor(rng.standard_normal((2, 3, 7)).astype(np.float32)).realize()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jit, "graph_split_rewrite", cuda._own)
+        patch.setattr(jit, "graph_split_rewrite", tinygrad_private._own)
         graph(scores, Tensor(rng.integers(0, 7, (2, 3)).astype(np.int32)).realize())
     assert len(programs(graph)) > 2 and all(taken(call) for call in programs(graph))
 
@@ -63,7 +63,7 @@ def test_the_context_is_the_cards_primary_one_and_current(monkeypatch):
     monkeypatch.setattr(driver, "cuDevicePrimaryCtxRetain", lambda context, number: said.append(("retain", number)) or 0)
     monkeypatch.setattr(driver, "cuCtxSetCurrent", lambda context: said.append(("current", context)) or 0)
     own = SimpleNamespace(_obj=ctypes.c_void_p(7))
-    assert driver.cuCtxCreate_v2 is cuda._shared_context and driver.cuCtxCreate_v2(own, 0, 3) == 0
+    assert driver.cuCtxCreate_v2 is tinygrad_private._shared_context and driver.cuCtxCreate_v2(own, 0, 3) == 0
     assert said == [("retain", 3), ("current", own._obj)]
     monkeypatch.setattr(driver, "cuDevicePrimaryCtxRetain", lambda context, number: 101)
     assert driver.cuCtxCreate_v2(own, 0, 3) == 101 and len(said) == 2

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mist_bench import UserError, device, machine
+from mist_bench import UserError
+from mist_bench.engine import compiler, device, machine
 
 needs_zig = pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="ziglang is not installed")
 
@@ -37,26 +38,26 @@ def test_the_cache_of_the_user(monkeypatch, tmp_path):
     assert machine.cache_folder() == tmp_path / "home" / ".cache" / "mist-bench"
 
 
-@pytest.mark.parametrize("compiler", ["clang", "/opt/bin/clang-19", "/somewhere/zig-cc-1234"])
-def test_a_compiler_that_works_is_left_alone(bare, monkeypatch, compiler):
-    monkeypatch.setenv("CC", compiler)
-    device.prepare()
-    assert os.environ["CC"] == compiler and not bare.exists()
+@pytest.mark.parametrize("given", ["clang", "/opt/bin/clang-19", "/somewhere/zig-cc-1234"])
+def test_a_compiler_that_works_is_left_alone(bare, monkeypatch, given):
+    monkeypatch.setenv("CC", given)
+    compiler.prepare()
+    assert os.environ["CC"] == given and not bare.exists()
 
 
 def test_a_clang_on_the_path_is_left_alone(bare, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == "clang" else None)
-    device.prepare()
+    compiler.prepare()
     assert "CC" not in os.environ and not bare.exists()
 
 
 @needs_zig
-@pytest.mark.parametrize("compiler", [None, "gcc"])
-def test_without_clang_the_wheel_stands_for_it(bare, monkeypatch, compiler):
+@pytest.mark.parametrize("given", [None, "gcc"])
+def test_without_clang_the_wheel_stands_for_it(bare, monkeypatch, given):
     """gcc has no bare target, so that a CC of the user's for other work does not help."""
-    if compiler:
-        monkeypatch.setenv("CC", compiler)
-    device.prepare()
+    if given:
+        monkeypatch.setenv("CC", given)
+    compiler.prepare()
     launcher = Path(os.environ["CC"])
     assert launcher.parent == bare and os.access(launcher, os.X_OK)
     arguments = ["-c", "-x", "c", "-O2", "-fPIC", "-ffreestanding", "-nostdlib", "--target=x86_64-none-unknown-elf"]
@@ -68,7 +69,7 @@ def test_without_clang_the_wheel_stands_for_it(bare, monkeypatch, compiler):
 
 def test_the_launcher_respells_the_target_and_nothing_else(bare, tmp_path):
     zig = program(tmp_path / "with space" / "zig", '#!/bin/sh\nfor a in "$@"; do echo "<$a>"; done\n')
-    launcher = device._launcher(zig)
+    launcher = compiler._launcher(zig)
     given = ["-c", "two words", "--target=arm64-none-unknown-elf", "-DX='$HOME'", "", "--target=x86_64-linux", "*"]
     said = subprocess.run([launcher, *given], capture_output=True, text=True, check=True).stdout.splitlines()
     expected = ["cc", *given]
@@ -79,12 +80,12 @@ def test_the_launcher_respells_the_target_and_nothing_else(bare, tmp_path):
 
 def test_the_launcher_is_kept_and_mended(bare, tmp_path):
     zig = program(tmp_path / "zig", "#!/bin/sh\n")
-    launcher = device._launcher(zig)
+    launcher = compiler._launcher(zig)
     text, made = launcher.read_text(), launcher.stat().st_ino
-    assert device._launcher(zig) == launcher and launcher.stat().st_ino == made, "not written again"
+    assert compiler._launcher(zig) == launcher and launcher.stat().st_ino == made, "not written again"
     launcher.write_text("half of it")
-    assert device._launcher(zig).read_text() == text and os.access(launcher, os.X_OK)
-    assert device._launcher(program(tmp_path / "other" / "zig", "#!/bin/sh\n")) != launcher
+    assert compiler._launcher(zig).read_text() == text and os.access(launcher, os.X_OK)
+    assert compiler._launcher(program(tmp_path / "other" / "zig", "#!/bin/sh\n")) != launcher
     assert list(bare.glob("tmp*")) == []
 
 
@@ -92,7 +93,7 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
     with pytest.raises(UserError, match="XDG_CACHE_HOME"):
-        device._launcher(tmp_path / "zig")
+        compiler._launcher(tmp_path / "zig")
 
 
 def test_no_device_says_what_to_install(monkeypatch):

@@ -10,9 +10,10 @@ from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
-from mist_bench import NetworkSize, layers, network, noise, training
+from mist_bench import NetworkSize, layers, network, training
 from mist_bench.cells import plan
 from mist_bench.config import TrainingConfig
+from mist_bench.engine import noise
 from mist_bench.masked_rows import full_sequences
 from mist_bench.registry import Registry
 from mist_bench.settings import load_preset, override

@@ -11,7 +11,7 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_geometric import GeometricSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
-from mist_bench import graphs
+from mist_bench.engine.graph import captured as captured_graphs
 from mist_bench.evaluation import MaskedEvaluator
 from mist_bench.generation import SamplerGraph, generate, grid
 from mist_bench.registry import Registry
@@ -107,13 +107,13 @@ def test_grid_counts_are_rounded_half_up():
 
 
 def test_one_graph_serves_every_step_count():
-    before = len(graphs.captured)
+    before = len(captured_graphs)
     graph = sampler_graph("random")
     run("random", EMPTY, steps=2)
-    captured = len(graphs.captured)
+    captured = len(captured_graphs)
     for steps in (3, 7, 20):
         run("random", EMPTY, steps=steps, schedule=CosineSchedule(), temperature=0.7)
-    assert len(graphs.captured) == captured <= before + 2
+    assert len(captured_graphs) == captured <= before + 2
     assert graph.graph.kernels > 0
 
 
@@ -133,7 +133,7 @@ def test_replays_over_standing_buffers_change_no_token(spec, monkeypatch):
     for looks in (True, False):
         with monkeypatch.context() as patch:
             if looks:
-                patch.setattr("mist_bench.replay.replay", lambda captured, inputs: None)
+                patch.setattr("mist_bench.engine.replay.replay", lambda captured, inputs: None)
             graph = SamplerGraph(Registry.discover().make("sampler", spec), BATCH, L, MASK)
             first, second = (MaskedEvaluator("oracle", OracleModel(world(3, 4, c)), BATCH) for c in (1.2, 0.3))
             made = [generate(asked, graph, LinearSchedule(), 4, EMPTY, seed=seed, sequences=np.arange(BATCH),

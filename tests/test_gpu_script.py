@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from tinygrad.helpers import Context
 
-from mist_bench import bench, device
+from mist_bench import bench
+from mist_bench.engine import device
 
 gpu = bench.load("gpu")
 from benchmarks import memory, offers  # noqa: E402

@@ -11,8 +11,8 @@ import pytest
 from tinygrad import Tensor
 from tinygrad.helpers import Context
 
-from mist_bench import kernel_cache
-from mist_bench.kernel_cache import Kernels, name, read, write
+from mist_bench.engine import kernel_cache
+from mist_bench.engine.kernel_cache import Kernels, name, read, write
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_kernel_is_kept_and_found_by_who_has_it_not(kernel):
 
 def test_it_computes_the_same_in_another_process_without_lowering_it_again(tmp_path):
     code = (
-        "from mist_bench import device; device.prepare()\n"
+        "from mist_bench.engine import compiler; compiler.prepare()\n"
         "from tinygrad import Tensor, codegen\n"
         "from tinygrad.helpers import Context\n"
         "import tinygrad.engine.realize as r\n"

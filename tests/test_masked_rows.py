@@ -13,7 +13,8 @@ from mist_bench_plugins.sampler_top_k import TopKSampler
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
-from mist_bench import NetworkSize, masked_rows, network, noise
+from mist_bench import NetworkSize, masked_rows, network
+from mist_bench.engine import noise
 from mist_bench.evaluation import MaskedEvaluator, on_device
 from mist_bench.generation import SamplerGraph, generate
 from mist_bench.likelihood import masked_likelihood
@@ -148,7 +149,7 @@ def test_a_warm_up_captures_all_and_accuses_nobody(sampler, monkeypatch):
     made(limit=2)
     settled = [graph for graph in evaluator.graphs if graph.kernels] + [graph.graph]
     assert all(list(each._replays.values()) != [] for each in settled) and len(settled) > len(evaluator.rows.counts)
-    monkeypatch.setattr("mist_bench.graphs.Graph._settle_on", lambda *_: pytest.fail("something is left to be made"))
+    monkeypatch.setattr("mist_bench.engine.graph.Graph._settle_on", lambda *_: pytest.fail("something is left to be made"))
     assert (made()[0] < VOCAB).all()
 
 

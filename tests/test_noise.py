@@ -5,7 +5,7 @@ import pytest
 from brute_force import assert_counts_follow
 from tinygrad import Tensor
 
-from mist_bench import noise
+from mist_bench.engine import noise
 
 ROWS, LENGTH = 64, 16
 STREAMS = (noise.PROPOSAL, noise.CHOICE, noise.MASKING, noise.COIN, noise.TIMES)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from tinygrad import Tensor
 
-from mist_bench import bench, noise
+from mist_bench import bench
 from mist_bench.api.families import TrainingBatch
-from mist_bench.graphs import overwrite
+from mist_bench.engine import noise
+from mist_bench.engine.graph import overwrite
 from mist_bench.registry import Registry
 from mist_bench.training import Progress, batch_rows, schedule_numbers, train
 from mist_bench.training_step import TrainingGraph

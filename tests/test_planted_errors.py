@@ -54,7 +54,8 @@ from test_samplers import (
     situation,
 )
 
-from mist_bench import UserError, likelihood, noise
+from mist_bench import UserError, likelihood
+from mist_bench.engine import noise
 from mist_bench.evaluation import on_device
 from mist_bench.generation import SamplerGraph, generate, grid
 from mist_bench.laws import sampler_law, total_variation

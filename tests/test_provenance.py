@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mist_bench import machine, provenance
+from mist_bench import provenance
+from mist_bench.engine import machine
 from mist_bench.store import plain
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

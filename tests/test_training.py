@@ -29,8 +29,9 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor, dtypes
 
-from mist_bench import TrainingBatch, UserError, noise, training
+from mist_bench import TrainingBatch, UserError, training
 from mist_bench.config import TrainingConfig
+from mist_bench.engine import noise
 from mist_bench.training_step import TrainingGraph
 
 BATCH = len(TEXTS)

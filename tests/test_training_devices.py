@@ -13,9 +13,10 @@ from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
-from mist_bench import NetworkSize, UserError, cells, cli, device, results, runner, training
+from mist_bench import NetworkSize, UserError, cells, cli, results, runner, training
 from mist_bench.config import TrainingConfig
-from mist_bench.graphs import fetch, overwrite
+from mist_bench.engine import device
+from mist_bench.engine.graph import fetch, overwrite
 from mist_bench.registry import Registry
 from mist_bench.settings import load_preset, override
 from mist_bench.training_step import TrainingGraph

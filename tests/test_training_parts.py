@@ -12,8 +12,10 @@ from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Device
 
-from mist_bench import NetworkSize, UserError, device, graphs, training, work
+from mist_bench import NetworkSize, UserError, training, work
 from mist_bench.config import TrainingConfig
+from mist_bench.engine import device
+from mist_bench.engine import graph as graph_module
 from mist_bench.training_step import RATES, TrainingGraph
 
 SIZE = NetworkSize(dim=8, layers=1, heads=2, feed_forward=16, conditioning_dim=8)
@@ -244,14 +246,14 @@ def test_when_nothing_fits_one_line_says_so(limit):
 
 def fails_once(monkeypatch, error: Exception) -> None:
     """The device finds out after the first step, which has changed the parameters by then."""
-    real, errors = graphs.device.synchronize, [error]
+    real, errors = graph_module.device.synchronize, [error]
 
     def synchronize():
         real()
         if errors:
             raise errors.pop()
 
-    monkeypatch.setattr(graphs.device, "synchronize", synchronize)
+    monkeypatch.setattr(graph_module.device, "synchronize", synchronize)
 
 
 @pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("CUDA Error 2, out of memory")], ids=["own", "driver"])

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from tinygrad import Tensor
 
-from mist_bench import device, walker
-from mist_bench.graphs import Graph
+from mist_bench.engine import cpu_team, device
+from mist_bench.engine.graph import Graph
 
 pytestmark = pytest.mark.skipif(device.name() != "CPU", reason="of a CPU alone")
-needs_cores = pytest.mark.skipif(walker.cores() < 2, reason="needs two cores")
+needs_cores = pytest.mark.skipif(cpu_team.cores() < 2, reason="needs two cores")
 LIBRARY = ctypes.CDLL(None)
 SIZE = 1 << 16
 
@@ -25,7 +25,7 @@ def address(name: str) -> int:
 @pytest.fixture
 def only(monkeypatch):
     """Sets how many cores a walk may take."""
-    return lambda count: monkeypatch.setattr(walker, "_allowed", lambda: count)
+    return lambda count: monkeypatch.setattr(cpu_team, "_allowed", lambda: count)
 
 
 def crossing(rounds: int, parts: int = 2):
@@ -46,7 +46,7 @@ def test_every_part_is_done_once_and_in_order(count, only):
     only(count)
     for _ in range(20):
         rows, steps, words = crossing(50)
-        walker.team().walk(steps, words)
+        cpu_team.team().walk(steps, words)
         for i, row in enumerate(rows):
             assert (row[0] == 1 + i % 2).all() and (row[1] == 2 - i % 2).all()
 
@@ -58,14 +58,14 @@ def test_steps_of_one_part_stand_in_line_with_those_of_several(only):
         single = np.array([(address("memcpy"), 1, 3, int(place) + 3 * part) for place in steps[::2, 3] for part in (0, 1)],
                           dtype=np.uint64)  # fmt: skip
         mixed = np.concatenate([each for i in range(15) for each in (single[2 * i : 2 * i + 2], steps[2 * i + 1 :][:1])])
-        walker.team().walk(mixed, words)
+        cpu_team.team().walk(mixed, words)
         for i, row in enumerate(rows):
             assert (row[0] == 1 + i % 2).all() and (row[1] == 2 - i % 2).all()
 
 
 def test_nobody_waits_for_a_core_that_does_not_come(only, monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", lambda self: None)
-    team = walker.Team(2)
+    team = cpu_team.Team(2)
     only(2)
     for _ in range(3):
         rows, steps, words = crossing(10)
@@ -88,7 +88,7 @@ def test_as_many_cores_work_as_may(only):
         only(count)
         seen.clear()
         for _ in range(100):
-            walker.team().walk(steps, np.zeros(64, dtype=np.uint64))
+            cpu_team.team().walk(steps, np.zeros(64, dtype=np.uint64))
             if len(seen) == 2:
                 break
         assert len(seen) == count and threading.get_ident() in seen
@@ -124,19 +124,19 @@ def test_a_product_is_the_same_to_the_last_bit_by_any_number_of_cores(only):
 def test_a_fork_has_threads_of_its_own(only):
     only(2)
     rows, steps, words = crossing(10)
-    walker.team().walk(steps, words)
+    cpu_team.team().walk(steps, words)
     child = os.fork()
     if child == 0:
         again, steps, words = crossing(10)
-        walker.team().walk(steps, words)
+        cpu_team.team().walk(steps, words)
         os._exit(int((again[-1] != rows[-1]).any()))
     assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_share_of_time_counts_as_cores(monkeypatch, tmp_path):
     for text, most in (("150000 100000", 1), ("max 100000", None), ("50000 100000", 1), ("nonsense", None)):
-        monkeypatch.setattr(walker.Path, "read_text", lambda self, text=text: text)
-        walker.free_cores.cache_clear()
-        found = walker.free_cores()
+        monkeypatch.setattr(cpu_team.Path, "read_text", lambda self, text=text: text)
+        cpu_team.free_cores.cache_clear()
+        found = cpu_team.free_cores()
         assert found == (most or len(os.sched_getaffinity(0)))
-    walker.free_cores.cache_clear()
+    cpu_team.free_cores.cache_clear()

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import device, machine
 from ..api.component import FloatArray, IntArray, UserError
 from ..api.corpora import Corpus, Oracle, Texts
 from ..api.tokenizers import utf8
+from ..engine import compiler, machine
 from ..registry import Registry
 from .core import Failed, Skipped, Study, check, unreachable
 
@@ -48,7 +48,7 @@ class CorpusStudy(Study):
         found = self.component.oracle()
         if found is None:
             raise Skipped("it has no oracle")
-        device.prepare()
+        compiler.prepare()
         return found
 
     def samples(self) -> IntArray:

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from .. import device
 from ..api.component import FloatArray, IntArray, UserError
 from ..api.families import CausalModel, Family, MaskedModel, Model, TrainingBatch
+from ..engine import compiler
 from ..registry import Registry
 from .core import Failed, Skipped, Study, check
 from .worlds import SIZE, SYMBOLS
@@ -34,7 +34,7 @@ class FamilyStudy(Study):
 
     def create(self, seed: int) -> Model:
         """A fresh model. A trained family must not need the truth."""
-        device.prepare()
+        compiler.prepare()
         oracle = None if self.component.trained else self.oracle
         return self.component.create(SIZE, self.oracle.vocab_size, LENGTH, seed, oracle)
 
@@ -43,7 +43,7 @@ class FamilyStudy(Study):
         return self.once("model", self._shaken)
 
     def _shaken(self) -> Model:
-        from ..graphs import overwrite
+        from ..engine.graph import overwrite
 
         model, rng = self.create(0), np.random.default_rng(0)
         for tensor in model.parameters.values():

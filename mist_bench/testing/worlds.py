@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from .. import device
 from ..api.component import FloatArray, IntArray
 from ..api.corpora import Oracle
 from ..api.families import NetworkSize
 from ..api.samplers import Sampler, State, View
 from ..api.schedules import Schedule
+from ..engine import compiler
 from ..registry import Registry
 from .core import Failed
 
@@ -74,7 +74,7 @@ class World:
 
 def world(registry: Registry, length: int, sampler: Sampler) -> World:
     """The world of this length, whose evaluator gives what the sampler needs."""
-    device.prepare()
+    compiler.prepare()
     from ..evaluation import MaskedEvaluator, Needs
     from ..workbench import kept
 

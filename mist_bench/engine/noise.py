@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .api.component import FloatArray, IntArray
+from ..api.component import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from tinygrad import Tensor

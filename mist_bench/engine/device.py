@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import os
-import shutil
-import stat
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import beam, cuda, kernel_cache, machine, tiles
-from .api.component import UserError
-from .machine import cache_folder
+from ..api.component import UserError
+from . import machine
+from .compiler import prepare
 
 if TYPE_CHECKING:
     from tinygrad.dtype import DType
@@ -21,62 +14,6 @@ if TYPE_CHECKING:
 HALF_PRECISION_DEVICES = ("CUDA", "NV", "AMD", "HIP", "METAL")
 PEAK_BFLOAT16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "4090": 165e12, "L40S": 362e12}
 """Published dense bfloat16 peaks, FLOP/s; a device that is not named here has no utilisation in the tables."""
-
-LAUNCHER = """#!/bin/sh
-# zig's clang spells a bare target in its own way, and by default adds what a bare object file cannot link
-count=$#
-while [ "$count" -gt 0 ]; do
-  argument=$1; shift; count=$((count - 1))
-  case "$argument" in
-    --target=*-none-unknown-elf) argument="${argument%-none-unknown-elf}-freestanding-none" ;;
-  esac
-  set -- "$@" "$argument"
-done
-exec "ZIG" cc "$@" -g0 -fno-sanitize=all -fno-asynchronous-unwind-tables -fno-unwind-tables -fno-stack-protector
-"""
-
-
-def prepare() -> None:
-    """Call before tinygrad compiles anything: a clang for its CPU if the machine has none, tiles, kept kernels."""
-    _give_compiler()
-    cuda.install()
-    tiles.install()
-    kernel_cache.install(cache_folder() / "kernels")
-    beam.install()
-
-
-def _give_compiler() -> None:
-    compiler = os.environ.get("CC", "")
-    if "clang" in compiler or "zig" in compiler or (not compiler and shutil.which("clang")):
-        return
-    zig = importlib.util.find_spec("ziglang")
-    if zig is not None and zig.origin is not None:
-        os.environ["CC"] = str(_launcher(Path(zig.origin).parent / "zig"))
-    elif shutil.which("clang"):
-        os.environ["CC"] = "clang"
-
-
-def _launcher(zig: Path) -> Path:
-    """The script that stands for clang, in the user's own cache; its name is its content."""
-    text = LAUNCHER.replace("ZIG", str(zig))
-    path = cache_folder() / f"zig-cc-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    if path.exists() and path.read_text() == text:
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.chmod(temporary, stat.S_IRWXU)
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"cannot write the compiler's launcher to {path.parent}: {reason}; "
-            "set XDG_CACHE_HOME to a folder that can be written"
-        ) from error
-    return path
-
 
 def name() -> str:
     """tinygrad's default device, e.g. `CPU` or `CUDA`; raises `UserError` if there is none that can work."""

@@ -21,7 +21,7 @@ import contextlib
 import math
 from typing import Any
 
-from . import walker
+from . import cpu_team
 
 WIDE, NARROW, DEEP = (16, 12, 8), (4, 3, 2), 4
 """Sizes to try, best first, of the axis that vectors run along and of the other one; and terms of the sum at once."""
@@ -104,7 +104,7 @@ def _split(k: Any) -> Any:
     from tinygrad.codegen.opt import KernelOptError, Opt, OptOps
     from tinygrad.uop.ops import AxisType
 
-    parts, sizes = walker.cores(), [_number(size) for size in k.full_shape]
+    parts, sizes = cpu_team.cores(), [_number(size) for size in k.full_shape]
     if parts > 1 and math.prod(sizes) >= parts * SHARE:
         for axis in k.axes_of(AxisType.WEAK):
             if _divides(parts, sizes[axis]):

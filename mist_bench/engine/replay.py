@@ -24,7 +24,7 @@ from tinygrad.engine.jit import CapturedJit, GraphRunner, _prepare_jit_inputs
 from tinygrad.helpers import DEBUG, JIT, JIT_BATCH_SIZE, PROFILE
 from tinygrad.uop.ops import Ops, UOp
 
-from . import walker
+from . import cpu_team
 
 Values = dict[str, int]
 """Variables by name."""
@@ -139,7 +139,7 @@ class CpuGraph(GraphRunner):
                 for i, variable in self.var_vals_replace.get(j, ()):
                     variables.setdefault(self.vars[variable], []).append(len(words) + len(info.globals) + i)
                 words += [part if i == core else argument for i, argument in enumerate(arguments)]
-        self.words = np.array(words + [0] * (walker.MOST_ARGUMENTS + 1), dtype=np.uint64)
+        self.words = np.array(words + [0] * (cpu_team.MOST_ARGUMENTS + 1), dtype=np.uint64)
         self.steps = np.array(steps, dtype=np.uint64)
         self.inputs = {slot: np.array(places) for slot, places in inputs.items()}
         """The words to fill with the address of the input of a slot."""
@@ -159,5 +159,5 @@ class CpuGraph(GraphRunner):
             self.words[words] = buffer.ensure_allocated()._buf.va_addr
         for name, words in self.variables.items():
             self.words[words] = var_vals[name]
-        walker.team().walk(self.steps, self.words)
+        cpu_team.team().walk(self.steps, self.words)
         return time.perf_counter() - start if wait else None
