@@ -17,9 +17,9 @@ from tinygrad.helpers import Context
 from tinygrad.nn.optim import AdamW, OptimizerGroup
 
 from mist_bench import NetworkSize
-from mist_bench.config import TrainingConfig
 from mist_bench.contest import Entry
 from mist_bench.engine import device
+from mist_bench.host.config import TrainingConfig
 
 from . import ours
 from .sizes import Size

@@ -12,9 +12,9 @@ from mist_bench.contest import Entry
 from mist_bench.engine import device
 from mist_bench.evaluation import CausalEvaluator, MaskedEvaluator
 from mist_bench.generation import SamplerGraph, generate
+from mist_bench.host.registry import Registry
 from mist_bench.likelihood import causal_likelihood, masked_likelihood
 from mist_bench.masked_rows import full_sequences
-from mist_bench.registry import Registry
 from mist_bench.training import Progress, train
 from mist_bench.training_step import TrainingGraph
 

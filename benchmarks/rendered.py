@@ -121,7 +121,7 @@ def generation(size: Any, family: str) -> tuple[list[Any], int]:
     import numpy as np
 
     from mist_bench.evaluation import CausalEvaluator, MaskedEvaluator, on_device
-    from mist_bench.registry import Registry
+    from mist_bench.host.registry import Registry
     from mist_bench.step_words import pack_step
 
     from . import ours

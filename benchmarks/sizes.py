@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mist_bench import IntArray, NetworkSize
-from mist_bench.config import TrainingConfig
-from mist_bench.settings import load_preset
+from mist_bench.host.config import TrainingConfig
+from mist_bench.host.presets import load_preset
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch import Tensor, nn
 
 from mist_bench import NetworkSize
-from mist_bench.config import TrainingConfig
+from mist_bench.host.config import TrainingConfig
 from mist_bench.training import learning_rate
 
 FREQUENCIES, ROTATION_BASE = 32, 1e4

@@ -18,13 +18,13 @@ from .api.metrics import Metric
 from .api.samplers import Sampler
 from .api.schedules import Schedule
 from .api.tokenizers import Tokenizer
-from .config import RunConfig
 from .engine import beam
+from .host.config import RunConfig
+from .host.presets import own_length
+from .host.registry import Kind as PluginKind
+from .host.registry import Registry, kind_of
+from .host.values import parse_spec, suggest
 from .hub_models import HubModel, find_model
-from .registry import Kind as PluginKind
-from .registry import Registry, kind_of
-from .settings import own_length
-from .specs import parse_spec, suggest
 from .store import content_hash
 
 FORMAT = 3

@@ -16,10 +16,10 @@ from . import cells
 from .api.component import UserError
 from .api.families import Family
 from .api.schedules import Schedule
-from .config import ModelConfig, RunConfig, TrainingConfig
 from .engine import device
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
-from .registry import Registry
+from .host.config import ModelConfig, RunConfig, TrainingConfig
+from .host.registry import Registry
 from .retrain import training_command
 from .sample_options import SampleOptions
 from .store import Store, plain

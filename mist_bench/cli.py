@@ -41,8 +41,8 @@ from .cli_options import (
 )
 
 if TYPE_CHECKING:
-    from .config import RunConfig
-    from .registry import Registry
+    from .host.config import RunConfig
+    from .host.registry import Registry
 
 Work = Callable[[], int]
 
@@ -195,8 +195,8 @@ def plugins(json: AsJson = False, plugin: Files = None) -> Work:
     """List plugins: where they come from, what they offer, what is wrong with them."""
 
     def work() -> int:
+        from .host.registry import Registry
         from .listing import list_plugins
-        from .registry import Registry
 
         list_plugins(Registry.discover(plugin or ()), as_json=json)
         return 0
@@ -286,7 +286,7 @@ def _search(width: int | None) -> None:
 
 def _discover(files: list[Path] | None) -> Registry:
     """All plugins; one line on standard error for each that failed."""
-    from .registry import Registry
+    from .host.registry import Registry
 
     registry = Registry.discover(files or ())
     for name, message in registry.failures:
@@ -298,7 +298,7 @@ def _configure(
     files: list[Path] | None, preset: str | None, settings: list[str] | None, **texts: str | None
 ) -> tuple[Registry, RunConfig]:
     """The plugins, and the preset with what the command line says, every name in it checked."""
-    from .settings import default_preset, load_preset, override, resolve, with_own_length
+    from .host.presets import default_preset, load_preset, override, resolve, with_own_length
 
     registry = _discover(files)
     if preset is None:

@@ -31,7 +31,7 @@ def number(flag: str, kind: type, low: float = -math.inf, high: float = math.inf
 
     def read(given: Any) -> Any:
         from .api.component import UserError
-        from .specs import from_text, wanted
+        from .host.values import from_text, wanted
 
         try:
             value = from_text(str(given), kind)
@@ -48,7 +48,7 @@ def number(flag: str, kind: type, low: float = -math.inf, high: float = math.inf
 def names(flag: str, text: str | None) -> tuple[str, ...]:
     """The names of a list, none if it is not given."""
     from .api.component import UserError
-    from .specs import split_list
+    from .host.values import split_list
 
     try:
         return () if text is None else split_list(text)

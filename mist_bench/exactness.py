@@ -17,8 +17,8 @@ from .api.corpora import Oracle
 from .api.samplers import Sampler
 from .api.schedules import Schedule
 from .engine import compiler, noise
+from .host.registry import Registry
 from .laws import law_distance
-from .registry import Registry
 
 SEED = noise.seed_of(axis="exactness")
 CORPUS = "markov"

@@ -10,9 +10,9 @@ import re
 from typing import Any
 
 from .api.component import Component, UserError
-from .registry import PLURALS, Kind, Registry
-from .settings import PRESETS, field_docs, load_preset, preset_names, sections, setting_keys
-from .specs import field_types, suggest, type_name
+from .host.presets import PRESETS, field_docs, load_preset, preset_names, sections, setting_keys
+from .host.registry import PLURALS, Kind, Registry
+from .host.values import field_types, suggest, type_name
 
 Row = dict[str, Any]
 

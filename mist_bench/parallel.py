@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from .cells import Cell, plan
-from .config import RunConfig
 from .engine import compiler, cpu_team
-from .registry import Registry
+from .host.config import RunConfig
+from .host.registry import Registry
 from .store import Store
 
 PARENT_SECONDS = 2.0

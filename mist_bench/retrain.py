@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .config import HOW_IT_IS_READ, RunConfig
-from .registry import Kind, Registry
-from .settings import load_preset, preset_names
-from .specs import parse_spec
+from .host.config import HOW_IT_IS_READ, RunConfig
+from .host.presets import load_preset, preset_names
+from .host.registry import Kind, Registry
+from .host.values import parse_spec
 
 DEFAULT_STORE = Path("results/store")
 

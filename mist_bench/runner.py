@@ -17,12 +17,12 @@ from rich.text import Text
 from . import fields, parallel, plots, provenance, results, throughput
 from .api.component import UserError
 from .cells import Cell, Plan, plan
-from .config import RunConfig
-from .discovery import one_line, told
 from .engine import beam, compiler, device
+from .host.config import RunConfig
+from .host.discovery import one_line, told
+from .host.registry import Registry
 from .layout import printable
 from .progress import Display
-from .registry import Registry
 from .rows import Rows
 from .store import Store
 from .tables import markdown, print_tables

@@ -19,9 +19,9 @@ from .engine import beam, compiler, noise
 from .engine.graph import captured
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .generation import generate
+from .host.registry import Registry
 from .infill import Template, template
 from .layout import printable
-from .registry import Registry
 from .sample_options import SampleOptions
 from .watch import Watch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from .config import RunConfig, at_least, require
+from .host.config import RunConfig, at_least, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from string import Template
 
 from .api.component import UserError
-from .registry import NAME, PLURALS, Kind, Registry
-from .specs import suggest
+from .host.registry import NAME, PLURALS, Kind, Registry
+from .host.values import suggest
 
 TEMPLATES = Path(__file__).parent / "templates"
 SUFFIX = ".py.txt"

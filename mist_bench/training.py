@@ -17,9 +17,9 @@ import numpy as np
 
 from .api.component import FloatArray, IntArray, UserError
 from .api.schedules import Schedule
-from .config import TrainingConfig
 from .engine import noise
 from .engine.graph import fetch
+from .host.config import TrainingConfig
 from .training_step import RING, Batch, TrainingGraph
 
 

@@ -23,10 +23,10 @@ from tinygrad.nn.state import get_parameters
 
 from .api.component import FloatArray, IntArray, UserError
 from .api.families import Family, Model, TrainingBatch
-from .config import TrainingConfig
 from .engine import device, noise
 from .engine.graph import Graph, Inbox, fetch, overwrite
 from .flat import Layout
+from .host.config import TrainingConfig
 
 RATES = 6
 RING = 20

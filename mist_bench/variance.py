@@ -143,7 +143,7 @@ def tables(curves: Curves, schedules: Sequence[Schedule], draws: int, truth: Flo
 
 def main() -> None:
     """Measure on a world with its oracle, and print."""
-    from .registry import Registry
+    from .host.registry import Registry
 
     parser = argparse.ArgumentParser(prog="python -m mist_bench.variance", description=main.__doc__)
     parser.add_argument("--corpus", default="tales", help="a world that knows its own truth")

@@ -25,10 +25,10 @@ from .engine import device, machine, noise
 from .engine.graph import captured
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .generation import SamplerGraph
+from .host.registry import Registry
 from .loading import load_to_read
 from .masked_rows import full_sequences
 from .overlap import TrainText
-from .registry import Registry
 from .store import Store
 from .training_step import TrainingGraph
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mist_bench.engine import compiler
-from mist_bench.registry import Registry
+from mist_bench.host.registry import Registry
 
 compiler.prepare()  # where there is no clang: tests call tinygrad without the runner, which would have done this
 

@@ -201,8 +201,8 @@ def test_the_command_writes_a_file_that_spares_the_search(searching, monkeypatch
 def test_a_generation_of_another_width_is_another(tmp_path):
     """What is timed belongs to the width; what is trained does not."""
     from mist_bench.cells import plan
-    from mist_bench.registry import Registry
-    from mist_bench.settings import load_preset
+    from mist_bench.host.presets import load_preset
+    from mist_bench.host.registry import Registry
 
     def hashes(width: int) -> dict[str, set[str]]:
         beam.use(width)

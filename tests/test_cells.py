@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mist_bench import cells, settings
-from mist_bench.config import HOW_IT_IS_READ, LikelihoodConfig, ModelConfig, TrainingConfig
-from mist_bench.registry import Registry
-from mist_bench.settings import load_preset, override
+from mist_bench import cells
+from mist_bench.host import presets
+from mist_bench.host.config import HOW_IT_IS_READ, LikelihoodConfig, ModelConfig, TrainingConfig
+from mist_bench.host.presets import load_preset, override
+from mist_bench.host.registry import Registry
 
 GRID = str(Path(__file__).parent / "grid.toml")
 REGISTRY = Registry.discover()
@@ -110,7 +111,7 @@ def test_weights_are_compared_on_the_first_checkpoint_alone():
     first = next(cell for cell in found if cell.kind == "training")
     assert [cell.labels["evaluation_schedule"] for cell in weighted] == ["linear", "cosine"]
     assert {cell.needs for cell in weighted} == {(first.hash,)}
-    assert "one checkpoint, the first" in settings.field_docs(LikelihoodConfig)["evaluation_schedules"]
+    assert "one checkpoint, the first" in presets.field_docs(LikelihoodConfig)["evaluation_schedules"]
 
 
 @pytest.mark.parametrize("given", [{"device": "CUDA"}, {"precision": "bfloat16"}, {"corpus": "markov[skew=0.5]"}])

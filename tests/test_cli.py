@@ -13,7 +13,8 @@ import pytest
 from conftest import Plugins
 from test_config import PARTS
 
-from mist_bench import UserError, __version__, cli, discovery, registry
+from mist_bench import UserError, __version__, cli
+from mist_bench.host import discovery, registry
 from mist_bench.sample_options import SampleOptions
 
 
@@ -336,7 +337,7 @@ def test_help_imports_neither_tinygrad_nor_rich():
     program = "import sys; from mist_bench.cli import main; main(['--help']); print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     modules = done.stdout.splitlines()[-1]
-    for heavy in ("tinygrad", "pandas", "rich", "tiktoken", "datasets", "mist_bench.registry"):
+    for heavy in ("tinygrad", "pandas", "rich", "tiktoken", "datasets", "mist_bench.host.registry"):
         assert f"'{heavy}'" not in modules
 
 

@@ -9,12 +9,21 @@ from pathlib import Path
 import pytest
 from conftest import Plugins
 
-from mist_bench import UserError, listing, settings
-from mist_bench.config import RunConfig
-from mist_bench.registry import Registry
+from mist_bench import UserError, listing
+from mist_bench.host import presets
+from mist_bench.host.config import RunConfig
+from mist_bench.host.presets import (
+    PRESETS,
+    default_preset,
+    load_preset,
+    override,
+    preset_names,
+    resolve,
+    with_own_length,
+)
+from mist_bench.host.registry import Registry
+from mist_bench.host.values import split_list
 from mist_bench.sample_options import SampleOptions
-from mist_bench.settings import PRESETS, default_preset, load_preset, override, preset_names, resolve, with_own_length
-from mist_bench.specs import split_list
 
 
 @pytest.fixture
@@ -38,10 +47,10 @@ def test_presets_give_every_key_and_nothing_else(name: str):
     json.dumps(config.to_dict())
     written = (PRESETS / f"{name}.toml").read_text()
     assert written.startswith("# ")
-    for section, cls in settings.sections():
+    for section, cls in presets.sections():
         block = written.partition(f"[{section}]\n")[2] if section else written
         keys = [line.partition(" = ")[0] for line in block.partition("\n[")[0].splitlines() if " = " in line]
-        assert keys == settings.setting_keys(cls)
+        assert keys == presets.setting_keys(cls)
 
 
 def test_the_five_presets_exist_and_the_device_chooses():
@@ -293,7 +302,7 @@ def test_sample_options_are_checked(smoke: RunConfig, wrong: dict[str, float]):
 
 
 def test_every_field_is_documented_and_the_page_is_up_to_date():
-    for _, cls in settings.sections():
-        assert set(settings.field_docs(cls)) >= set(listing.setting_keys(cls))
+    for _, cls in presets.sections():
+        assert set(presets.field_docs(cls)) >= set(listing.setting_keys(cls))
     page = (Path(__file__).parent.parent / "docs" / "presets.md").read_text(encoding="utf-8")
     assert page == listing.presets_page(), "run: python -m mist_bench.listing"

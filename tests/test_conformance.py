@@ -22,7 +22,7 @@ import pytest
 from test_packaging import made, setuptools_builds_wheels
 
 from mist_bench import UserError, cli
-from mist_bench.registry import BASES, Registry
+from mist_bench.host.registry import BASES, Registry
 from mist_bench.testing import Subject, checks_of, find
 from mist_bench.testing.worlds import chi_square_z
 

@@ -10,7 +10,7 @@ from mist_bench_plugins.schedule_linear import LinearSchedule
 
 from mist_bench.evaluation import MaskedEvaluator, Needs
 from mist_bench.generation import SamplerGraph, generate
-from mist_bench.registry import Registry
+from mist_bench.host.registry import Registry
 
 REGISTRY, ORACLE, BATCH, L = Registry.discover(), world(3, 6, 1.2), 64, 6
 MASK = ORACLE.vocab_size

@@ -12,11 +12,11 @@ from mist_bench_plugins.schedule_linear import LinearSchedule
 
 from mist_bench import NetworkSize, layers, network, training
 from mist_bench.cells import plan
-from mist_bench.config import TrainingConfig
 from mist_bench.engine import noise
+from mist_bench.host.config import TrainingConfig
+from mist_bench.host.presets import load_preset, override
+from mist_bench.host.registry import Registry
 from mist_bench.masked_rows import full_sequences
-from mist_bench.registry import Registry
-from mist_bench.settings import load_preset, override
 from mist_bench.store import Store
 from mist_bench.training_step import TrainingGraph
 from mist_bench.workbench import Workbench

@@ -15,9 +15,9 @@ from tinygrad import Tensor
 from mist_bench import OuterSampler, UserError
 from mist_bench.evaluation import MaskedEvaluator, Needs
 from mist_bench.generation import SamplerGraph, generate
+from mist_bench.host.registry import Registry
 from mist_bench.laws import law_distance
 from mist_bench.one_step import sequences
-from mist_bench.registry import Registry
 
 REGISTRY, L, BATCH = Registry.discover(), 4, 512
 ORACLE = world(3, L, 1.2)

@@ -18,8 +18,8 @@ from tinygrad import Tensor
 from mist_bench import MaskedModel, NetworkSize, Oracle, UserError
 from mist_bench.evaluation import MaskedEvaluator, Needs
 from mist_bench.generation import SamplerGraph, generate
+from mist_bench.host.registry import Registry
 from mist_bench.one_step import Start, sequences, transitions
-from mist_bench.registry import Registry
 
 L = 4
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mutations import MUTATIONS, ROOT, changed
 
-from mist_bench.registry import Registry
+from mist_bench.host.registry import Registry
 
 PAGE = (ROOT / "docs" / "mutations.md").read_text(encoding="utf-8")
 

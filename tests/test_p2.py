@@ -20,9 +20,9 @@ from tinygrad import Tensor
 from mist_bench import UserError
 from mist_bench.evaluation import MaskedEvaluator, Needs, on_device
 from mist_bench.generation import SamplerGraph, generate, grid
+from mist_bench.host.registry import Registry
 from mist_bench.laws import sampler_law, total_variation
 from mist_bench.one_step import Start, sequences, transitions
-from mist_bench.registry import Registry
 from mist_bench.step_words import pack_step
 
 V, L, MASK = 3, 4, 3

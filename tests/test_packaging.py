@@ -46,7 +46,7 @@ def test_the_folder_of_plugins_is_no_package_of_its_own(tmp_path: Path):
     assert not (ROOT / "plugins" / "__init__.py").exists()
     program = """
 import sys
-from mist_bench.registry import Registry
+from mist_bench.host.registry import Registry
 Registry.discover()
 print([name for name in sys.modules if name == "plugins" or name.startswith("plugins.")])
 try:

@@ -10,7 +10,7 @@ from mist_bench import bench
 from mist_bench.api.families import TrainingBatch
 from mist_bench.engine import noise
 from mist_bench.engine.graph import overwrite
-from mist_bench.registry import Registry
+from mist_bench.host.registry import Registry
 from mist_bench.training import Progress, batch_rows, schedule_numbers, train
 from mist_bench.training_step import TrainingGraph
 

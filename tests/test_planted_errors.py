@@ -58,8 +58,8 @@ from mist_bench import UserError, likelihood
 from mist_bench.engine import noise
 from mist_bench.evaluation import on_device
 from mist_bench.generation import SamplerGraph, generate, grid
+from mist_bench.host.registry import Registry
 from mist_bench.laws import sampler_law, total_variation
-from mist_bench.registry import Registry
 from mist_bench.testing import Subject, checks_of
 
 LINEAR, L, MASK = LinearSchedule(), WORLD.length, WORLD.vocab_size

@@ -9,8 +9,8 @@ from mist_bench_plugins.corpus_markov import world
 
 from mist_bench import UserError, work
 from mist_bench.cells import plan
-from mist_bench.registry import Registry
-from mist_bench.settings import load_preset, resolve
+from mist_bench.host.presets import load_preset, resolve
+from mist_bench.host.registry import Registry
 from mist_bench.store import Store
 from mist_bench.workbench import Workbench
 

@@ -15,7 +15,7 @@ from conftest import Plugins
 
 from mist_bench import UserError
 from mist_bench.api import hooks
-from mist_bench.registry import PLURALS, Registry
+from mist_bench.host.registry import PLURALS, Registry
 
 SAMPLER = """
     from dataclasses import dataclass
@@ -302,7 +302,7 @@ def test_the_built_in_plugins_load_without_a_problem():
 def test_finding_all_plugins_imports_nothing_heavy():
     program = """
         import sys
-        from mist_bench.registry import Registry
+        from mist_bench.host.registry import Registry
         Registry.discover()
         import mist_bench_plugins.schedule_linear
         heavy = ("tinygrad", "pandas", "datasets", "tiktoken", "tokenizers", "seaborn", "matplotlib", "typer", "rich")

@@ -16,9 +16,9 @@ from mist_bench_plugins.corpus_markov import MarkovCorpus
 from rich.console import Console
 
 from mist_bench import cells, cli, provenance, results, runner, throughput
+from mist_bench.host.presets import load_preset, override
+from mist_bench.host.registry import Registry
 from mist_bench.progress import Display
-from mist_bench.registry import Registry
-from mist_bench.settings import load_preset, override
 
 HERE = Path(__file__).parent
 GRID = str(HERE / "grid.toml")

@@ -14,9 +14,9 @@ from rich.console import Console
 from mist_bench import UserError, cli, layout, watch
 from mist_bench.cells import plan
 from mist_bench.data import Dataset, Split
+from mist_bench.host.presets import load_preset, override
+from mist_bench.host.registry import Registry
 from mist_bench.infill import template
-from mist_bench.registry import Registry
-from mist_bench.settings import load_preset, override
 from mist_bench.store import Store
 from mist_bench.work import make, unpack
 from mist_bench.workbench import Workbench

@@ -18,10 +18,10 @@ from mist_bench_plugins.schedule_linear import LinearSchedule
 from mist_bench import Sampler, ScoreSampler, UserError, block_shares, cells, generation, listing
 from mist_bench.evaluation import MaskedEvaluator, Needs
 from mist_bench.generation import SamplerGraph, generate
+from mist_bench.host.presets import load_preset, override
+from mist_bench.host.registry import Registry
 from mist_bench.laws import law_distance, sampler_law, total_variation
 from mist_bench.one_step import sequences
-from mist_bench.registry import Registry
-from mist_bench.settings import load_preset, override
 from mist_bench.step_words import pack_step
 
 REGISTRY = Registry.discover()

@@ -18,11 +18,11 @@ from tiny_models import CONTEXT, END, folder_like, gpt2
 
 from mist_bench import UserError, cells, cli, hub_models, tables
 from mist_bench.cells import judge_model
+from mist_bench.host.presets import load_preset, override
+from mist_bench.host.registry import Registry
 from mist_bench.hub_models import HubModel
 from mist_bench.language_model import LanguageModel, windows
-from mist_bench.registry import Registry
 from mist_bench.rows import Rows
-from mist_bench.settings import load_preset, override
 from mist_bench.store import Store
 from mist_bench.work import make
 from mist_bench.workbench import Workbench

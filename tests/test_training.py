@@ -30,8 +30,8 @@ from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor, dtypes
 
 from mist_bench import TrainingBatch, UserError, training
-from mist_bench.config import TrainingConfig
 from mist_bench.engine import noise
+from mist_bench.host.config import TrainingConfig
 from mist_bench.training_step import TrainingGraph
 
 BATCH = len(TEXTS)

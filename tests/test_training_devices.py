@@ -14,11 +14,11 @@ from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
 from mist_bench import NetworkSize, UserError, cells, cli, results, runner, training
-from mist_bench.config import TrainingConfig
 from mist_bench.engine import device
 from mist_bench.engine.graph import fetch, overwrite
-from mist_bench.registry import Registry
-from mist_bench.settings import load_preset, override
+from mist_bench.host.config import TrainingConfig
+from mist_bench.host.presets import load_preset, override
+from mist_bench.host.registry import Registry
 from mist_bench.training_step import TrainingGraph
 
 pytestmark = pytest.mark.skipif(device.name() != "CPU", reason="a CPU has as many devices as one likes")

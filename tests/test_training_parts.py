@@ -13,9 +13,9 @@ from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Device
 
 from mist_bench import NetworkSize, UserError, training, work
-from mist_bench.config import TrainingConfig
 from mist_bench.engine import device
 from mist_bench.engine import graph as graph_module
+from mist_bench.host.config import TrainingConfig
 from mist_bench.training_step import RATES, TrainingGraph
 
 SIZE = NetworkSize(dim=8, layers=1, heads=2, feed_forward=16, conditioning_dim=8)

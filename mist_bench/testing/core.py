@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import Any, Literal, TypeVar
 
 from ..api.component import Component
-from ..discovery import told
-from ..registry import PLURALS, Kind, Registry
+from ..host.discovery import told
+from ..host.registry import PLURALS, Kind, Registry
 
 T = TypeVar("T")
 Status = Literal["ok", "failed", "skipped"]

@@ -11,7 +11,7 @@ from ..api.component import FloatArray, IntArray, UserError
 from ..api.corpora import Corpus, Oracle, Texts
 from ..api.tokenizers import utf8
 from ..engine import compiler, machine
-from ..registry import Registry
+from ..host.registry import Registry
 from .core import Failed, Skipped, Study, check, unreachable
 
 SPLITS = ("train", "validation", "test")

@@ -12,7 +12,7 @@ import numpy as np
 from ..api.component import FloatArray, IntArray, UserError
 from ..api.families import CausalModel, Family, MaskedModel, Model, TrainingBatch
 from ..engine import compiler
-from ..registry import Registry
+from ..host.registry import Registry
 from .core import Failed, Skipped, Study, check
 from .worlds import SIZE, SYMBOLS
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..api.launchers import Launcher
-from ..registry import Registry
+from ..host.registry import Registry
 from .core import Failed, Study, check
 
 CELL = """\

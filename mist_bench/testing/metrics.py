@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from ..api.component import UserError
 from ..api.metrics import Metric
-from ..registry import Registry
+from ..host.registry import Registry
 from .core import Failed, Skipped, Study, check
 
 TEXTS = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..api.samplers import Sampler
-from ..registry import Registry
+from ..host.registry import Registry
 from .core import Failed, check
 from .sampler_study import FEW, SMALL, SamplerStudy
 from .worlds import follow

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..api.component import FloatArray
 from ..api.schedules import Schedule
-from ..registry import Registry
+from ..host.registry import Registry
 from .core import Failed, Study, check
 
 EPS = 2.0**-52

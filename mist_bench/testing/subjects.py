@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..api.component import UserError
-from ..registry import BASES, Kind, Registry
-from ..specs import parse_spec, suggest
+from ..host.registry import BASES, Kind, Registry
+from ..host.values import parse_spec, suggest
 from .core import Result, Status, Subject
 
 

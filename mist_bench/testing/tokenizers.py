@@ -13,7 +13,7 @@ import numpy as np
 from ..api.component import IntArray, UserError
 from ..api.corpora import Corpus
 from ..api.tokenizers import Codec, Tokenizer
-from ..registry import Registry
+from ..host.registry import Registry
 from .core import Failed, Skipped, Study, check, unreachable
 
 HARD = {

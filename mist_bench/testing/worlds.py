@@ -18,7 +18,7 @@ from ..api.families import NetworkSize
 from ..api.samplers import Sampler, State, View
 from ..api.schedules import Schedule
 from ..engine import compiler
-from ..registry import Registry
+from ..host.registry import Registry
 from .core import Failed
 
 if TYPE_CHECKING:

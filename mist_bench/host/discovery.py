@@ -21,9 +21,9 @@ from typing import Any
 
 import pluggy
 
-from .api import hooks
-from .api.component import UserError
-from .specs import suggest
+from ..api import hooks
+from ..api.component import UserError
+from .values import suggest
 
 GROUP = "mist_bench"
 PREFIX = "mist_bench_"

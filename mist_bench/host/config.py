@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from .api.component import UserError
-from .api.families import NetworkSize
+from ..api.component import UserError
+from ..api.families import NetworkSize
 
 
 def require(holds: bool, message: str) -> None:

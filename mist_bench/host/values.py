@@ -13,7 +13,7 @@ import typing
 from collections.abc import Iterable
 from typing import Any, Literal, Union
 
-from .api.component import UserError
+from ..api.component import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .api.component import UserError
+from ..api.component import UserError
 from .config import RunConfig
-from .specs import field_types, from_text, from_value, suggest, type_name, wanted
+from .values import field_types, from_text, from_value, suggest, type_name, wanted
 
 if TYPE_CHECKING:
-    from .api.corpora import Corpus
-    from .api.tokenizers import Tokenizer
+    from ..api.corpora import Corpus
+    from ..api.tokenizers import Tokenizer
     from .registry import Kind, Registry
 
 PRESETS = Path(__file__).parent / "presets"

@@ -11,16 +11,16 @@ from typing import Any, Literal
 
 import pluggy
 
-from .api.component import Component, UserError
-from .api.corpora import Corpus
-from .api.families import Family
-from .api.launchers import Launcher
-from .api.metrics import Metric
-from .api.samplers import Sampler
-from .api.schedules import Schedule
-from .api.tokenizers import Tokenizer
+from ..api.component import Component, UserError
+from ..api.corpora import Corpus
+from ..api.families import Family
+from ..api.launchers import Launcher
+from ..api.metrics import Metric
+from ..api.samplers import Sampler
+from ..api.schedules import Schedule
+from ..api.tokenizers import Tokenizer
 from .discovery import Plugin, load_file, load_installed, named_files, new_host, one_line
-from .specs import field_types, from_text, parse_spec, suggest, type_name
+from .values import field_types, from_text, parse_spec, suggest, type_name
 
 Kind = Literal["schedule", "sampler", "tokenizer", "corpus", "family", "metric", "launcher"]
 
