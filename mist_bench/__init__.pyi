@@ -34,14 +34,14 @@ from .api.tokenizers import Codec as Codec
 from .api.tokenizers import TiktokenCodec as TiktokenCodec
 from .api.tokenizers import Tokenizer as Tokenizer
 from .api.tokenizers import utf8 as utf8
-from .hub import Column as Column
-from .hub import download as download
-from .hub import hold_out as hold_out
-from .hub_models import HubModel as HubModel
-from .hub_models import find_model as find_model
-from .hub_models import require as require
-from .network import Transformer as Transformer
-from .oracle import Plot as Plot
-from .oracle import SlotWorld as SlotWorld
+from .data.slot_world import Plot as Plot
+from .data.slot_world import SlotWorld as SlotWorld
+from .hub.datasets import Column as Column
+from .hub.datasets import download as download
+from .hub.datasets import hold_out as hold_out
+from .hub.models import HubModel as HubModel
+from .hub.models import find_model as find_model
+from .hub.models import require as require
+from .network.transformer import Transformer as Transformer
 
 __version__: str

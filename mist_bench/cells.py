@@ -24,7 +24,7 @@ from .host.presets import own_length
 from .host.registry import Kind as PluginKind
 from .host.registry import Registry, kind_of
 from .host.values import parse_spec, suggest
-from .hub_models import HubModel, find_model
+from .hub.models import HubModel, find_model
 from .store import content_hash
 
 FORMAT = 3

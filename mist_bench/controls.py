@@ -6,7 +6,7 @@ import numpy as np
 
 from .api.component import IntArray
 from .api.corpora import Oracle
-from .data import Dataset
+from .data.dataset import Dataset
 from .metrics import unigram
 
 SEED = 7

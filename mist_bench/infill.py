@@ -14,7 +14,7 @@ import numpy as np
 from .api.component import IntArray, UserError
 from .api.corpora import Layout
 from .api.tokenizers import Codec
-from .data import Dataset
+from .data.dataset import Dataset
 
 BLANK = re.compile(r"(_{3,})")
 BLANK_TOKENS = 3

@@ -8,7 +8,7 @@ import numpy as np
 
 from .api.component import FloatArray, IntArray
 from .api.corpora import Oracle
-from .oracle import SlotWorld
+from .data.slot_world import SlotWorld
 from .statistics import mean_and_error, ratio
 
 

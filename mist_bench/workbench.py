@@ -14,13 +14,14 @@ import numpy as np
 from tinygrad import Device
 from tinygrad.device import LRUAllocator
 
-from . import batch_size, data, metrics
+from . import batch_size, metrics
 from .api.component import FloatArray, UserError
 from .api.corpora import Oracle
 from .api.families import CausalModel, Family, MaskedModel, Model
 from .api.samplers import Sampler
 from .api.schedules import Schedule
 from .cells import Plan
+from .data import dataset
 from .engine import device, machine, noise
 from .engine.graph import captured
 from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
@@ -33,7 +34,7 @@ from .store import Store
 from .training_step import TrainingGraph
 
 if TYPE_CHECKING:
-    from .language_model import LanguageModel
+    from .hub.causal_lm import LanguageModel
 
 Parameters = dict[str, np.ndarray[Any, Any]]
 
@@ -45,8 +46,8 @@ class Workbench:
         self.plan, self.store, self.registry, self.config = plan, store, registry, plan.config
 
     @cached_property
-    def dataset(self) -> data.Dataset:
-        return data.load(self.plan.corpus, self.plan.tokenizer, self.plan.length, machine.cache_folder())
+    def dataset(self) -> dataset.Dataset:
+        return dataset.load(self.plan.corpus, self.plan.tokenizer, self.plan.length, machine.cache_folder())
 
     @cached_property
     def oracle(self) -> Oracle | None:

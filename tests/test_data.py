@@ -16,7 +16,8 @@ from mist_bench_plugins.tokenizer_byte import ByteTokenizer, Utf8Codec
 from mist_bench_plugins.tokenizer_char import CharacterTokenizer
 from mist_bench_plugins.tokenizer_word import WordTokenizer
 
-from mist_bench import Codec, Corpus, Texts, Tokenizer, UserError, data, parameter, sequences
+from mist_bench import Codec, Corpus, Texts, Tokenizer, UserError, parameter
+from mist_bench.data import dataset, layouts
 
 DOCUMENTS = Texts(
     train=["abcdefgh", "", "ab", "héllo w"],
@@ -58,7 +59,7 @@ def by_hand(split: str) -> list[list[int]]:
 
 
 def test_padded(tmp_path):
-    found = data.load(Padded(), ByteTokenizer(), 9, tmp_path)
+    found = dataset.load(Padded(), ByteTokenizer(), 9, tmp_path)
     assert (found.vocab_size, found.end, found.mask, found.scored_end) == (257, 256, 257, True)
     for name in ("train", "validation", "test"):
         split = getattr(found, name)
@@ -70,7 +71,7 @@ def test_padded(tmp_path):
 
 
 def test_packed(tmp_path):
-    found = data.load(Packed(), ByteTokenizer(), 4, tmp_path)
+    found = dataset.load(Packed(), ByteTokenizer(), 4, tmp_path)
     assert (found.vocab_size, found.end, found.mask, found.scored_end) == (257, 256, 257, True)
     for name in ("train", "validation", "test"):
         split = getattr(found, name)
@@ -85,10 +86,10 @@ def test_packed(tmp_path):
 
 @pytest.mark.parametrize("layout", [Packed, Windows])
 def test_batches_do_not_show(tmp_path, monkeypatch, layout):
-    whole = data.load(layout(), ByteTokenizer(), 3, tmp_path / "a")
-    monkeypatch.setattr(sequences, "BATCH", 1)
-    monkeypatch.setattr(sequences, "BLOCK", 1)
-    single = data.load(layout(), ByteTokenizer(), 3, tmp_path / "b")
+    whole = dataset.load(layout(), ByteTokenizer(), 3, tmp_path / "a")
+    monkeypatch.setattr(layouts, "BATCH", 1)
+    monkeypatch.setattr(layouts, "BLOCK", 1)
+    single = dataset.load(layout(), ByteTokenizer(), 3, tmp_path / "b")
     assert single.fingerprint == whole.fingerprint
     assert single.duplicates == whole.duplicates
     for name in ("train", "validation", "test"):
@@ -97,7 +98,7 @@ def test_batches_do_not_show(tmp_path, monkeypatch, layout):
 
 
 def test_windows(tmp_path):
-    found = data.load(Windows(), ByteTokenizer(), 4, tmp_path)
+    found = dataset.load(Windows(), ByteTokenizer(), 4, tmp_path)
     assert (found.vocab_size, found.end, found.mask, found.scored_end) == (256, None, 256, False)
     assert [found.decode(row) for row in found.train.tokens] == ["abcd", "efgh", "hél", "lo w"]
     assert found.train.clusters.tolist() == [0, 0, 3, 3]
@@ -115,7 +116,7 @@ def test_text_bytes_of_longer_tokens(tmp_path):
             return Texts(train=["the thé 👩 the"] * 3, validation=["the the the"], test=["thé thé thé", "the 👩"])
 
     for tokenizer in (BpeTokenizer(vocab=260), CharacterTokenizer()):
-        found = data.load(Prose(), tokenizer, 2, tmp_path)
+        found = dataset.load(Prose(), tokenizer, 2, tmp_path)
         for split in (found.train, found.validation, found.test):
             rows = [b"".join(found.codec.tokens[i] for i in row) for row in split.tokens.tolist()]
             assert split.text_bytes.tolist() == [len(row) for row in rows]
@@ -124,9 +125,9 @@ def test_text_bytes_of_longer_tokens(tmp_path):
 
 def test_duplicates_are_counted(tmp_path):
     # 4-byte windows: "abcd" of the test set (twice), and the two of "héllo w", are in the train split
-    found = data.load(Windows(), ByteTokenizer(), 4, tmp_path)
+    found = dataset.load(Windows(), ByteTokenizer(), 4, tmp_path)
     assert found.duplicates == {"validation": 1, "test": 4}
-    assert data.load(Padded(), ByteTokenizer(), 9, tmp_path).duplicates == {"validation": 1, "test": 1}
+    assert dataset.load(Padded(), ByteTokenizer(), 9, tmp_path).duplicates == {"validation": 1, "test": 1}
 
 
 def test_count_known_by_brute_force():
@@ -134,21 +135,21 @@ def test_count_known_by_brute_force():
     rows, known = rng.integers(3, size=(200, 4)), rng.integers(3, size=(30, 4))
     truth = sum(tuple(row) in {tuple(other) for other in known} for row in rows)
     assert 0 < truth < 200
-    assert sequences.count_known(rows.astype(np.uint16), known.astype(np.int32)) == truth
+    assert layouts.count_known(rows.astype(np.uint16), known.astype(np.int32)) == truth
 
 
 # ---- the cache
 
 
 def test_the_second_time_nothing_is_loaded_or_fitted(tmp_path, monkeypatch):
-    first = data.load(Packed(), ByteTokenizer(), 4, tmp_path)
+    first = dataset.load(Packed(), ByteTokenizer(), 4, tmp_path)
 
     def forbidden(*args):
         raise AssertionError("the cache was not used")
 
     monkeypatch.setattr(ByteTokenizer, "fit", forbidden)
     monkeypatch.setattr(Utf8Codec, "encode", forbidden)
-    second = data.load(Packed(forbidden=True), ByteTokenizer(), 4, tmp_path)
+    second = dataset.load(Packed(forbidden=True), ByteTokenizer(), 4, tmp_path)
     assert second.fingerprint == first.fingerprint
     assert second.duplicates == first.duplicates
     assert isinstance(second.train.tokens, np.memmap)
@@ -156,7 +157,7 @@ def test_the_second_time_nothing_is_loaded_or_fitted(tmp_path, monkeypatch):
     for name in ("train", "validation", "test"):
         assert getattr(second, name).tokens.tolist() == getattr(first, name).tokens.tolist()
     with pytest.raises(AssertionError, match="the cache was not used"):
-        data.load(Packed(forbidden=True), ByteTokenizer(), 5, tmp_path)
+        dataset.load(Packed(forbidden=True), ByteTokenizer(), 5, tmp_path)
 
 
 class Words(Small):
@@ -171,8 +172,8 @@ class Words(Small):
 
 @pytest.mark.parametrize("tokenizer", [BpeTokenizer(vocab=257), CharacterTokenizer(), WordTokenizer(), ByteTokenizer()])
 def test_a_fitted_codec_comes_back_from_the_cache(tmp_path, tokenizer):
-    first = data.load(Words(), tokenizer, 2, tmp_path)
-    second = data.load(Words(forbidden=True), tokenizer, 2, tmp_path)
+    first = dataset.load(Words(), tokenizer, 2, tmp_path)
+    second = dataset.load(Words(forbidden=True), tokenizer, 2, tmp_path)
     assert second.codec is not first.codec
     assert second.vocab_size == first.vocab_size
     assert second.codec.encode("a b").tolist() == first.codec.encode("a b").tolist()
@@ -210,12 +211,12 @@ class StrangerTokenizer(Tokenizer):
 def test_a_codec_without_state_is_fitted_again(tmp_path):
     StrangerTokenizer.fits.clear()
     for _ in range(2):
-        found = data.load(Windows(), StrangerTokenizer(), 4, tmp_path)
+        found = dataset.load(Windows(), StrangerTokenizer(), 4, tmp_path)
         assert found.train.tokens.dtype == np.int32  # 70 000 ids do not fit 16 bits
         assert found.decode(found.train.tokens[0]) == "abcd"
     assert StrangerTokenizer.fits == [4, 4]
     with pytest.raises(UserError, match=r"stranger\[offset=69950\] gives ids outside 0 to 69999 in the train split"):
-        data.load(Windows(), StrangerTokenizer(offset=69_950), 4, tmp_path)
+        dataset.load(Windows(), StrangerTokenizer(offset=69_950), 4, tmp_path)
 
 
 def test_dtype_holds_the_mask():
@@ -229,7 +230,7 @@ def test_dtype_holds_the_mask():
         (Packed, 65_534, np.uint16),
         (Packed, 65_535, np.int32),
     ):
-        made = sequences.Sequencer(layout(), StrangerTokenizer(), Sized(vocab_size), 4)
+        made = layouts.Sequencer(layout(), StrangerTokenizer(), Sized(vocab_size), 4)
         assert made.dtype == dtype, (layout, vocab_size)
 
 
@@ -277,14 +278,14 @@ def no_fingerprint(folder):
     ],
 )
 def test_a_damaged_folder_is_made_again(tmp_path, damage):
-    first = data.load(Packed(), ByteTokenizer(), 4, tmp_path)
+    first = dataset.load(Packed(), ByteTokenizer(), 4, tmp_path)
     tokens = first.test.tokens.tolist()
     damage(only_folder(tmp_path))
     with pytest.raises(AssertionError, match="the cache was not used"):
-        data.load(Packed(forbidden=True), ByteTokenizer(), 4, tmp_path)
-    second = data.load(Packed(), ByteTokenizer(), 4, tmp_path)
+        dataset.load(Packed(forbidden=True), ByteTokenizer(), 4, tmp_path)
+    second = dataset.load(Packed(), ByteTokenizer(), 4, tmp_path)
     assert (second.fingerprint, second.test.tokens.tolist()) == (first.fingerprint, tokens)
-    data.load(Packed(forbidden=True), ByteTokenizer(), 4, tmp_path)
+    dataset.load(Packed(forbidden=True), ByteTokenizer(), 4, tmp_path)
     assert [path.name for path in (tmp_path / "data").iterdir()] == [only_folder(tmp_path).name]
 
 
@@ -295,16 +296,16 @@ def test_what_breaks_off_leaves_nothing_that_is_read(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
-            data.load(Packed(), ByteTokenizer(), 4, tmp_path)
+            dataset.load(Packed(), ByteTokenizer(), 4, tmp_path)
     assert list((tmp_path / "data").iterdir()) == []
-    assert len(data.load(Packed(), ByteTokenizer(), 4, tmp_path).train) == 5
+    assert len(dataset.load(Packed(), ByteTokenizer(), 4, tmp_path).train) == 5
 
 
 def test_another_process_may_be_first(tmp_path, monkeypatch):
-    theirs = data.load(Packed(), ByteTokenizer(), 4, tmp_path)
-    read, answers = data._read, iter([None])
-    monkeypatch.setattr(data, "_read", lambda folder: next(answers, read(folder)))
-    ours = data.load(Packed(), ByteTokenizer(), 4, tmp_path)
+    theirs = dataset.load(Packed(), ByteTokenizer(), 4, tmp_path)
+    read, answers = dataset._read, iter([None])
+    monkeypatch.setattr(dataset, "_read", lambda folder: next(answers, read(folder)))
+    ours = dataset.load(Packed(), ByteTokenizer(), 4, tmp_path)
     assert ours.fingerprint == theirs.fingerprint
     assert [path.name for path in (tmp_path / "data").iterdir()] == [only_folder(tmp_path).name]
 
@@ -323,7 +324,7 @@ def test_every_setting_has_a_folder_of_its_own(tmp_path):
         (Windows(), ByteTokenizer(), 4),
         (Other(), ByteTokenizer(), 4),
     ]
-    found = [data.load(*call, tmp_path) for call in calls]
+    found = [dataset.load(*call, tmp_path) for call in calls]
     assert len(list((tmp_path / "data").iterdir())) == len(calls)
     assert len({dataset.fingerprint for dataset in found}) == len(calls)
 
@@ -337,7 +338,7 @@ def test_too_long_a_document_for_padded(tmp_path):
         "use a longer length or another tokenizer"
     )
     with pytest.raises(UserError) as caught:
-        data.load(Padded(), ByteTokenizer(), 7, tmp_path)
+        dataset.load(Padded(), ByteTokenizer(), 7, tmp_path)
     assert str(caught.value) == message
     assert list((tmp_path / "data").iterdir()) == []
 
@@ -345,20 +346,20 @@ def test_too_long_a_document_for_padded(tmp_path):
 @pytest.mark.parametrize(("layout", "length"), [(Windows, 6), (Packed, 10)])
 def test_no_full_sequence(tmp_path, layout, length):
     with pytest.raises(UserError, match=f"the validation split of small has no full sequence of {length} tokens by"):
-        data.load(layout(), ByteTokenizer(), length, tmp_path)
+        dataset.load(layout(), ByteTokenizer(), length, tmp_path)
 
 
 def test_lengths_that_will_not_do(tmp_path):
     with pytest.raises(UserError, match="at least 2 tokens, not 1"):
-        data.load(Packed(), ByteTokenizer(), 1, tmp_path)
+        dataset.load(Packed(), ByteTokenizer(), 1, tmp_path)
     with pytest.raises(UserError, match="sequences of tales have 64 tokens of its own vocabulary, not 100"):
-        data.load(TalesCorpus(), WordTokenizer(), 100, tmp_path)
+        dataset.load(TalesCorpus(), WordTokenizer(), 100, tmp_path)
 
 
 def test_a_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "data").write_text("a file in the way")
     with pytest.raises(UserError, match="cannot write the tokens of small to .*XDG_CACHE_HOME"):
-        data.load(Packed(), ByteTokenizer(), 4, tmp_path)
+        dataset.load(Packed(), ByteTokenizer(), 4, tmp_path)
 
 
 # ---- worlds that know their truth
@@ -367,7 +368,7 @@ def test_a_cache_that_cannot_be_written(tmp_path):
 @pytest.mark.parametrize("tokenizer", [WordTokenizer(), CharacterTokenizer()])
 def test_ids_are_the_oracles(tmp_path, tokenizer):
     corpus = MarkovCorpus()
-    found = data.load(corpus, tokenizer, 4, tmp_path)
+    found = dataset.load(corpus, tokenizer, 4, tmp_path)
     oracle = corpus.oracle()
     assert found.oracle_ids
     assert (found.vocab_size, found.length) == (oracle.vocab_size, oracle.length)
@@ -378,7 +379,7 @@ def test_ids_are_the_oracles(tmp_path, tokenizer):
 
 
 def test_ids_of_another_tokenizer_are_not_the_oracles(tmp_path):
-    found = data.load(MarkovCorpus(), ByteTokenizer(), 8, tmp_path)
+    found = dataset.load(MarkovCorpus(), ByteTokenizer(), 8, tmp_path)
     assert not found.oracle_ids
     assert found.length == 8
 
@@ -387,7 +388,7 @@ def test_ids_of_another_tokenizer_are_not_the_oracles(tmp_path):
 
 
 def test_decode_shows_masks_and_ends(tmp_path):
-    found = data.load(Packed(), ByteTokenizer(), 4, tmp_path)
+    found = dataset.load(Packed(), ByteTokenizer(), 4, tmp_path)
     ids = [257, 104, 0xC3, 257, 0xA9, 256, 256]
     assert found.decode(ids, mask="░", end="/") == "░h\ufffd░\ufffd//"
     assert found.decode(np.array(ids, dtype=np.uint16)[1:2]) == "h"
@@ -397,12 +398,12 @@ def test_decode_shows_masks_and_ends(tmp_path):
 def test_every_beginning_of_a_held_out_split_is_spread_over_its_documents():
     counts = np.array([40, 10, 30, 20])
     clusters = np.repeat(np.arange(4), counts)
-    printed = data.Split(tokens=np.arange(100)[:, None], clusters=clusters, text_bytes=np.arange(100))
+    printed = dataset.Split(tokens=np.arange(100)[:, None], clusters=clusters, text_bytes=np.arange(100))
     found = printed.spread()
     assert sorted(found.tokens[:, 0]) == list(range(100)), "each once"
     assert (found.tokens[:, 0] == found.text_bytes).all() and (clusters[found.text_bytes] == found.clusters).all()
     for n in (10, 20, 50):
         seen = np.bincount(found.clusters[:n], minlength=4)
         assert np.abs(seen - n * counts / 100).max() < 2
-    alone = data.Split(tokens=np.arange(9)[:, None], clusters=np.arange(9), text_bytes=np.arange(9))
+    alone = dataset.Split(tokens=np.arange(9)[:, None], clusters=np.arange(9), text_bytes=np.arange(9))
     assert alone.spread() is alone

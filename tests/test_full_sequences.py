@@ -10,13 +10,14 @@ from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
-from mist_bench import NetworkSize, layers, network, training
+from mist_bench import NetworkSize, training
 from mist_bench.cells import plan
 from mist_bench.engine import noise
 from mist_bench.host.config import TrainingConfig
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
 from mist_bench.masked_rows import full_sequences
+from mist_bench.network import layers, transformer
 from mist_bench.store import Store
 from mist_bench.training_step import TrainingGraph
 from mist_bench.workbench import Workbench
@@ -58,7 +59,7 @@ def test_linear_reads_little_more_than_half():
 def trained(full: int | None, **options) -> TrainingGraph:
     """Twenty steps from random numbers, with a table that pays."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "ROWS_PAY", 0)
+        patch.setattr(transformer, "ROWS_PAY", 0)
         family = MdlmFamily(**options)
         size = NetworkSize(dim=16, layers=1, heads=2, feed_forward=32, conditioning_dim=8)
         model = family.create(size, S, L, 1, None)
@@ -103,7 +104,7 @@ def test_schedules_share_a_graph_unless_the_table_is_large(tmp_path, monkeypatch
     family, schedules = MdlmFamily(), (LinearSchedule(), CosineSchedule())
     small = [bench.training_graph(family, schedule) for schedule in schedules]
     assert small[0] is small[1] and small[0].full is None
-    monkeypatch.setattr(network, "ROWS_PAY", 0)
+    monkeypatch.setattr(transformer, "ROWS_PAY", 0)
     monkeypatch.setattr("mist_bench.workbench.kept", lambda key, make: make())
     large = [bench.training_graph(family, schedule).full for schedule in schedules]
     assert large == [full_sequences(s, config.training.batch_size, bench.dataset.length) for s in schedules]

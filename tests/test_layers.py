@@ -7,7 +7,7 @@ import pytest
 from tinygrad import Device, Tensor, dtypes
 from tinygrad.helpers import Context
 
-from mist_bench import layers
+from mist_bench.network import layers
 
 RNG = np.random.default_rng(0)
 KINDS = [pytest.param(dtypes.float, 2e-5, id="float32"), pytest.param(dtypes.bfloat16, 3e-2, id="bfloat16")]

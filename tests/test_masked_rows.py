@@ -13,11 +13,12 @@ from mist_bench_plugins.sampler_top_k import TopKSampler
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
-from mist_bench import NetworkSize, masked_rows, network
+from mist_bench import NetworkSize, masked_rows
 from mist_bench.engine import noise
 from mist_bench.evaluation import MaskedEvaluator, on_device
 from mist_bench.generation import SamplerGraph, generate
 from mist_bench.likelihood import masked_likelihood
+from mist_bench.network import transformer
 from mist_bench.step_words import pack_step
 
 LENGTH, VOCAB, MANY = 8, 11, 16
@@ -30,7 +31,7 @@ def both():
     made = []
     for pay in (10**6, 0):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(network, "ROWS_PAY", pay)
+            patch.setattr(transformer, "ROWS_PAY", pay)
             patch.setattr(masked_rows, "MULTIPLE", 1)
             model = MdlmFamily().create(SIZE, VOCAB, LENGTH, 0, None)
             for name, p in model.parameters.items():
@@ -134,7 +135,7 @@ def test_likelihoods_are_the_same(both):
 @pytest.mark.parametrize("sampler", [ConfidenceSampler(), RandomSampler()], ids=lambda sampler: sampler.spec)
 def test_a_warm_up_captures_all_and_accuses_nobody(sampler, monkeypatch):
     """As a run begins: graphs for few positions are captured before the first step, with a text that may be all masks."""
-    monkeypatch.setattr(network, "ROWS_PAY", 0)
+    monkeypatch.setattr(transformer, "ROWS_PAY", 0)
     monkeypatch.setattr(masked_rows, "MULTIPLE", 1)
     evaluator = MaskedEvaluator("warm", MdlmFamily().create(SIZE, VOCAB, 7, 0, None), 2)
     assert evaluator.rows.counts == [1, 3, 5, 7]

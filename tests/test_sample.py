@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mist_bench import UserError, cli, layout, watch
 from mist_bench.cells import plan
-from mist_bench.data import Dataset, Split
+from mist_bench.data.dataset import Dataset, Split
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
 from mist_bench.infill import template

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 from tiny_models import CONTEXT, END, folder_like, gpt2
 
-from mist_bench import UserError, cells, cli, hub_models, tables
+from mist_bench import UserError, cells, cli, tables
 from mist_bench.cells import judge_model
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
-from mist_bench.hub_models import HubModel
-from mist_bench.language_model import LanguageModel, windows
+from mist_bench.hub import models
+from mist_bench.hub.causal_lm import LanguageModel, windows
+from mist_bench.hub.models import HubModel
 from mist_bench.rows import Rows
 from mist_bench.store import Store
 from mist_bench.work import make
@@ -36,7 +37,7 @@ TEXTS = ["a tale", "", "x", "naïve 👩‍👩‍👧 e\u0301", "cut \ufffd and
 def installed(monkeypatch):
     """As if the extra were there: models are found, and cannot be loaded."""
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in hub_models.LIBRARIES else real(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in models.LIBRARIES else real(name))
 
 
 def lay_out(judge, **given):
@@ -63,7 +64,7 @@ def said(capsys, tmp_path, judge, *more):
 @pytest.mark.parametrize("more", [[], ["--dry-run"]])
 def test_without_the_extra_one_line_says_what_to_type(monkeypatch, capsys, tmp_path, more):
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in hub_models.LIBRARIES else real(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in models.LIBRARIES else real(name))
     told = said(capsys, tmp_path, "hf:gpt2", *more)
     assert told == (
         "mist-bench: error: judge 'hf:gpt2' needs torch and transformers, which are not installed; "
@@ -123,7 +124,7 @@ def test_what_the_hub_refuses_is_one_line(error, message, installed, monkeypatch
         raise refusal
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
-    monkeypatch.setattr(hub_models, "go_offline_where_there_is_no_network", lambda: None)
+    monkeypatch.setattr(models, "go_offline_where_there_is_no_network", lambda: None)
     assert message in said(capsys, tmp_path, "hf[model=no/body,revision=then]")
 
 
@@ -133,7 +134,7 @@ def test_importing_and_planning_load_no_library(tmp_path):
     program = (
         "import sys, importlib.util; real = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name: name if name in ('torch', 'transformers') else real(name)\n"
-        "from mist_bench import cells; from mist_bench.cells import judge_model; import mist_bench.language_model\n"
+        "from mist_bench import cells; from mist_bench.cells import judge_model; import mist_bench.hub.causal_lm\n"
         f"judge_model('hf:{tmp_path}')\n"
         "print([m for m in ('torch', 'transformers', 'datasets', 'huggingface_hub') if m in sys.modules])"
     )
@@ -176,7 +177,7 @@ def test_a_model_of_the_hub_is_its_commit(installed, monkeypatch, tmp_path):
         return str(folder_like(tmp_path / commit) / "config.json")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    monkeypatch.setattr(hub_models, "go_offline_where_there_is_no_network", lambda: None)
+    monkeypatch.setattr(models, "go_offline_where_there_is_no_network", lambda: None)
     newest, then = judge_model("hf:no/body"), judge_model("hf[model=no/body,revision=then]")
     assert newest.identity() == {"model": "no/body", "commit": "2" * 40}
     assert then == HubModel(source="no/body", version="1" * 40, is_folder=False)
@@ -371,7 +372,7 @@ def test_a_text_is_scored_alike_in_any_company(tiny, monkeypatch):
     together, _ = model.score(TEXTS)
     alone = [model.score([text])[0][0] for text in TEXTS]
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-4)
-    monkeypatch.setattr("mist_bench.language_model.BATCH_TOKENS", 40)
+    monkeypatch.setattr("mist_bench.hub.causal_lm.BATCH_TOKENS", 40)
     np.testing.assert_allclose(model.score(TEXTS)[0], together, rtol=1e-5, atol=1e-4)
 
 

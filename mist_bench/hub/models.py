@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .api.component import UserError
-from .hub import go_offline_where_there_is_no_network
+from ..api.component import UserError
+from .datasets import go_offline_where_there_is_no_network
 
 if TYPE_CHECKING:
-    from .language_model import LanguageModel
+    from .causal_lm import LanguageModel
 
 LIBRARIES = ("torch", "transformers")
 WEIGHTS = (".safetensors", ".bin")
@@ -58,7 +58,7 @@ class HubModel:
 
     def load(self) -> LanguageModel:
         """The network and its tokenizer. Raises `UserError` if they cannot be loaded."""
-        from .language_model import load
+        from .causal_lm import load
 
         return load(self.source, None if self.is_folder else self.version, self.title)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, overload
 from urllib.parse import urlsplit
 
-from .api.component import UserError
+from ..api.component import UserError
 
 BLOCK = 1000  # rows read at once
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .api.component import FloatArray, IntArray
-from .api.corpora import Oracle
+from ..api.component import FloatArray, IntArray
+from ..api.corpora import Oracle
 
 if TYPE_CHECKING:
     from tinygrad import Tensor

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tinygrad import Tensor, dtypes
 from tinygrad.helpers import TRAINING
 
-from .engine.device import on_cpu
+from ..engine.device import on_cpu
 
 if TYPE_CHECKING:
     from tinygrad import UOp

@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from .api.component import IntArray, UserError
-from .api.corpora import Corpus
-from .api.tokenizers import Codec, Tokenizer
+from ..api.component import IntArray, UserError
+from ..api.corpora import Corpus
+from ..api.tokenizers import Codec, Tokenizer
 
 SPLITS = ("train", "validation", "test")
 BATCH = 512  # documents encoded at once

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from .api.component import IntArray, UserError
-from .api.corpora import Corpus, Texts
-from .api.tokenizers import Codec, Tokenizer
-from .sequences import SPLITS, RowFile, Sequencer, count_known
+from ..api.component import IntArray, UserError
+from ..api.corpora import Corpus, Texts
+from ..api.tokenizers import Codec, Tokenizer
+from .layouts import SPLITS, RowFile, Sequencer, count_known
 
 FORMAT = 1
 META = "meta.json"

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from tinygrad import Tensor, dtypes
 
-from .api.families import NetworkSize
-from .engine.device import on_cpu
+from ..api.families import NetworkSize
+from ..engine.device import on_cpu
 from .layers import attention, cross_entropy, joint, layer_norm, lookup, product, squared_relu
 
 FREQUENCIES = 32

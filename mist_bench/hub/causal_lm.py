@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .api.component import FloatArray, IntArray, UserError
+from ..api.component import FloatArray, IntArray, UserError
 
 LARGEST_CONTEXT = 2048
 """Tokens of a window, where the model has no limit or a larger one."""
