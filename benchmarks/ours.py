@@ -10,13 +10,14 @@ import numpy as np
 from mist_bench import IntArray
 from mist_bench.contest import Entry
 from mist_bench.engine import device
-from mist_bench.evaluation import CausalEvaluator, MaskedEvaluator
-from mist_bench.generation import SamplerGraph, generate
 from mist_bench.host.registry import Registry
-from mist_bench.likelihood import causal_likelihood, masked_likelihood
-from mist_bench.masked_rows import full_sequences
-from mist_bench.training import Progress, train
-from mist_bench.training_step import TrainingGraph
+from mist_bench.inference.causal import CausalEvaluator
+from mist_bench.inference.generate import SamplerGraph, generate
+from mist_bench.inference.masked import MaskedEvaluator
+from mist_bench.inference.masked_rows import full_sequences
+from mist_bench.measure.likelihood import causal_likelihood, masked_likelihood
+from mist_bench.training.loop import Progress, train
+from mist_bench.training.step import TrainingGraph
 
 from .sizes import Size
 

@@ -103,7 +103,7 @@ def training(size: Any, family: str) -> tuple[list[Any], int]:
     """The captured step, and the tokens that it reads."""
     import numpy as np
 
-    from mist_bench.training import batches
+    from mist_bench.training.loop import batches
 
     from . import ours
 
@@ -120,9 +120,10 @@ def generation(size: Any, family: str) -> tuple[list[Any], int]:
     cached baseline."""
     import numpy as np
 
-    from mist_bench.evaluation import CausalEvaluator, MaskedEvaluator, on_device
     from mist_bench.host.registry import Registry
-    from mist_bench.step_words import pack_step
+    from mist_bench.inference.causal import CausalEvaluator
+    from mist_bench.inference.masked import MaskedEvaluator
+    from mist_bench.inference.step import on_device, pack_step
 
     from . import ours
 

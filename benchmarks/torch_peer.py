@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mist_bench import NetworkSize
 from mist_bench.host.config import TrainingConfig
-from mist_bench.training import learning_rate
+from mist_bench.training.loop import learning_rate
 
 FREQUENCIES, ROTATION_BASE = 32, 1e4
 

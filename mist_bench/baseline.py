@@ -10,7 +10,7 @@ from typing import Any
 from .api.component import UserError
 from .contest import OURS
 from .engine.machine import write_atomically
-from .statistics import FEWEST_FOR_INTERVAL
+from .measure.statistics import FEWEST_FOR_INTERVAL
 
 
 def save(path: Path, made: Mapping[str, Any]) -> None:

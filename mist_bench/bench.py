@@ -22,7 +22,7 @@ from .api.component import UserError
 from .contest import Offer, Timing, race
 from .engine import beam, device
 from .engine.machine import SHORTEST, Others
-from .statistics import FEWEST_FOR_INTERVAL
+from .measure.statistics import FEWEST_FOR_INTERVAL
 
 TASKS = ("training", "generation", "likelihood", "startup")
 

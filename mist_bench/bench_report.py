@@ -13,8 +13,8 @@ from .contest import OURS, Timing, ratio
 from .engine.machine import write_atomically
 from .fields import count
 from .layout import Table, markdown_table, print_table
+from .measure.statistics import FEWEST_FOR_INTERVAL, median_interval
 from .provenance import one_line
-from .statistics import FEWEST_FOR_INTERVAL, median_interval
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -17,9 +17,11 @@ from .api.component import UserError
 from .api.families import Family
 from .api.schedules import Schedule
 from .engine import device
-from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
 from .host.config import ModelConfig, RunConfig, TrainingConfig
 from .host.registry import Registry
+from .inference.causal import CausalEvaluator
+from .inference.masked import MaskedEvaluator
+from .inference.step import Needs
 from .retrain import training_command
 from .sample_options import SampleOptions
 from .store import Store, plain

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from . import statistics
 from .api.component import FloatArray, IntArray
 from .cells import Cell
+from .measure import statistics
+from .measure.statistics import standard_error
 from .paired import Records, difference, values
-from .statistics import standard_error
 
 _SHARED = ("corpus", "tokenizer", "kind", "estimator", "evaluation_schedule")
 Group = dict[tuple[Any, Any], dict[int, FloatArray]]

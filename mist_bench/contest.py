@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .statistics import median_interval
+from .measure.statistics import median_interval
 
 FEWEST_ROUNDS = 3
 LONG = 10.0

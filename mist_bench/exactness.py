@@ -18,7 +18,7 @@ from .api.samplers import Sampler
 from .api.schedules import Schedule
 from .engine import compiler, noise
 from .host.registry import Registry
-from .laws import law_distance
+from .measure.sampler_law import law_distance
 
 SEED = noise.seed_of(axis="exactness")
 CORPUS = "markov"

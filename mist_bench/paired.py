@@ -13,7 +13,7 @@ import numpy as np
 
 from .api.component import FloatArray, IntArray
 from .cells import Cell
-from .statistics import ratio
+from .measure.statistics import ratio
 
 Records = Mapping[str, Mapping[str, Any]]
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .frontier import by_steps, quality_entropy
+from .measure.statistics import interval
 from .plot_style import DASHES, STAR, STYLE, label_points, legend_of, looks_of, model_of, panels, styles_of, svg, unique
 from .rates import valid_interval
 from .results import VALIDATION_TRUTH, Row, in_order, over_seeds
-from .statistics import interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .measure.statistics import wilson
 from .results import Row
-from .statistics import wilson
 
 
 def valid_interval(row: Row) -> tuple[float, float] | None:

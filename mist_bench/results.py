@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .engine.machine import write_atomically
-from .statistics import interval, standard_error
+from .measure.statistics import interval, standard_error
 from .store import plain
 
 Row = Mapping[str, Any]

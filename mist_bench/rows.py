@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import comparisons, paired, provenance, target_error
+from . import comparisons, paired, provenance
 from .cells import Cell, Plan
+from .measure import target_error
+from .measure.statistics import disagreement
 from .results import GENERATION_COLUMNS, METRIC_COLUMNS, VALIDATION_TRUTH
-from .statistics import disagreement
 from .store import Store
 from .work import validation_truth
 

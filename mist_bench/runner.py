@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 from rich.text import Text
 
-from . import fields, parallel, plots, provenance, results, throughput
+from . import fields, parallel, plots, provenance, results
 from .api.component import UserError
 from .cells import Cell, Plan, plan
 from .engine import beam, compiler, device
@@ -22,6 +22,7 @@ from .host.config import RunConfig
 from .host.discovery import one_line, told
 from .host.registry import Registry
 from .layout import printable
+from .measure import speed
 from .progress import Display
 from .rows import Rows
 from .store import Store
@@ -65,7 +66,7 @@ def run(
         line = f"the tables in {out} are of another run and are replaced; --out DIR keeps them"
         line += " (cells are all kept: the command of that run writes them again)"
         errors.print(line, markup=False, highlight=False, soft_wrap=True)
-    throughput.timings.clear()
+    speed.timings.clear()
     before = _failed_before(laid.cells, todo, shelf)
     _say_batch(bench, todo, errors)
     failed = _make_all(todo, before, bench, shelf, registry, errors, debug)
@@ -77,7 +78,7 @@ def run(
     screen.print(f"files in {out}: {', '.join(files)}", markup=False, highlight=False, soft_wrap=True)
     for cell, message in failed:
         errors.print(f"failed: {cell.what}: {message}", markup=False, highlight=False, soft_wrap=True)
-    if name == "CPU" and (line := throughput.busy()):  # a GPU is slowed by little that goes on beside it
+    if name == "CPU" and (line := speed.busy()):  # a GPU is slowed by little that goes on beside it
         errors.print(line, markup=False, highlight=False, soft_wrap=True)
     if json_output:
         named = {key: str(path) for key, path in files.items()}

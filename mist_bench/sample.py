@@ -17,9 +17,11 @@ from .api.samplers import Sampler, most_steps
 from .checkpoints import Network
 from .engine import beam, compiler, noise
 from .engine.graph import captured
-from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
-from .generation import generate
 from .host.registry import Registry
+from .inference.causal import CausalEvaluator
+from .inference.generate import generate
+from .inference.masked import MaskedEvaluator
+from .inference.step import Needs
 from .infill import Template, template
 from .layout import printable
 from .sample_options import SampleOptions

@@ -26,9 +26,9 @@ from .fields import (
     text,
 )
 from .layout import SPARE, Table, markdown_table, print_table
+from .measure.statistics import interval
 from .rates import valid_interval
 from .results import METRIC_COLUMNS, Row, in_order, over_seeds
-from .statistics import interval
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -18,9 +18,9 @@ import numpy as np
 from .api.component import FloatArray, IntArray
 from .api.schedules import Schedule
 from .engine import compiler, noise
-from .evaluation import MaskedEvaluator
-from .likelihood import SMALLEST_MASK, in_batches
-from .statistics import ratio
+from .inference.masked import MaskedEvaluator
+from .measure.likelihood import SMALLEST_MASK, in_batches
+from .measure.statistics import ratio
 
 SEED = noise.seed_of(axis="variance")
 SCHEDULES = ("linear", "cosine", "cosine-squared", "cosine-md4")

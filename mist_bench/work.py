@@ -9,20 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from . import controls, metrics, provenance, statistics, target_error
+from . import provenance
 from .api.component import FloatArray, IntArray, UserError
 from .api.schedules import Schedule
 from .cells import Cell
 from .engine import device, noise
 from .engine.graph import held
-from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
-from .generation import generate
-from .laws import law_distance
-from .likelihood import SMALLEST_MASK, Estimate, causal_likelihood, estimate, left_to_right, masked_likelihood
+from .inference.causal import CausalEvaluator
+from .inference.generate import generate
+from .inference.masked import MaskedEvaluator
+from .inference.step import Needs
+from .measure import controls, statistics, target_error, text
+from .measure.likelihood import SMALLEST_MASK, Estimate, causal_likelihood, estimate, left_to_right, masked_likelihood
+from .measure.sampler_law import law_distance
+from .measure.speed import timed
 from .results import perplexity_columns
-from .throughput import timed
-from .training import Progress, train
-from .training_step import TrainingGraph
+from .training.loop import Progress, train
+from .training.step import TrainingGraph
 from .workbench import Parameters, Workbench
 
 Report = Callable[[int, int, str], None]
@@ -156,7 +159,7 @@ def _likelihood(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
     count = min(cell.content["sequences"], len(split))
     tokens, extra = np.asarray(split.tokens[:count]), dict[str, Any]()
     if cell.content.get("control") == "unigram":
-        law = metrics.unigram(bench.dataset.train.tokens, bench.dataset.vocab_size)
+        law = text.unigram(bench.dataset.train.tokens, bench.dataset.vocab_size)
         values = -np.log(law)[tokens].sum(axis=1)
     else:
         evaluator = evaluator_of(bench, cell, _checkpoint(cell, bench))
@@ -212,11 +215,11 @@ def _generation(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
         record: dict[str, Any] = {}
     else:
         tokens, record = _sampled(cell, bench, report)
-    record |= {"samples": len(tokens), **metrics.text_columns(tokens, bench.dataset.vocab_size)}
+    record |= {"samples": len(tokens), **text.text_columns(tokens, bench.dataset.vocab_size)}
     overlap, error = statistics.mean_and_error(bench.train_text.longest_runs(tokens))
     record |= {"longest_overlap": overlap, "longest_overlap_se": error}
     if bench.oracle is not None:
-        record |= metrics.oracle_columns(bench.oracle, tokens, seed=0)
+        record |= text.oracle_columns(bench.oracle, tokens, seed=0)
     texts = [bench.dataset.decode(row) for row in tokens[:8]]
     return {**record, "texts": texts, "tokens": pack(tokens)}
 
@@ -298,7 +301,7 @@ def _judgement(cell: Cell, bench: Workbench, report: Report) -> dict[str, Any]:
     else:
         texts = [bench.dataset.decode(row) for row in tokens]
         values, scored = bench.text_judge.score(texts, lambda done, total: report(done, total, "windows"))
-        more = metrics.text_judge_columns(values, scored, texts)
+        more = text.text_judge_columns(values, scored, texts)
     mean, error = statistics.mean_and_error(values / tokens.shape[1])
     return {"judge_nats_per_token": mean, "judge_nats_per_token_se": error, **more}
 

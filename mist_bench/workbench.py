@@ -14,7 +14,6 @@ import numpy as np
 from tinygrad import Device
 from tinygrad.device import LRUAllocator
 
-from . import batch_size, metrics
 from .api.component import FloatArray, UserError
 from .api.corpora import Oracle
 from .api.families import CausalModel, Family, MaskedModel, Model
@@ -24,14 +23,18 @@ from .cells import Plan
 from .data import dataset
 from .engine import device, machine, noise
 from .engine.graph import captured
-from .evaluation import CausalEvaluator, MaskedEvaluator, Needs
-from .generation import SamplerGraph
 from .host.registry import Registry
-from .loading import load_to_read
-from .masked_rows import full_sequences
-from .overlap import TrainText
+from .inference import batch_size
+from .inference.causal import CausalEvaluator
+from .inference.generate import SamplerGraph
+from .inference.loading import load_to_read
+from .inference.masked import MaskedEvaluator
+from .inference.masked_rows import full_sequences
+from .inference.step import Needs
+from .measure import text
+from .measure.overlap import TrainText
 from .store import Store
-from .training_step import TrainingGraph
+from .training.step import TrainingGraph
 
 if TYPE_CHECKING:
     from .hub.causal_lm import LanguageModel
@@ -167,7 +170,7 @@ class Workbench:
     @cached_property
     def frequencies(self) -> FloatArray:
         """(V,) how often each token occurs in the train split, each counted once more."""
-        return metrics.unigram(self.dataset.train.tokens, self.dataset.vocab_size)
+        return text.unigram(self.dataset.train.tokens, self.dataset.vocab_size)
 
     def sampler_graph(self, sampler: Sampler) -> SamplerGraph:
         data, batch = self.dataset, self.generation_batch

@@ -18,8 +18,10 @@ from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.sampler_autoregressive import AutoregressiveSampler
 
 from mist_bench import Family, FloatArray, IntArray, Model, NetworkSize
-from mist_bench.evaluation import CausalEvaluator, MaskedEvaluator, Needs
-from mist_bench.loading import load_parameters
+from mist_bench.inference.causal import CausalEvaluator
+from mist_bench.inference.loading import load_parameters
+from mist_bench.inference.masked import MaskedEvaluator
+from mist_bench.inference.step import Needs
 
 S, L = 3, 4  # symbols and positions
 SIZE = NetworkSize(dim=16, layers=1, heads=2, feed_forward=32, conditioning_dim=8)

@@ -12,10 +12,10 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from test_laws import LINEAR, WORLD, brute_force, law_of, truth
 from test_samplers import MASK, L, V, assert_same_law, best, ids, situation
 
-from mist_bench import generation
-from mist_bench.generation import SamplerGraph, generate
-from mist_bench.laws import law_distance, total_variation
-from mist_bench.one_step import Start
+from mist_bench.inference import generate as generate_module
+from mist_bench.inference.generate import SamplerGraph, generate
+from mist_bench.measure.one_step import Start
+from mist_bench.measure.sampler_law import law_distance, total_variation
 
 CLOSE = 1e-9  # p that equals the bar on paper passes it
 
@@ -187,8 +187,8 @@ def test_each_sequence_counts_the_evaluations_that_it_used(sampler):
 
 def test_networks_are_told_the_time_at_which_as_much_is_masked(monkeypatch):
     told, states = [], []
-    pack = generation.pack_step
-    monkeypatch.setattr(generation, "pack_step", lambda t, *rest: told.append(t) or pack(t, *rest))
+    pack = generate_module.pack_step
+    monkeypatch.setattr(generate_module, "pack_step", lambda t, *rest: told.append(t) or pack(t, *rest))
     schedule = CosineSchedule()
     run(OWN[3][0], EMPTY, schedule=schedule, watch=lambda step, tokens, guesses: states.append(tokens))
     for t, state in zip(told, states, strict=True):

@@ -5,9 +5,9 @@ import pytest
 from brute_force import assert_counts_follow
 from tinygrad import Tensor
 
-from mist_bench.answer import IMPOSSIBLE, _in_blocks, draw, log_normaliser, statistics
 from mist_bench.api.log_probabilities import pick
 from mist_bench.engine import noise
+from mist_bench.inference.draw import IMPOSSIBLE, _in_blocks, draw, log_normaliser, statistics
 
 ROWS, MANY, V = 8, 4096, 8
 LATTICE = 2**23  # a uniform is (k + 1/2) / 2^23

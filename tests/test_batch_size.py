@@ -10,10 +10,11 @@ from brute_force import WORLD
 from mist_bench_plugins.family_oracle import OracleModel
 from tinygrad import Device
 
-from mist_bench import UserError, batch_size, cli, results, work
-from mist_bench.batch_size import remember, remembered, search
+from mist_bench import UserError, cli, results, work
 from mist_bench.engine import device
-from mist_bench.evaluation import MaskedEvaluator
+from mist_bench.inference import batch_size
+from mist_bench.inference.batch_size import remember, remembered, search
+from mist_bench.inference.masked import MaskedEvaluator
 
 GRID = str(Path(__file__).parent / "grid.toml")
 

@@ -14,7 +14,7 @@ import pytest
 from mist_bench import UserError, baseline, bench, bench_report, cli, contest
 from mist_bench.contest import OURS, Entry, Offer, Timing, race, ratio
 from mist_bench.engine import device, machine, replay
-from mist_bench.statistics import median_interval
+from mist_bench.measure.statistics import median_interval
 
 
 def timing(who, *seconds, tokens=10, group="work", memory=None, flops=0.0):

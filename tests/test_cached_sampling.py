@@ -13,9 +13,9 @@ from test_laws import LINEAR, WORLD
 from test_samplers import L, assert_same_law, rule_random, situation
 
 from mist_bench import MaskedModel
-from mist_bench.evaluation import MaskedEvaluator
-from mist_bench.generation import SamplerGraph, generate
-from mist_bench.laws import law_distance
+from mist_bench.inference.generate import SamplerGraph, generate
+from mist_bench.inference.masked import MaskedEvaluator
+from mist_bench.measure.sampler_law import law_distance
 
 CACHED, PLAIN = RandomSampler(cached=True), RandomSampler()
 

@@ -9,9 +9,9 @@ from tinygrad import Tensor
 from tinygrad.engine import jit, realize
 from tinygrad.uop.ops import Ops
 
-from mist_bench.answer import statistics
 from mist_bench.engine import replay, tinygrad_private
 from mist_bench.engine.graph import Graph
+from mist_bench.inference.draw import statistics
 
 
 def programs(graph: Graph):

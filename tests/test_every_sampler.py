@@ -8,9 +8,10 @@ from mist_bench_plugins.corpus_markov import world
 from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
-from mist_bench.evaluation import MaskedEvaluator, Needs
-from mist_bench.generation import SamplerGraph, generate
 from mist_bench.host.registry import Registry
+from mist_bench.inference.generate import SamplerGraph, generate
+from mist_bench.inference.masked import MaskedEvaluator
+from mist_bench.inference.step import Needs
 
 REGISTRY, ORACLE, BATCH, L = Registry.discover(), world(3, 6, 1.2), 64, 6
 MASK = ORACLE.vocab_size

@@ -17,7 +17,7 @@ from test_laws import WORLD, L, by_coins, law_of, truth
 
 from mist_bench import exactness
 from mist_bench.host.registry import Registry
-from mist_bench.laws import law_distance, total_variation
+from mist_bench.measure.sampler_law import law_distance, total_variation
 
 PAGE = (Path(__file__).parent.parent / "docs" / "exactness.md").read_text(encoding="utf-8")
 REGISTRY, LINEAR = Registry.discover(), LinearSchedule()

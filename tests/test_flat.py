@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tinygrad import Tensor
 
-from mist_bench.flat import ALIGNMENT, Layout
+from mist_bench.training.parameters import ALIGNMENT, Layout
 
 SHAPES = {"a": (5,), "b": (3, 7), "c": (2, 3, 4), "d": (ALIGNMENT,), "e": (8, 8)}
 VALUES = {name: np.random.default_rng(i).standard_normal(shape).astype(np.float32)

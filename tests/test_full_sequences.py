@@ -10,16 +10,17 @@ from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
-from mist_bench import NetworkSize, training
+from mist_bench import NetworkSize
 from mist_bench.cells import plan
 from mist_bench.engine import noise
 from mist_bench.host.config import TrainingConfig
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
-from mist_bench.masked_rows import full_sequences
+from mist_bench.inference.masked_rows import full_sequences
 from mist_bench.network import layers, transformer
 from mist_bench.store import Store
-from mist_bench.training_step import TrainingGraph
+from mist_bench.training import loop
+from mist_bench.training.step import TrainingGraph
 from mist_bench.workbench import Workbench
 
 REGISTRY = Registry.discover()
@@ -34,7 +35,7 @@ DATA = WORLD.sample(100, np.random.default_rng(0))
 
 def positions_masked(schedule, batch: int, length: int, steps: range) -> np.ndarray:
     """How many positions each of these steps of a training masks."""
-    numbers = training.schedule_numbers(schedule, batch, 11, steps)
+    numbers = loop.schedule_numbers(schedule, batch, 11, steps)
     return np.array([
         (noise.uniform_numpy(11, step, noise.MASKING, np.arange(batch), length) < own[1][:, None]).sum()
         for step, own in zip(steps, numbers, strict=True)
@@ -67,8 +68,8 @@ def trained(full: int | None, **options) -> TrainingGraph:
         values = {name: tensor.numpy() for name, tensor in model.parameters.items()}
         its = TrainingGraph(family, model, CONFIG, full=full)
         its.start(values)
-        progress = training.train(
-            its, LinearSchedule(), DATA, 3, training.Progress(), validate=lambda values: 0.0, save=lambda now: None,
+        progress = loop.train(
+            its, LinearSchedule(), DATA, 3, loop.Progress(), validate=lambda values: 0.0, save=lambda now: None,
             report=lambda step, loss: None,
         )  # fmt: skip
         its.found = progress.curve

@@ -12,9 +12,9 @@ from mist_bench_plugins.schedule_geometric import GeometricSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
 from mist_bench.engine.graph import captured as captured_graphs
-from mist_bench.evaluation import MaskedEvaluator
-from mist_bench.generation import SamplerGraph, generate, grid
 from mist_bench.host.registry import Registry
+from mist_bench.inference.generate import SamplerGraph, generate, grid
+from mist_bench.inference.masked import MaskedEvaluator
 
 ORACLE = world(3, 4, 1.2)
 MASK, L, BATCH = ORACLE.vocab_size, 4, 64

@@ -13,11 +13,12 @@ from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
 from mist_bench import OuterSampler, UserError
-from mist_bench.evaluation import MaskedEvaluator, Needs
-from mist_bench.generation import SamplerGraph, generate
 from mist_bench.host.registry import Registry
-from mist_bench.laws import law_distance
-from mist_bench.one_step import sequences
+from mist_bench.inference.generate import SamplerGraph, generate
+from mist_bench.inference.masked import MaskedEvaluator
+from mist_bench.inference.step import Needs
+from mist_bench.measure.one_step import sequences
+from mist_bench.measure.sampler_law import law_distance
 
 REGISTRY, L, BATCH = Registry.discover(), 4, 512
 ORACLE = world(3, L, 1.2)
@@ -162,7 +163,7 @@ def test_cool_lowers_the_temperature_in_a_straight_line():
 
 def test_the_device_cools_as_the_law_says():
     """One step is hot; with two, the second is greedy under cool=1: the law by enumeration, and texts against it."""
-    from mist_bench.laws import sampler_law
+    from mist_bench.measure.sampler_law import sampler_law
 
     hot, cool = (REGISTRY.make("sampler", s) for s in ("confidence", "confidence[cool=1]"))
     empty = np.full((BATCH, L), MASK, dtype=np.int32)

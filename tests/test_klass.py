@@ -11,10 +11,11 @@ from mist_bench_plugins.sampler_klass import KlassSampler
 from test_laws import LINEAR, WORLD, posterior
 from test_samplers import MASK, L, V, assert_same_law, best, ids
 
-from mist_bench.evaluation import MaskedEvaluator, Needs
-from mist_bench.generation import SamplerGraph, generate
-from mist_bench.laws import law_distance
-from mist_bench.one_step import Start, view_of
+from mist_bench.inference.generate import SamplerGraph, generate
+from mist_bench.inference.masked import MaskedEvaluator
+from mist_bench.inference.step import Needs
+from mist_bench.measure.one_step import Start, view_of
+from mist_bench.measure.sampler_law import law_distance
 
 IMPOSSIBLE = 1e-300
 

@@ -18,8 +18,8 @@ from mist_bench_plugins.schedule_geometric import GeometricSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
 from mist_bench import ScoreSampler, UserError
-from mist_bench.laws import law_distance, sampler_law, total_variation
-from mist_bench.one_step import sequences
+from mist_bench.measure.one_step import sequences
+from mist_bench.measure.sampler_law import law_distance, sampler_law, total_variation
 
 S, L, V = 3, 4, 4  # 3 letters and the end token, which this world never says
 LINEAR = LinearSchedule()

@@ -33,8 +33,8 @@ from mist_bench_plugins.schedule_cosine_squared import CosineSquaredSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from mist_bench_plugins.schedule_polynomial import PolynomialSchedule
 
-from mist_bench import likelihood, statistics
 from mist_bench.engine import noise
+from mist_bench.measure import likelihood, statistics
 
 SCHEDULES = [LinearSchedule(), CosineSchedule(), CosineSquaredSchedule(), CosineMd4Schedule(), PolynomialSchedule()]
 ORDERS = np.array(list(permutations(range(L)))) / L

@@ -7,7 +7,7 @@ import pytest
 from mist_bench_plugins.corpus_markov import MarkovCorpus, MarkovOracle
 from tinygrad import Tensor
 
-from mist_bench.answer import statistics
+from mist_bench.inference.draw import statistics
 
 SMALL = MarkovCorpus()  # 3 letters, 4 positions: V = 4 with the end token
 ALL = np.array(list(product(range(3), repeat=4)))

@@ -13,13 +13,14 @@ from mist_bench_plugins.sampler_top_k import TopKSampler
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
-from mist_bench import NetworkSize, masked_rows
+from mist_bench import NetworkSize
 from mist_bench.engine import noise
-from mist_bench.evaluation import MaskedEvaluator, on_device
-from mist_bench.generation import SamplerGraph, generate
-from mist_bench.likelihood import masked_likelihood
+from mist_bench.inference import masked_rows
+from mist_bench.inference.generate import SamplerGraph, generate
+from mist_bench.inference.masked import MaskedEvaluator
+from mist_bench.inference.step import on_device, pack_step
+from mist_bench.measure.likelihood import masked_likelihood
 from mist_bench.network import transformer
-from mist_bench.step_words import pack_step
 
 LENGTH, VOCAB, MANY = 8, 11, 16
 SIZE = NetworkSize(dim=16, layers=1, heads=2, feed_forward=32, conditioning_dim=8)

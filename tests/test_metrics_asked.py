@@ -13,9 +13,10 @@ from mist_bench_plugins import metric_mauve
 from mist_bench_plugins.metric_mauve import MauveMetric
 from tiny_models import folder_like, gpt2
 
-from mist_bench import UserError, cells, cli, controls, results, tables
+from mist_bench import UserError, cells, cli, results, tables
 from mist_bench.host.presets import load_preset, override, resolve
 from mist_bench.host.registry import Registry
+from mist_bench.measure import controls
 from mist_bench.rows import Rows
 from mist_bench.store import Store
 from mist_bench.testing import Subject, checks_of

@@ -26,11 +26,10 @@ from mist_bench_plugins.family_mdlm import MdlmFamily
 from tinygrad import Tensor, dtypes
 
 from mist_bench import NetworkSize
-from mist_bench.evaluation import on_device
 from mist_bench.host.presets import load_preset, preset_names
-from mist_bench.loading import load_parameters, load_to_read
+from mist_bench.inference.loading import load_parameters, load_to_read
+from mist_bench.inference.step import on_device, pack_step
 from mist_bench.network import transformer as network_module
-from mist_bench.step_words import pack_step
 
 RNG = np.random.default_rng(0)
 CLEAN = TEXTS[RNG.integers(0, len(TEXTS), BATCH)]

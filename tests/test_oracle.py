@@ -8,8 +8,9 @@ from mist_bench_plugins.corpus_tales import TalesCorpus, world
 from mist_bench_plugins.family_oracle import OracleModel
 from tinygrad import Tensor
 
-from mist_bench import Plot, SlotWorld, likelihood, metrics, statistics
-from mist_bench.evaluation import MaskedEvaluator
+from mist_bench import Plot, SlotWorld
+from mist_bench.inference.masked import MaskedEvaluator
+from mist_bench.measure import likelihood, statistics, text
 
 
 @cache
@@ -117,19 +118,19 @@ def test_a_small_world_by_hand():
 
 def test_metrics_of_known_texts():
     tokens = np.array([[0, 0, 1, 1], [2, 2, 2, 2]])
-    np.testing.assert_allclose(metrics.token_entropy(tokens, 3), [np.log(2), 0])
-    assert metrics.distinct_2(tokens, 3) == pytest.approx(4 / 6)
-    assert metrics.divergence(np.array([0, 0, -1, 1]), np.array([0.5, 0.5])) == pytest.approx(0.25)
-    floor = metrics.divergence_floor(100, np.full(4, 0.25), 0)
+    np.testing.assert_allclose(text.token_entropy(tokens, 3), [np.log(2), 0])
+    assert text.distinct_2(tokens, 3) == pytest.approx(4 / 6)
+    assert text.divergence(np.array([0, 0, -1, 1]), np.array([0.5, 0.5])) == pytest.approx(0.25)
+    floor = text.divergence_floor(100, np.full(4, 0.25), 0)
     assert 0.03 < floor < 0.08
-    assert metrics.unigram(tokens, 3).tolist() == pytest.approx([3 / 11, 3 / 11, 5 / 11])
+    assert text.unigram(tokens, 3).tolist() == pytest.approx([3 / 11, 3 / 11, 5 / 11])
 
 
 def test_oracle_columns_tell_good_from_bad():
     tales = world()
-    good = metrics.oracle_columns(tales, tales.sample(400, np.random.default_rng(2)), 0)
+    good = text.oracle_columns(tales, tales.sample(400, np.random.default_rng(2)), 0)
     assert good["oracle_valid_rate"] == 1 and abs(good["oracle_distinct_ratio"] - 1) < 0.05
     assert abs(good["oracle_divergence"] - good["oracle_divergence_floor"]) < 0.05
-    same = metrics.oracle_columns(tales, np.repeat(tales.sample(1, np.random.default_rng(2)), 400, axis=0), 0)
+    same = text.oracle_columns(tales, np.repeat(tales.sample(1, np.random.default_rng(2)), 400, axis=0), 0)
     assert same["oracle_valid_rate"] == 1 and same["oracle_distinct_ratio"] < 0.01
     assert same["oracle_divergence"] > 0.9

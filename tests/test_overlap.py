@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mist_bench import overlap
+from mist_bench.measure import overlap
 
 
 def tried(samples, train, end):

@@ -18,12 +18,12 @@ from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
 from mist_bench import UserError
-from mist_bench.evaluation import MaskedEvaluator, Needs, on_device
-from mist_bench.generation import SamplerGraph, generate, grid
 from mist_bench.host.registry import Registry
-from mist_bench.laws import sampler_law, total_variation
-from mist_bench.one_step import Start, sequences, transitions
-from mist_bench.step_words import pack_step
+from mist_bench.inference.generate import SamplerGraph, generate, grid
+from mist_bench.inference.masked import MaskedEvaluator
+from mist_bench.inference.step import Needs, on_device, pack_step
+from mist_bench.measure.one_step import Start, sequences, transitions
+from mist_bench.measure.sampler_law import sampler_law, total_variation
 
 V, L, MASK = 3, 4, 3
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from mist_bench import comparisons, paired, statistics
+from mist_bench import comparisons, paired
 from mist_bench.cells import Cell
+from mist_bench.measure import statistics
 
 LENGTH = 8
 

@@ -11,11 +11,11 @@ from test_laws import LINEAR, WORLD, S, brute_force, law_of, truth
 from test_samplers import MASK, L, V, assert_same_law, best, ids, scheduled, situation
 
 from mist_bench.cells import plan
-from mist_bench.generation import SamplerGraph, generate
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
-from mist_bench.laws import law_distance, sampler_law, total_variation
-from mist_bench.one_step import Start, view_of
+from mist_bench.inference.generate import SamplerGraph, generate
+from mist_bench.measure.one_step import Start, view_of
+from mist_bench.measure.sampler_law import law_distance, sampler_law, total_variation
 from mist_bench.store import Store
 from mist_bench.workbench import Workbench
 

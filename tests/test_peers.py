@@ -11,8 +11,8 @@ from mist_bench.api.families import TrainingBatch
 from mist_bench.engine import noise
 from mist_bench.engine.graph import overwrite
 from mist_bench.host.registry import Registry
-from mist_bench.training import Progress, batch_rows, schedule_numbers, train
-from mist_bench.training_step import TrainingGraph
+from mist_bench.training.loop import Progress, batch_rows, schedule_numbers, train
+from mist_bench.training.step import TrainingGraph
 
 bench.load("sizes")
 from benchmarks import mist_way, ours  # noqa: E402

@@ -54,12 +54,13 @@ from test_samplers import (
     situation,
 )
 
-from mist_bench import UserError, likelihood
+from mist_bench import UserError
 from mist_bench.engine import noise
-from mist_bench.evaluation import on_device
-from mist_bench.generation import SamplerGraph, generate, grid
 from mist_bench.host.registry import Registry
-from mist_bench.laws import sampler_law, total_variation
+from mist_bench.inference.generate import SamplerGraph, generate, grid
+from mist_bench.inference.step import on_device
+from mist_bench.measure import likelihood
+from mist_bench.measure.sampler_law import sampler_law, total_variation
 from mist_bench.testing import Subject, checks_of
 
 LINEAR, L, MASK = LinearSchedule(), WORLD.length, WORLD.vocab_size
@@ -118,7 +119,7 @@ def coin_then_inverse_cdf() -> np.ndarray:
     """Tokens of each class by the project's own noise, reveal probabilities and draw."""
     from tinygrad import Tensor
 
-    from mist_bench.answer import draw
+    from mist_bench.inference.draw import draw
 
     ids, everywhere = np.arange(SEQUENCES), np.full(SEQUENCES, PLACES)
     reveal = grid(RandomSampler(), LINEAR, STEPS, everywhere, np.full((SEQUENCES, PLACES), 0.5)).numbers[:, 0, :1]

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from mist_bench import results, statistics
+from mist_bench import results
+from mist_bench.measure import statistics
+from mist_bench.measure.statistics import Z, wilson
 from mist_bench.rates import valid_interval
-from mist_bench.statistics import Z, wilson
 
 
 @pytest.mark.parametrize("count", [1, 7, 96, 512, 10_000])

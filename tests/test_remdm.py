@@ -15,11 +15,11 @@ from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
 from mist_bench import UserError
-from mist_bench.evaluation import MaskedEvaluator
-from mist_bench.generation import SamplerGraph, generate, grid
 from mist_bench.host.registry import Registry
-from mist_bench.laws import law_distance, sampler_law, total_variation
-from mist_bench.one_step import Start, sequences, transitions, view_of
+from mist_bench.inference.generate import SamplerGraph, generate, grid
+from mist_bench.inference.masked import MaskedEvaluator
+from mist_bench.measure.one_step import Start, sequences, transitions, view_of
+from mist_bench.measure.sampler_law import law_distance, sampler_law, total_variation
 
 V, L, MASK = 3, 4, 3
 ALPHAS = [(0.0, 0.25), (0.2, 0.5), (0.8, 0.9), (0.9, 0.9), (0.3, 0.3), (0.45, 0.6), (0.0, 0.0), (0.6, 0.65),

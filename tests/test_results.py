@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import synthetic_rows as rows
 
-from mist_bench import plots, provenance, results, statistics, tables
+from mist_bench import plots, provenance, results, tables
+from mist_bench.measure import statistics
 
 PROJECT = Path(__file__).parents[1]
 

@@ -15,9 +15,10 @@ import pytest
 from mist_bench_plugins.corpus_markov import MarkovCorpus
 from rich.console import Console
 
-from mist_bench import cells, cli, provenance, results, runner, throughput
+from mist_bench import cells, cli, provenance, results, runner
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
+from mist_bench.measure import speed
 from mist_bench.progress import Display
 
 HERE = Path(__file__).parent
@@ -429,8 +430,8 @@ def test_every_line_of_a_sample_is_indented(capsys):
 def clocks(monkeypatch, others):
     """Two seconds on two cores for each call of `timed`, half of it ours."""
     now = iter(range(100))
-    monkeypatch.setattr(throughput, "cores", lambda: {0, 1})
-    monkeypatch.setattr(throughput, "_clocks", lambda: (2.0 * (i := next(now)), (2 + 4 * others) * i, 2.0 * i))
+    monkeypatch.setattr(speed, "cores", lambda: {0, 1})
+    monkeypatch.setattr(speed, "_clocks", lambda: (2.0 * (i := next(now)), (2 + 4 * others) * i, 2.0 * i))
 
 
 @pytest.mark.parametrize(("others", "said"), [(0.02, ""), (0.3, "other processes took 30% of its 2 cores")])
@@ -447,17 +448,17 @@ def test_times_of_a_busy_machine_are_said_to_be_none(finished, tmp_path, capsys,
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says who used the cores")
 def test_what_others_take_is_seen_and_ours_is_not(monkeypatch):
-    monkeypatch.setattr(throughput, "timings", [])
-    throughput.timed(1, 1, lambda _: [sum(range(1000)) for _ in range(60_000)])
+    monkeypatch.setattr(speed, "timings", [])
+    speed.timed(1, 1, lambda _: [sum(range(1000)) for _ in range(60_000)])
     other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        throughput.timed(1, 1, lambda _: time.sleep(1.5))
+        speed.timed(1, 1, lambda _: time.sleep(1.5))
     finally:
         other.kill()
         other.wait()
-    (had, alone), (_, disturbed) = throughput.timings
+    (had, alone), (_, disturbed) = speed.timings
     assert alone < had - 0.3, "what we compute ourselves is not of others"
-    assert disturbed > 0.5 and "machine was busy" in throughput.busy()
+    assert disturbed > 0.5 and "machine was busy" in speed.busy()
 
 
 class Finalized:

@@ -21,7 +21,7 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
 from mist_bench import Choice, Sampler, ScoreSampler, UserError
-from mist_bench.one_step import Start, transitions, view_of
+from mist_bench.measure.one_step import Start, transitions, view_of
 
 V, L, MASK = 4, 4, 4
 

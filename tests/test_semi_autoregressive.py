@@ -15,14 +15,15 @@ from mist_bench_plugins.sampler_semi_autoregressive import SemiAutoregressiveSam
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
-from mist_bench import Sampler, ScoreSampler, UserError, block_shares, cells, generation, listing
-from mist_bench.evaluation import MaskedEvaluator, Needs
-from mist_bench.generation import SamplerGraph, generate
+from mist_bench import Sampler, ScoreSampler, UserError, block_shares, cells, listing
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
-from mist_bench.laws import law_distance, sampler_law, total_variation
-from mist_bench.one_step import sequences
-from mist_bench.step_words import pack_step
+from mist_bench.inference import generate as generate_module
+from mist_bench.inference.generate import SamplerGraph, generate
+from mist_bench.inference.masked import MaskedEvaluator
+from mist_bench.inference.step import Needs, pack_step
+from mist_bench.measure.one_step import sequences
+from mist_bench.measure.sampler_law import law_distance, sampler_law, total_variation
 
 REGISTRY = Registry.discover()
 LINEAR = LinearSchedule()
@@ -237,7 +238,7 @@ def test_random_times_are_others_in_each_block(monkeypatch):
         told.append(t[0])
         return pack_step(t, numbers, counts, key, heat)
 
-    monkeypatch.setattr(generation, "pack_step", spy)
+    monkeypatch.setattr(generate_module, "pack_step", spy)
     run("semi-autoregressive[block=4,inner=first-hitting]")
     one, two, three = np.reshape(told, (3, 4))
     assert not (one == two).any() and not (two == three).any() and not (one == three).any()
@@ -271,7 +272,7 @@ def test_the_network_is_told_the_time_of_the_block(monkeypatch):
         told.append((round(float(t[0]), 9), *(int(n) for n in counts), int(numbers[3, 0]), int(numbers[4, 0])))
         return pack_step(t, numbers, counts, key, heat)
 
-    monkeypatch.setattr(generation, "pack_step", spy)
+    monkeypatch.setattr(generate_module, "pack_step", spy)
     run("semi-autoregressive[block=5]", steps=7)
     third = round(1 / 3, 9)  # t, step, steps, last, M, how many stay masked
     assert told == [(1, 0, 3, 0, 5, 3), (round(2 / 3, 9), 1, 3, 0, 5, 2), (third, 2, 3, 1, 5, 0), (1, 0, 2, 0, 5, 3),

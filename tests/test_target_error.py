@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mist_bench import likelihood, statistics, target_error
+from mist_bench.measure import likelihood, statistics, target_error
 
 LENGTH, N = 10, 400
 SEQUENCES, MASKS = 3.0, 8.0  # standard deviations in nats: between sequences, and of a block within one

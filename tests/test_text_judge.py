@@ -256,7 +256,7 @@ def test_the_tables_say_what_the_number_is(judged):
 
 
 def test_texts_without_a_byte_have_no_nats_per_byte():
-    from mist_bench.metrics import text_judge_columns
+    from mist_bench.measure.text import text_judge_columns
 
     none = text_judge_columns(np.zeros(2), np.zeros(2, dtype=int), ["", ""])
     assert none == {"judge_nats_per_byte": None, "judge_nats_per_byte_se": None, "judge_perplexity": None}

@@ -29,10 +29,11 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor, dtypes
 
-from mist_bench import TrainingBatch, UserError, training
+from mist_bench import TrainingBatch, UserError
 from mist_bench.engine import noise
 from mist_bench.host.config import TrainingConfig
-from mist_bench.training_step import TrainingGraph
+from mist_bench.training import loop
+from mist_bench.training.step import TrainingGraph
 
 BATCH = len(TEXTS)
 CONFIG = TrainingConfig(
@@ -60,8 +61,8 @@ def start(config: TrainingConfig, *, shake: bool) -> dict[str, np.ndarray]:
 
 
 def train(progress=None, *, save=lambda now: None, schedule=None, tokens=DATA, seed=0):
-    return training.train(
-        graph(), schedule or LinearSchedule(), tokens, seed, progress or training.Progress(),
+    return loop.train(
+        graph(), schedule or LinearSchedule(), tokens, seed, progress or loop.Progress(),
         validate=lambda values: float(sum(np.abs(v).sum() for v in values.values())), save=save,
         report=lambda step, loss: None,
     )  # fmt: skip
@@ -69,12 +70,12 @@ def train(progress=None, *, save=lambda now: None, schedule=None, tokens=DATA, s
 
 def on_all_texts(schedule, seed: int, steps: range) -> np.ndarray:
     """Runs these steps on all 81 texts; the ring of losses."""
-    return graph().steps(training.batches(graph().config, [TEXTS] * len(steps), schedule, seed, steps)).numpy()
+    return graph().steps(loop.batches(graph().config, [TEXTS] * len(steps), schedule, seed, steps)).numpy()
 
 
 def one_step(schedule, step: int, seed: int = 9) -> float:
     """Runs one step on all 81 texts; its loss."""
-    return float(on_all_texts(schedule, seed, range(step, step + 1))[step % training.RING])
+    return float(on_all_texts(schedule, seed, range(step, step + 1))[step % loop.RING])
 
 
 # ---- the loss
@@ -99,7 +100,7 @@ def test_the_loss_is_w_times_the_masked_cross_entropy_over_l(schedule):
 def many_losses(schedule, count: int = 240) -> np.ndarray:
     """Losses of that many steps with parameters that stay, each the mean over all 81 texts once."""
     start(STILL, shake=True)
-    ring = training.RING
+    ring = loop.RING
     return np.concatenate([on_all_texts(schedule, 17, range(at, at + ring)) for at in range(0, count, ring)])
 
 
@@ -275,7 +276,7 @@ def test_a_resumed_training_is_the_undisturbed_one_bit_for_bit():
     kept = {}
 
     def save(now):
-        kept["state"], kept["progress"] = graph().state(), training.Progress(**{**vars(now), "curve": list(now.curve)})
+        kept["state"], kept["progress"] = graph().state(), loop.Progress(**{**vars(now), "curve": list(now.curve)})
 
     start(replace(CONFIG, train_steps=60), shake=False)
     whole = train(save=save)
@@ -326,7 +327,7 @@ def test_data_and_masks_do_not_depend_on_the_schedule(monkeypatch):
 @pytest.mark.parametrize("schedule", [LinearSchedule(), CosineSchedule()], ids=lambda s: s.spec)
 def test_times_are_low_discrepancy_and_belong_to_the_step(schedule):
     def times(seed: int, step: int) -> np.ndarray:
-        return training.schedule_numbers(schedule, 8, seed, range(step, step + 1))[0]
+        return loop.schedule_numbers(schedule, 8, seed, range(step, step + 1))[0]
 
     t, m, w = times(3, 5)
     np.testing.assert_array_equal(np.sort((t * 8).astype(int)), np.arange(8))
@@ -336,7 +337,7 @@ def test_times_are_low_discrepancy_and_belong_to_the_step(schedule):
     np.testing.assert_array_equal(times(3, 5)[0], t)
     assert not np.array_equal(times(3, 6)[0], t)
     assert not np.array_equal(times(4, 5)[0], t)
-    every = training.schedule_numbers(schedule, 8, 3, range(2000))
+    every = loop.schedule_numbers(schedule, 8, 3, range(2000))
     np.testing.assert_array_equal(every[5], [t, m, w])  # a step's own, however many are asked for
     assert (every[:, 0] > 0).all() and (every[:, 0] < 1).all() and np.isfinite(every).all()
     # each row alone is uniform: no text sees only early times
@@ -344,31 +345,31 @@ def test_times_are_low_discrepancy_and_belong_to_the_step(schedule):
 
 
 def test_an_epoch_reads_every_sequence_once():
-    rows = np.concatenate([training.batch_rows(64, 16, 0, step) for step in range(4)])
+    rows = np.concatenate([loop.batch_rows(64, 16, 0, step) for step in range(4)])
     np.testing.assert_array_equal(np.sort(rows), np.arange(64))
-    again = np.concatenate([training.batch_rows(64, 16, 0, step) for step in range(4, 8)])
+    again = np.concatenate([loop.batch_rows(64, 16, 0, step) for step in range(4, 8)])
     assert not np.array_equal(rows, again)
     np.testing.assert_array_equal(np.sort(again), np.arange(64))
-    assert not np.array_equal(training.batch_rows(64, 16, 1, 0), rows[:16])
+    assert not np.array_equal(loop.batch_rows(64, 16, 1, 0), rows[:16])
     # a short rest is dropped, and fewer sequences than a batch are repeated
-    assert len(np.unique(np.concatenate([training.batch_rows(70, 16, 0, step) for step in range(4)]))) == 64
-    assert np.bincount(np.concatenate([training.batch_rows(5, 16, 0, step) for step in range(5)])).tolist() == [16] * 5
+    assert len(np.unique(np.concatenate([loop.batch_rows(70, 16, 0, step) for step in range(4)]))) == 64
+    assert np.bincount(np.concatenate([loop.batch_rows(5, 16, 0, step) for step in range(5)])).tolist() == [16] * 5
 
 
 def test_the_order_of_an_epoch_is_drawn_once():
-    training._epoch_order.cache_clear()
+    loop._epoch_order.cache_clear()
     for step in range(12):
-        training.batch_rows(64, 16, 5, step)
-    assert training._epoch_order.cache_info().misses == 3
+        loop.batch_rows(64, 16, 5, step)
+    assert loop._epoch_order.cache_info().misses == 3
 
 
 def test_learning_rate_warms_up_and_decays():
-    rates = [training.learning_rate(CONFIG, step) for step in range(CONFIG.train_steps)]
+    rates = [loop.learning_rate(CONFIG, step) for step in range(CONFIG.train_steps)]
     np.testing.assert_allclose(rates[:5], np.arange(1, 6) / 5 * 2e-2)
     done = (np.arange(5, 90) - 5) / 85
     np.testing.assert_allclose(rates[5:], 2e-2 * (0.1 + 0.9 * (1 + np.cos(np.pi * done)) / 2))
-    assert training.learning_rate(CONFIG, CONFIG.train_steps) == pytest.approx(2e-3)
-    assert training.learning_rate(replace(CONFIG, warmup_steps=0), 0) == pytest.approx(2e-2)
+    assert loop.learning_rate(CONFIG, CONFIG.train_steps) == pytest.approx(2e-3)
+    assert loop.learning_rate(replace(CONFIG, warmup_steps=0), 0) == pytest.approx(2e-2)
 
 
 def test_a_loss_that_is_no_number_stops_the_training():

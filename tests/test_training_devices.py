@@ -13,13 +13,14 @@ from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
-from mist_bench import NetworkSize, UserError, cells, cli, results, runner, training
+from mist_bench import NetworkSize, UserError, cells, cli, results, runner
 from mist_bench.engine import device
 from mist_bench.engine.graph import fetch, overwrite
 from mist_bench.host.config import TrainingConfig
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
-from mist_bench.training_step import TrainingGraph
+from mist_bench.training import loop
+from mist_bench.training.step import TrainingGraph
 
 pytestmark = pytest.mark.skipif(device.name() != "CPU", reason="a CPU has as many devices as one likes")
 GRID = str(Path(__file__).parent / "grid.toml")
@@ -49,8 +50,8 @@ def start(its: TrainingGraph) -> TrainingGraph:
 
 def train(its: TrainingGraph, progress=None, save=lambda now: None):
     """The progress; each point has as its validation a number that depends on all averaged weights."""
-    return training.train(
-        its, LinearSchedule(), DATA, 3, progress or training.Progress(),
+    return loop.train(
+        its, LinearSchedule(), DATA, 3, progress or loop.Progress(),
         validate=lambda values: float(sum(np.abs(v).sum() for v in values.values())), save=save,
         report=lambda step, loss: None,
     )  # fmt: skip
@@ -111,7 +112,7 @@ def test_a_resumed_training_is_the_undisturbed_one_bit_for_bit():
     its, kept = start(graph("mdlm", 2)), {}
 
     def save(now):
-        kept["state"], kept["progress"] = its.state(), training.Progress(**{**vars(now), "curve": list(now.curve)})
+        kept["state"], kept["progress"] = its.state(), loop.Progress(**{**vars(now), "curve": list(now.curve)})
 
     whole = train(its, save=save)
     undisturbed = its.state()

@@ -12,11 +12,12 @@ from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Device
 
-from mist_bench import NetworkSize, UserError, training, work
+from mist_bench import NetworkSize, UserError, work
 from mist_bench.engine import device
 from mist_bench.engine import graph as graph_module
 from mist_bench.host.config import TrainingConfig
-from mist_bench.training_step import RATES, TrainingGraph
+from mist_bench.training import loop
+from mist_bench.training.step import RATES, TrainingGraph
 
 SIZE = NetworkSize(dim=8, layers=1, heads=2, feed_forward=16, conditioning_dim=8)
 BATCH, PART = 8, 2
@@ -47,8 +48,8 @@ def start(family: str, micro_batch: int) -> TrainingGraph:
 
 
 def train(its: TrainingGraph, progress=None, save=lambda now: None):
-    return training.train(
-        its, LinearSchedule(), DATA, 3, progress or training.Progress(), validate=lambda values: 0.0, save=save,
+    return loop.train(
+        its, LinearSchedule(), DATA, 3, progress or loop.Progress(), validate=lambda values: 0.0, save=save,
         report=lambda step, loss: None,
     )  # fmt: skip
 
@@ -116,7 +117,7 @@ def test_a_resumed_training_is_the_undisturbed_one(then):
     its = start("mdlm", PART)
 
     def save(now):
-        kept["state"], kept["progress"] = its.state(), training.Progress(**{**vars(now), "curve": list(now.curve)})
+        kept["state"], kept["progress"] = its.state(), loop.Progress(**{**vars(now), "curve": list(now.curve)})
 
     whole = train(its, save=save)
     undisturbed = its.state()
@@ -139,7 +140,7 @@ def test_what_an_interrupted_step_added_is_forgotten():
     train(its)
     undisturbed = its.state()
     start("mdlm", PART)
-    (batch,) = training.batches(CONFIG, [DATA[:BATCH]], LinearSchedule(), 0, range(1))
+    (batch,) = loop.batches(CONFIG, [DATA[:BATCH]], LinearSchedule(), 0, range(1))
     its.graph(its.told(batch.part(0, PART)))
     train(its)
     for name, values in its.state().items():
@@ -296,13 +297,13 @@ class Bench:
 
 
 def test_a_resumed_training_reads_as_much_at_once_as_before():
-    progress = training.Progress(step=4, micro_batch=16)
+    progress = loop.Progress(step=4, micro_batch=16)
     bench = Bench(({"state": 1}, vars(progress)))
     assert work._resume(bench, "abc-partial", None, None, 7) == (bench, progress) and bench.asked == [16, {"state": 1}]
     older = {name: value for name, value in vars(progress).items() if name != "micro_batch"}
     assert work._resume(Bench(({}, older)), "abc-partial", None, None, 7)[1].micro_batch == 0
     bench = Bench(None)
-    assert work._resume(bench, "abc-partial", None, None, 7) == (bench, training.Progress())
+    assert work._resume(bench, "abc-partial", None, None, 7) == (bench, loop.Progress())
     assert bench.asked == [0, {"seed": 7}]
 
 

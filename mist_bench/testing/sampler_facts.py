@@ -148,7 +148,7 @@ def choice(its: SamplerStudy) -> str | None:
 @check("sampler")
 def exact_one_at_a_time(its: SamplerStudy) -> str | None:
     """If it declares to be exact when one position is revealed a step, its law is the world's."""
-    from ..laws import law_distance
+    from ..measure.sampler_law import law_distance
 
     sampler, place = its.component, its.world(SMALL)
     try:

@@ -10,7 +10,7 @@ from .core import Study
 from .worlds import Seen, Trajectory, World, eager, follow, world
 
 if TYPE_CHECKING:
-    from ..generation import SamplerGraph
+    from ..inference.generate import SamplerGraph
 
 STEPS = {2: (1, 2, 5), 4: (1, 3, 4, 9), 16: (1, 5, 16, 24)}
 """By length: one step, fewer than tokens, as many, and more."""
@@ -26,7 +26,7 @@ class SamplerStudy(Study):
         return world(self.registry, length, self.component)
 
     def graph(self, length: int) -> SamplerGraph:
-        from ..generation import SamplerGraph
+        from ..inference.generate import SamplerGraph
 
         place = self.world(length)
         return self.once(

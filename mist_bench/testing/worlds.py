@@ -24,8 +24,8 @@ from .core import Failed
 if TYPE_CHECKING:
     from tinygrad import Tensor
 
-    from ..evaluation import MaskedEvaluator
-    from ..generation import SamplerGraph
+    from ..inference.generate import SamplerGraph
+    from ..inference.masked import MaskedEvaluator
 
 SYMBOLS = 3
 SIZE = NetworkSize(dim=16, layers=1, heads=2, feed_forward=32, conditioning_dim=16)
@@ -75,7 +75,8 @@ class World:
 def world(registry: Registry, length: int, sampler: Sampler) -> World:
     """The world of this length, whose evaluator gives what the sampler needs."""
     compiler.prepare()
-    from ..evaluation import MaskedEvaluator, Needs
+    from ..inference.masked import MaskedEvaluator
+    from ..inference.step import Needs
     from ..workbench import kept
 
     needs = Needs.of(sampler)
@@ -113,7 +114,7 @@ def follow(
     world: World, graph: SamplerGraph, steps: int, given: IntArray, *, seed: int = 0, sequences: IntArray | None = None
 ) -> Trajectory:
     """Generate, watching every step."""
-    from ..generation import generate
+    from ..inference.generate import generate
 
     states: list[IntArray] = []
     steps_seen: list[int] = []
@@ -193,7 +194,7 @@ class Witness:
 
 def eager(world: World, sampler: Sampler, steps: int, given: IntArray) -> tuple[Trajectory, list[Seen]]:
     """The same as `follow`, every step called anew instead of replayed."""
-    from ..generation import SamplerGraph
+    from ..inference.generate import SamplerGraph
 
     witness = Witness(sampler, world.batch, world.length)
     graph = SamplerGraph(cast(Sampler, witness), world.batch, world.length, world.mask, **world.told(sampler))

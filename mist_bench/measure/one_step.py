@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .api.component import FloatArray, IntArray, UserError
-from .api.samplers import Choice, Sampler, View
+from ..api.component import FloatArray, IntArray, UserError
+from ..api.samplers import Choice, Sampler, View
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -229,7 +229,7 @@ def _statistics(batch: int, length: int, vocab_size: int) -> Callable[[Tensor, T
     """`statistics` as one captured graph a shape: building it anew would take most of the time."""
     from tinygrad import TinyJit
 
-    from .answer import statistics
+    from ..inference.draw import statistics
 
     return TinyJit(lambda answer, x: {name: v.contiguous().realize() for name, v in statistics(answer, x).items()})
 

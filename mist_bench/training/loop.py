@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from .api.component import FloatArray, IntArray, UserError
-from .api.schedules import Schedule
-from .engine import noise
-from .engine.graph import fetch
-from .host.config import TrainingConfig
-from .training_step import RING, Batch, TrainingGraph
+from ..api.component import FloatArray, IntArray, UserError
+from ..api.schedules import Schedule
+from ..engine import noise
+from ..engine.graph import fetch
+from ..host.config import TrainingConfig
+from .step import RING, Batch, TrainingGraph
 
 
 @dataclass(kw_only=True)

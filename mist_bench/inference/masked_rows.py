@@ -14,9 +14,9 @@ from collections.abc import Callable
 import numpy as np
 from tinygrad import Tensor
 
-from .api.families import MaskedModel
-from .api.schedules import Schedule
-from .engine.graph import Graph
+from ..api.families import MaskedModel
+from ..api.schedules import Schedule
+from ..engine.graph import Graph
 
 MULTIPLE = 8
 SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)

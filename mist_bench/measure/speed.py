@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .engine import device
-from .engine.machine import SHORTEST, TOO_MUCH, cores, used
+from ..engine import device
+from ..engine.machine import SHORTEST, TOO_MUCH, cores, used
 
 timings: list[tuple[float, float]] = []
 """Of each call of `timed` in this process: seconds that its cores had, and how many of them others took."""

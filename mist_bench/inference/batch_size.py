@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from .api.component import UserError
-from .engine import beam, cpu_team, device, machine
-from .engine.machine import write_atomically
-from .evaluation import CausalEvaluator, MaskedEvaluator
+from ..api.component import UserError
+from ..engine import beam, cpu_team, device, machine
+from ..engine.machine import write_atomically
+from .causal import CausalEvaluator
+from .masked import MaskedEvaluator
 
 FIRST, LARGEST = 8, 4096
 GAIN = 1.1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .api.component import FloatArray, IntArray
+from ..api.component import FloatArray, IntArray
 
 LARGEST = 2**23
 """Tokens of the train split that are searched: the first ones. More would take gigabytes and minutes."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from .api.log_probabilities import pick
-from .engine.device import on_cpu
+from ..api.log_probabilities import pick
+from ..engine.device import on_cpu
 
 if TYPE_CHECKING:
     from tinygrad import Tensor

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .api.component import FloatArray, IntArray
+from ..api.component import FloatArray, IntArray
 
 
 def two_sided(t: float, freedom: int) -> float:

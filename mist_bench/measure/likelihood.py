@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .api.component import FloatArray, IntArray
-from .api.schedules import Schedule
-from .engine import noise
-from .evaluation import CausalEvaluator, MaskedEvaluator
+from ..api.component import FloatArray, IntArray
+from ..api.schedules import Schedule
+from ..engine import noise
+from ..inference.causal import CausalEvaluator
+from ..inference.masked import MaskedEvaluator
 from .statistics import ratio
 
 SEED = noise.seed_of(axis="likelihood")

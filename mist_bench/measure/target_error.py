@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .api.component import FloatArray, IntArray
+from ..api.component import FloatArray, IntArray
 from .statistics import ratio
 
 LARGEST_MULTIPLE = 16

@@ -21,12 +21,12 @@ from tinygrad import Tensor
 from tinygrad.helpers import Context
 from tinygrad.nn.state import get_parameters
 
-from .api.component import FloatArray, IntArray, UserError
-from .api.families import Family, Model, TrainingBatch
-from .engine import device, noise
-from .engine.graph import Graph, Inbox, fetch, overwrite
-from .flat import Layout
-from .host.config import TrainingConfig
+from ..api.component import FloatArray, IntArray, UserError
+from ..api.families import Family, Model, TrainingBatch
+from ..engine import device, noise
+from ..engine.graph import Graph, Inbox, fetch, overwrite
+from ..host.config import TrainingConfig
+from .parameters import Layout
 
 RATES = 6
 RING = 20

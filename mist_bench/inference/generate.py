@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from tinygrad import Tensor
 
-from .api.component import FloatArray, IntArray
-from .api.log_probabilities import pick
-from .api.samplers import Sampler, View, block_shares, most_steps
-from .api.schedules import Schedule
-from .engine import noise
-from .engine.graph import Graph, Inbox
-from .evaluation import MaskedEvaluator, Needs, on_device
-from .step_words import pack_step, unpack_step
+from ..api.component import FloatArray, IntArray
+from ..api.log_probabilities import pick
+from ..api.samplers import Sampler, View, block_shares, most_steps
+from ..api.schedules import Schedule
+from ..engine import noise
+from ..engine.graph import Graph, Inbox
+from .masked import MaskedEvaluator
+from .step import Needs, on_device, pack_step, unpack_step
 
 BoolArray = npt.NDArray[np.bool_]
 Watch = Callable[[int, IntArray, IntArray], None]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .api.component import IntArray
-from .api.corpora import Oracle
-from .data.dataset import Dataset
-from .metrics import unigram
+from ..api.component import IntArray
+from ..api.corpora import Oracle
+from ..data.dataset import Dataset
+from .text import unigram
 
 SEED = 7
 

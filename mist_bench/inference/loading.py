@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .api.families import Model
-from .engine.graph import overwrite
+from ..api.families import Model
+from ..engine.graph import overwrite
 
 
 def load_parameters(model: Model, values: dict[str, np.ndarray[Any, Any]]) -> None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .api.component import FloatArray, IntArray, UserError
-from .api.corpora import Oracle
-from .api.samplers import Sampler, block_shares, most_steps
-from .api.schedules import Schedule
+from ..api.component import FloatArray, IntArray, UserError
+from ..api.corpora import Oracle
+from ..api.samplers import Sampler, block_shares, most_steps
+from ..api.schedules import Schedule
 from .one_step import CHUNK, BoolArray, Start, sequences, transitions
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _timetable(
 ) -> Iterator[tuple[int, int, bool, BoolArray, FloatArray]]:
     """Each step of each block: its number, the block's steps, whether it is the last, the positions that are open (L,),
     and what the step is told (5,), as `grid` has it."""
-    from .generation import grid
+    from ..inference.generate import grid
 
     size = sampler.block_size or length
     for block, (share, many) in enumerate(block_shares(steps, length, size)):

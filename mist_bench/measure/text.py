@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .api.component import FloatArray, IntArray
-from .api.corpora import Oracle
-from .data.slot_world import SlotWorld
+from ..api.component import FloatArray, IntArray
+from ..api.corpora import Oracle
+from ..data.slot_world import SlotWorld
 from .statistics import mean_and_error, ratio
 
 
