@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mist_bench.contest import Offer
+from mist_bench.bench.contest import Offer
 
 TASK = "likelihood"
 

@@ -18,10 +18,11 @@ from mist_bench.engine import compiler
 
 compiler.prepare()  # before tinygrad compiles anything
 
-from mist_bench import bench, workbench  # noqa: E402
-from mist_bench.contest import FEWEST_ROUNDS, Offer, prepare  # noqa: E402
+from mist_bench.bench import command  # noqa: E402
+from mist_bench.bench.contest import FEWEST_ROUNDS, Offer, prepare  # noqa: E402
+from mist_bench.run import workbench  # noqa: E402
 
-load = bench.load
+load = command.load
 ROUNDS = 5
 
 
@@ -36,7 +37,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     given = metafunc.config.getoption("--sizes")
     untimed = metafunc.config.getoption("benchmark_disable")
     names = given.split(",") if given else ["tiny"] if untimed else []
-    found = load("offers").offers(metafunc.module.TASK, bench.chosen_sizes(names))
+    found = load("offers").offers(metafunc.module.TASK, command.chosen_sizes(names))
     marked = [_marked(offer) for offer in found]
     metafunc.parametrize("offer", marked)
 
@@ -54,7 +55,7 @@ def _marked(offer: Offer) -> Any:
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """What a time belongs to: device, processor, precision, libraries. The machine's own name is nobody's business."""
     machine_info["node"] = ""
-    machine_info.update(bench.machine())
+    machine_info.update(command.machine())
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from tinygrad.helpers import Context
 from tinygrad.nn.optim import AdamW, OptimizerGroup
 
 from mist_bench import NetworkSize
-from mist_bench.contest import Entry
+from mist_bench.bench.contest import Entry
 from mist_bench.engine import device
 from mist_bench.host.config import TrainingConfig
 

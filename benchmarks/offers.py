@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mist_bench.contest import OURS, Entry, Offer
+from mist_bench.bench.contest import OURS, Entry, Offer
 from mist_bench.engine import device
 
 from .sizes import Size

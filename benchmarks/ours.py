@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mist_bench import IntArray
-from mist_bench.contest import Entry
+from mist_bench.bench.contest import Entry
 from mist_bench.engine import device
 from mist_bench.host.registry import Registry
 from mist_bench.inference.causal import CausalEvaluator

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from mist_bench import workbench
 from mist_bench.engine import device
 from mist_bench.engine.graph import Graph
+from mist_bench.run import workbench
 
 REPEATS = 5
 ENOUGH = 3.0

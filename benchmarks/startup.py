@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mist_bench.contest import Entry
+from mist_bench.bench.contest import Entry
 
 GRID = Path(__file__).parent.parent / "tests" / "grid.toml"
 

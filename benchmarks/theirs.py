@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tinygrad.helpers import Context
 
-from mist_bench.contest import Entry
+from mist_bench.bench.contest import Entry
 from mist_bench.engine import device
 
 from . import ours

@@ -10,11 +10,13 @@ from brute_force import WORLD
 from mist_bench_plugins.family_oracle import OracleModel
 from tinygrad import Device
 
-from mist_bench import UserError, cli, results, work
+from mist_bench import UserError, cli
 from mist_bench.engine import device
 from mist_bench.inference import batch_size
 from mist_bench.inference.batch_size import remember, remembered, search
 from mist_bench.inference.masked import MaskedEvaluator
+from mist_bench.report import files
+from mist_bench.run import work
 
 GRID = str(Path(__file__).parent / "grid.toml")
 
@@ -175,7 +177,7 @@ def run(tmp_path, monkeypatch):
 
     def start(*more):
         status = cli.main([*words, *more])
-        rows = results.read_csv(tmp_path / "out" / "generation.csv")
+        rows = files.read_csv(tmp_path / "out" / "generation.csv")
         return status, [row for row in rows if row["sampler"]]
 
     return start

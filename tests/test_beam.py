@@ -9,10 +9,11 @@ import pytest
 from tinygrad import Device, Tensor
 from tinygrad.helpers import BEAM, Context
 
-from mist_bench import cli, runner
+from mist_bench import cli
 from mist_bench.engine import beam, device
 from mist_bench.engine.graph import Graph
 from mist_bench.engine.kernel_cache import Kernels
+from mist_bench.run import execute
 
 A, B = (np.random.default_rng(i).standard_normal((8, 8)).astype(np.float32) for i in range(2))
 
@@ -152,7 +153,7 @@ def test_an_upcast_that_would_be_a_book_of_code_is_not_applied(searching, monkey
 
 def test_the_option_changes_no_configuration(searching, monkeypatch, capsys, tmp_path):
     seen = []
-    monkeypatch.setattr(runner, "run", lambda config, registry, **more: seen.append((config, beam.width())) or 0)
+    monkeypatch.setattr(execute, "run", lambda config, registry, **more: seen.append((config, beam.width())) or 0)
     for more in ([], ["--beam", "3"], ["--beam", "0"]):
         assert cli.main(["run", "--preset", "quick", *more]) == 0
     configs, widths = zip(*seen, strict=True)
@@ -200,9 +201,9 @@ def test_the_command_writes_a_file_that_spares_the_search(searching, monkeypatch
 
 def test_a_generation_of_another_width_is_another(tmp_path):
     """What is timed belongs to the width; what is trained does not."""
-    from mist_bench.cells import plan
     from mist_bench.host.presets import load_preset
     from mist_bench.host.registry import Registry
+    from mist_bench.run.grid import plan
 
     def hashes(width: int) -> dict[str, set[str]]:
         beam.use(width)

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mist_bench import UserError, baseline, bench, bench_report, cli, contest
-from mist_bench.contest import OURS, Entry, Offer, Timing, race, ratio
+from mist_bench import UserError, cli
+from mist_bench.bench import baseline, command, contest, report
+from mist_bench.bench.contest import OURS, Entry, Offer, Timing, race, ratio
 from mist_bench.engine import device, machine, replay
 from mist_bench.measure.statistics import median_interval
 
@@ -86,12 +87,12 @@ def test_who_fails_is_left_out():
 
 def test_a_group_gives_its_memory_back_and_holds_as_much_wherever_it_comes():
     """What a capture leaves is kept from Python's collector, and with it the buffers of a finished group."""
-    found = bench.load("offers").generation(bench.chosen_sizes(["tiny"])[0])
+    found = command.load("offers").generation(command.chosen_sizes(["tiny"])[0])
     first, second = (next(o for o in found if o.ours and name in o.group) for name in ("random", "with a cache"))
-    options = bench.BenchOptions(sizes=("tiny",), rounds=3)
+    options = command.BenchOptions(sizes=("tiny",), rounds=3)
 
     def held(*offers):
-        groups = bench._all(offers, options, lambda line: None, [])
+        groups = command._all(offers, options, lambda line: None, [])
         return [(group[0].memory, device.memory_used()) for group in groups]
 
     [(_, before)] = held(first)  # what tinygrad makes once, of a few bytes, is there from here on
@@ -104,7 +105,7 @@ def test_a_group_gives_its_memory_back_and_holds_as_much_wherever_it_comes():
 @pytest.mark.skipif(device.name() != "CPU", reason="the cores of a CPU are meant")
 def test_the_peak_is_of_all_cores(monkeypatch):
     """Outside of a graph the parts of a kernel run one after another, and of a single kernel there is no graph."""
-    peak, walked, walk = bench.load("peak"), [], replay.CpuGraph.__call__
+    peak, walked, walk = command.load("peak"), [], replay.CpuGraph.__call__
 
     def counted(self, *inputs, **more):
         walked.append(len(self.steps))
@@ -124,13 +125,13 @@ ORIGIN = {"date": "2026-01-02", "git": {"commit": "abcdef0123456789", "dirty": F
 
 def made(*groups):
     notes = {"busy": "", "left_out": ["x (no x here)"], "command": "mist-bench bench --size tiny", "unfinished": ""}
-    return bench_report.document(groups, {"tinygrad": 50.0, "torch": 200.0}, [], ORIGIN, MACHINE) | notes
+    return report.document(groups, {"tinygrad": 50.0, "torch": 200.0}, [], ORIGIN, MACHINE) | notes
 
 
 def test_the_report_says_what_was_measured(tmp_path):
     ours = timing(OURS, 1.0, 2.0, 4.0, flops=100.0, memory=3 * 2**20)
     document = made([ours, timing("other", 0.5, 1.0, 2.0)], [timing(OURS, 0.1, 0.1, tokens=0, group="start")])
-    bench_report.write(tmp_path, document)
+    report.write(tmp_path, document)
     text, stored = (tmp_path / "bench.md").read_text(), json.loads((tmp_path / "bench.json").read_text())
     assert stored == document
     first, second, _ = stored["rows"]
@@ -148,7 +149,7 @@ def test_the_report_says_what_was_measured(tmp_path):
 def test_the_report_claims_95_percent_of_six_rounds_and_no_fewer():
     slow = [2.0, 4.0, 3.0, 2.0, 2.0, 2.0]
     group = [timing(OURS, *[1.0] * 6), timing("five", *slow[:5]), timing("six", *slow)]
-    text = bench_report.markdown(made(group))
+    text = report.markdown(made(group))
     five, six = (line for line in text.splitlines() if line.startswith(("| five", "| six")))
     assert "2 [2,4] of 5 |" in five and "2 [2,4] |" in six
     assert "ours ÷ this [low,high]" in text and "CI" not in text
@@ -201,7 +202,7 @@ def test_an_interrupt_leaves_what_was_there(tmp_path, monkeypatch):
     old, new = made([timing(OURS, 1.0)]), made([timing(OURS, 2.0)])
 
     def both(document):
-        bench_report.write(tmp_path, document)
+        report.write(tmp_path, document)
         baseline.save(tmp_path / "baseline.json", document)
 
     def contents():
@@ -215,7 +216,7 @@ def test_an_interrupt_leaves_what_was_there(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(machine.os, "fsync", interrupt)
-        for write in (bench_report.write, lambda _, document: baseline.save(tmp_path / "baseline.json", document)):
+        for write in (report.write, lambda _, document: baseline.save(tmp_path / "baseline.json", document)):
             with pytest.raises(KeyboardInterrupt):
                 write(tmp_path, new)
     assert contents() == before
@@ -228,20 +229,20 @@ def test_the_command_from_end_to_end(tmp_path, monkeypatch, capsys):
     seconds = {"now": 1.0}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # a busy machine would set it for all tests after this one
-    monkeypatch.setattr(bench, "SHORTEST", 0.0)
-    monkeypatch.setattr(bench, "_all", lambda found, options, say, left_out: [[timing(OURS, *[seconds["now"]] * 6)]])
-    monkeypatch.setattr(bench.load("peak"), "peaks", lambda torch: {"tinygrad": 1e9})
-    monkeypatch.setattr(bench.load("offers"), "offers", lambda task, sizes: [timing(OURS, 1.0).offer])
-    command = ["bench", "--size", "tiny", "--only", "training"]
-    assert cli.main([*command, "--save-baseline"]) == 0
+    monkeypatch.setattr(command, "SHORTEST", 0.0)
+    monkeypatch.setattr(command, "_all", lambda found, options, say, left_out: [[timing(OURS, *[seconds["now"]] * 6)]])
+    monkeypatch.setattr(command.load("peak"), "peaks", lambda torch: {"tinygrad": 1e9})
+    monkeypatch.setattr(command.load("offers"), "offers", lambda task, sizes: [timing(OURS, 1.0).offer])
+    words = ["bench", "--size", "tiny", "--only", "training"]
+    assert cli.main([*words, "--save-baseline"]) == 0
     assert {p.name for p in (tmp_path / "results" / "bench-cpu").iterdir()} == {"bench.json", "bench.md"}
     kept = str(tmp_path / "results" / "bench-baseline.json")
-    assert cli.main([*command, "--out", "here", "--baseline", kept]) == 0
+    assert cli.main([*words, "--out", "here", "--baseline", kept]) == 0
     seconds["now"] = 3.0
-    assert cli.main([*command, "--out", "here", "--baseline", kept]) == 1
-    assert cli.main([*command, "--out", "here", "--baseline", kept, "--factor", "4"]) == 0
-    monkeypatch.setattr(bench, "_all", lambda found, options, say, left_out: left_out.append("ours (no memory)") or [])
-    assert cli.main([*command, "--out", "failed"]) == 1
+    assert cli.main([*words, "--out", "here", "--baseline", kept]) == 1
+    assert cli.main([*words, "--out", "here", "--baseline", kept, "--factor", "4"]) == 0
+    monkeypatch.setattr(command, "_all", lambda found, options, say, left_out: left_out.append("ours (no memory)") or [])
+    assert cli.main([*words, "--out", "failed"]) == 1
     assert "Left out: ours (no memory)." in (tmp_path / "failed" / "bench.md").read_text()
     capsys.readouterr()
 
@@ -293,21 +294,21 @@ def test_what_a_benchmark_starts_is_its_own():
 def test_a_machine_that_gets_busy_during_a_run_is_flagged(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     clock, said = Clock(monkeypatch), []
-    monkeypatch.setattr(bench, "SHORTEST", 0.0)
+    monkeypatch.setattr(command, "SHORTEST", 0.0)
 
     def groups(found, options, say, left_out):
         for others in (0.0, 60.0, 0.0):
             clock.pass_by(60.0, own=60.0, others=others)
             yield [timing(OURS, *[1.0] * 6, group=f"after {clock.now}")]
 
-    monkeypatch.setattr(bench, "_all", groups)
-    documents = list(bench.measured(bench.BenchOptions(sizes=(), only=("startup",)), [], said.append))
+    monkeypatch.setattr(command, "_all", groups)
+    documents = list(command.measured(command.BenchOptions(sizes=(), only=("startup",)), [], said.append))
     flagged = [document["busy"] for document in documents]
     assert flagged[0] == "" and len(set(flagged[1:])) == 1 and len(documents) == 4
     assert [bool(document["unfinished"]) for document in documents] == [True, True, True, False]
     assert "other processes used 50% of its 2 cores at worst, OMP_WAIT_POLICY=passive" in flagged[1]
     assert said.count(flagged[1]) == 1
-    assert flagged[1][1:] in bench_report.markdown(documents[-1])
+    assert flagged[1][1:] in report.markdown(documents[-1])
 
 
 def test_what_ends_early_has_its_finished_groups(tmp_path, monkeypatch, capsys):
@@ -320,10 +321,10 @@ def test_what_ends_early_has_its_finished_groups(tmp_path, monkeypatch, capsys):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
-    monkeypatch.setattr(bench, "SHORTEST", 0.0)
-    monkeypatch.setattr(bench, "_all", groups)
+    monkeypatch.setattr(command, "SHORTEST", 0.0)
+    monkeypatch.setattr(command, "_all", groups)
     with pytest.raises(KeyboardInterrupt):
-        bench.bench(bench.BenchOptions(sizes=("tiny",), only=("startup",), out=tmp_path))
+        command.bench(command.BenchOptions(sizes=("tiny",), only=("startup",), out=tmp_path))
     text, stored = (tmp_path / "bench.md").read_text(), json.loads((tmp_path / "bench.json").read_text())
     assert [row["group"] for row in stored["rows"]] == ["first", "second"]
     assert "## first" in text and "## second" in text and "\nUnfinished: 2 of 3 groups.\n" in text
@@ -346,9 +347,9 @@ def test_wrong_calls(arguments, said, capsys):
 
 def test_without_a_checkout_one_line_says_so(tmp_path):
     """An installed wheel has no benchmarks folder beside the package."""
-    (tmp_path / "mist_bench").symlink_to(bench.__file__.removesuffix("/bench.py"))
+    (tmp_path / "mist_bench").symlink_to(command.__file__.removesuffix("/bench.py"))
     program = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); import mist_bench.bench as b; from pathlib import Path; "
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import mist_bench.bench.command as b; from pathlib import Path; "
         "b.__file__ = sys.path[0] + '/mist_bench/bench.py'; from mist_bench.cli import main; sys.exit(main())"
     )
     done = subprocess.run(
@@ -360,14 +361,14 @@ def test_without_a_checkout_one_line_says_so(tmp_path):
 
 
 def test_every_size_names_what_it_is():
-    for name, size in bench.load("sizes").sizes().items():
+    for name, size in command.load("sizes").sizes().items():
         assert size.name == name and size.what
         assert size.tokens(3).shape == (3, size.length) and size.tokens(3).max() < size.vocab_size
         assert size.training().checkpoint_every == size.train_steps <= 20  # so that one report ends a round
 
 
 def test_what_a_gpu_would_be_given_is_bound_by_the_slower_of_two_peaks():
-    rendered = bench.load("rendered")
+    rendered = command.load("rendered")
     product = rendered.Rendered(name="r_1", matrix=True, launches=2, operations=989e9, bytes=3.35e6)
     copy = rendered.Rendered(name="E_1", matrix=False, launches=1, operations=0.0, bytes=3.35e9)
     np.testing.assert_allclose([product.at_best, copy.at_best], [1e-3, 1e-3])
@@ -380,13 +381,13 @@ def test_what_a_gpu_would_be_given_is_bound_by_the_slower_of_two_peaks():
 @pytest.mark.parametrize(("work", "family"), [("training", "mdlm"), ("generation", "mdlm")])
 def test_kernels_are_rendered_for_a_gpu_that_is_not_there(work, family, tmp_path):
     out = tmp_path / "kernels.md"
-    command = ["-m", "benchmarks.rendered", "--size", "tiny", "--work", work, "--family", family, "--out", str(out)]
-    subprocess.run([sys.executable, *command], cwd=Path(__file__).parent.parent, check=True)
+    words = ["-m", "benchmarks.rendered", "--size", "tiny", "--work", work, "--family", family, "--out", str(out)]
+    subprocess.run([sys.executable, *words], cwd=Path(__file__).parent.parent, check=True)
     assert "in kernels that use tensor cores" in out.read_text() and "| yes |" in out.read_text()
 
 
 def test_kernels_are_read_from_what_tinygrad_prints():
-    kernels = bench.load("kernels")
+    kernels = command.load("kernels")
     lines = [
         "*** CUDA       1 r_2_3                    arg  3 mem   0.00 GB tm     10.00us/     0.01ms (    100 GFLOPS    3|9      GB/s)",
         "\x1b[35m*** CUDA       2\x1b[0m \x1b[31mr_2_3\x1b[0m          arg  3 mem   0.00 GB tm \x1b[33m    30.00ms\x1b[0m/    30.01ms (\x1b[32m    200 TFLOPS\x1b[0m    3|9      GB/s)",

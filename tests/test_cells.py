@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mist_bench import cells
 from mist_bench.host import presets
 from mist_bench.host.config import HOW_IT_IS_READ, LikelihoodConfig, ModelConfig, TrainingConfig
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
+from mist_bench.run import grid
 
 GRID = str(Path(__file__).parent / "grid.toml")
 REGISTRY = Registry.discover()
@@ -62,7 +62,7 @@ def mist_bench_tokenizers():
 
 
 def lay_out(registry=REGISTRY, device="CPU", precision="float32", settings=(), **given):
-    return cells.plan(override(load_preset(GRID), settings, **given), registry, device, precision).cells
+    return grid.plan(override(load_preset(GRID), settings, **given), registry, device, precision).cells
 
 
 def hashes(found, kind=None):
@@ -88,7 +88,7 @@ def test_every_setting_of_a_training_is_in_its_name(section, key):
     if key in ("dim", "heads"):  # one divides the other
         other = {"dim": 32} if key == "dim" else {"heads": 4}
     config = dataclasses.replace(config, **{section: dataclasses.replace(part, **other)})
-    after = cells.plan(config, REGISTRY, "CPU", "float32").cells
+    after = grid.plan(config, REGISTRY, "CPU", "float32").cells
     before = lay_out()
     assert hashes(before, "training").isdisjoint(hashes(after, "training"))
     trained = {cell.hash for cell in after if cell.needs}
@@ -101,7 +101,7 @@ def test_how_a_batch_is_read_changes_no_name(key):
 
 
 def test_the_configuration_that_is_kept_has_the_length_that_was_used():
-    laid = cells.plan(override(load_preset(GRID), corpus="markov[length=3]"), REGISTRY, "CPU", "float32")
+    laid = grid.plan(override(load_preset(GRID), corpus="markov[length=3]"), REGISTRY, "CPU", "float32")
     assert laid.config.length == laid.length == 3 == laid.cells[0].content["length"]
 
 

@@ -15,7 +15,7 @@ from test_config import PARTS
 
 from mist_bench import UserError, __version__, cli
 from mist_bench.host import discovery, registry
-from mist_bench.sample_options import SampleOptions
+from mist_bench.sample.options import SampleOptions
 
 
 class Asked:

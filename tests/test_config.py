@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import Plugins
 
-from mist_bench import UserError, listing
+from mist_bench import UserError
+from mist_bench.cli import listing
 from mist_bench.host import presets
 from mist_bench.host.config import RunConfig
 from mist_bench.host.presets import (
@@ -23,7 +24,8 @@ from mist_bench.host.presets import (
 )
 from mist_bench.host.registry import Registry
 from mist_bench.host.values import split_list
-from mist_bench.sample_options import SampleOptions
+from mist_bench.pages import presets as preset_page
+from mist_bench.sample.options import SampleOptions
 
 
 @pytest.fixture
@@ -305,4 +307,4 @@ def test_every_field_is_documented_and_the_page_is_up_to_date():
     for _, cls in presets.sections():
         assert set(presets.field_docs(cls)) >= set(listing.setting_keys(cls))
     page = (Path(__file__).parent.parent / "docs" / "presets.md").read_text(encoding="utf-8")
-    assert page == listing.presets_page(), "run: python -m mist_bench.listing"
+    assert page == preset_page.presets_page(), "run: python -m mist_bench.pages.presets"

@@ -15,12 +15,12 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
 from mist_bench import Sampler, View, cli, testing
+from mist_bench.cli.scaffold import new, next_steps
 from mist_bench.host.registry import Registry
 from mist_bench.inference.generate import SamplerGraph, generate
 from mist_bench.inference.masked import MaskedEvaluator
 from mist_bench.inference.step import Needs
 from mist_bench.measure.sampler_law import law_distance
-from mist_bench.scaffold import new, next_steps
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parent / "docs" / "write-a-sampler.md").read_text(encoding="utf-8")

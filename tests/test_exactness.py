@@ -15,9 +15,9 @@ from mist_bench_plugins.schedule_linear import LinearSchedule
 from mist_bench_plugins.schedule_polynomial import PolynomialSchedule
 from test_laws import WORLD, L, by_coins, law_of, truth
 
-from mist_bench import exactness
 from mist_bench.host.registry import Registry
 from mist_bench.measure.sampler_law import law_distance, total_variation
+from mist_bench.pages import exactness
 
 PAGE = (Path(__file__).parent.parent / "docs" / "exactness.md").read_text(encoding="utf-8")
 REGISTRY, LINEAR = Registry.discover(), LinearSchedule()

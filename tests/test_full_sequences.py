@@ -11,17 +11,17 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
 from mist_bench import NetworkSize
-from mist_bench.cells import plan
 from mist_bench.engine import noise
 from mist_bench.host.config import TrainingConfig
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
 from mist_bench.inference.masked_rows import full_sequences
 from mist_bench.network import layers, transformer
-from mist_bench.store import Store
+from mist_bench.run.grid import plan
+from mist_bench.run.store import Store
+from mist_bench.run.workbench import Workbench
 from mist_bench.training import loop
 from mist_bench.training.step import TrainingGraph
-from mist_bench.workbench import Workbench
 
 REGISTRY = Registry.discover()
 SCHEDULES = [REGISTRY.make("schedule", name) for name in REGISTRY.with_defaults("schedule")]
@@ -106,7 +106,7 @@ def test_schedules_share_a_graph_unless_the_table_is_large(tmp_path, monkeypatch
     small = [bench.training_graph(family, schedule) for schedule in schedules]
     assert small[0] is small[1] and small[0].full is None
     monkeypatch.setattr(transformer, "ROWS_PAY", 0)
-    monkeypatch.setattr("mist_bench.workbench.kept", lambda key, make: make())
+    monkeypatch.setattr("mist_bench.run.workbench.kept", lambda key, make: make())
     large = [bench.training_graph(family, schedule).full for schedule in schedules]
     assert large == [full_sequences(s, config.training.batch_size, bench.dataset.length) for s in schedules]
     assert large[1] < large[0]

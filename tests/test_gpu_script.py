@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from tinygrad.helpers import Context
 
-from mist_bench import bench
+from mist_bench.bench import command
 from mist_bench.engine import device
 
-gpu = bench.load("gpu")
+gpu = command.load("gpu")
 from benchmarks import memory, offers  # noqa: E402
 from benchmarks.sizes import sizes  # noqa: E402
 

@@ -13,15 +13,17 @@ from mist_bench_plugins import metric_mauve
 from mist_bench_plugins.metric_mauve import MauveMetric
 from tiny_models import folder_like, gpt2
 
-from mist_bench import UserError, cells, cli, results, tables
+from mist_bench import UserError, cli
 from mist_bench.host.presets import load_preset, override, resolve
 from mist_bench.host.registry import Registry
 from mist_bench.measure import controls
-from mist_bench.rows import Rows
-from mist_bench.store import Store
+from mist_bench.report import columns, files, tables
+from mist_bench.report.rows import Rows
+from mist_bench.run import grid
+from mist_bench.run.store import Store
+from mist_bench.run.work import make
+from mist_bench.run.workbench import Workbench
 from mist_bench.testing import Subject, checks_of
-from mist_bench.work import make
-from mist_bench.workbench import Workbench
 
 GRID = str(Path(__file__).parent / "grid.toml")
 PLUGIN = """
@@ -71,7 +73,7 @@ def plugin(tmp_path):
 def lay_out(registry, metrics=None, **given):
     settings = [] if metrics is None else [f"generation.metrics={metrics}"]
     config = resolve(override(load_preset(GRID), settings, **given), registry)
-    return cells.plan(config, registry, "CPU", "float32")
+    return grid.plan(config, registry, "CPU", "float32")
 
 
 def hashes(laid, *, metric):
@@ -140,7 +142,7 @@ def test_metrics_give_columns_and_replace_none(measured):
     assert data["letters"] == ours.count("a") - theirs.count("a") and data["letters_here"] == 64
     assert data["letters[letter=b] letters"] == ours.count("b") - theirs.count("b")
     assert data.get("nfe") is None and data["taken nfe"] == -1
-    header = results.to_csv(rows, results.GENERATION_COLUMNS).splitlines()[0].split(",")
+    header = files.to_csv(rows, columns.GENERATION_COLUMNS).splitlines()[0].split(",")
     assert set(header) >= {"letters", "letters_se", "taken nfe", "metric_columns"}
 
 
@@ -297,7 +299,7 @@ def test_features_are_the_last_state_whatever_the_company(tiny):
     import torch
     from transformers import GPT2Model
 
-    from mist_bench.cells import judge_model
+    from mist_bench.run.grid import judge_model
 
     model = judge_model(f"hf:{tiny}").load()
     found = model.features(["tale", "a longer tale of a frog", "", "x" * 99], 20)

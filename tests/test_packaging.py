@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mist_bench import results
+from mist_bench.report import files
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = Path(__file__).parent / "plugin_example"
@@ -106,7 +106,7 @@ def made(*grid: str, path: Path, out: Path) -> list[dict[str, object]]:
         env={**os.environ, "PYTHONPATH": str(path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return results.read_csv(out / "generation.csv")
+    return files.read_csv(out / "generation.csv")
 
 
 def test_the_same_file_works_loose():

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mist_bench import comparisons, paired
-from mist_bench.cells import Cell
 from mist_bench.measure import statistics
+from mist_bench.report import pairs
+from mist_bench.run.cells import Cell
 
 LENGTH = 8
 
@@ -29,7 +29,7 @@ def test_a_chain_rule_is_compared_with_its_own_bound_on_its_own_sequences():
         (likelihood_cell("mdlm", "exact-k", "bound", ["a"]), [10.0, 12.0, 14.0, 99.0]),
         (chain, [9.0, 10.0, 11.0]),
     )
-    found = paired.columns(cells, records, np.arange(4), LENGTH)
+    found = pairs.columns(cells, records, np.arange(4), LENGTH)
     assert [key for key, more in found.items() if more] == [chain.hash]
     assert found[chain.hash]["bound_minus_chain_rule"] == pytest.approx(2 / LENGTH)
     assert found[chain.hash]["bound_minus_chain_rule_se"] == pytest.approx(1 / np.sqrt(3) / LENGTH)
@@ -47,7 +47,7 @@ def test_the_ratio_is_to_the_baseline_of_the_same_seed_on_the_same_sequences():
         (mdlm, mine), (chain, mine[:2]), (alone, mine),
         (likelihood_cell("oracle", "exact-k", "bound", control="oracle"), mine),
     )  # fmt: skip
-    found = paired.columns(cells, records, np.arange(4), LENGTH)
+    found = pairs.columns(cells, records, np.arange(4), LENGTH)
     assert {key for key, more in found.items() if "ratio_to_ar" in more} == {mdlm.hash, chain.hash}
     assert found[mdlm.hash]["ratio_to_ar"] == pytest.approx(46 / 39)
     assert found[chain.hash]["ratio_to_ar"] == pytest.approx(20 / 18)
@@ -67,7 +67,7 @@ def test_the_error_of_the_ratio_is_that_of_repeated_test_splits():
         exact = difficulty + rng.gamma(4, 0.25, size=180)
         return 1.1 * exact + rng.normal(0, 0.3, size=180), exact
 
-    found = [paired.ratio_of_nats(*split(), clusters) for _ in range(600)]
+    found = [pairs.ratio_of_nats(*split(), clusters) for _ in range(600)]
     quotients, errors = np.array(found).T
     assert abs(quotients.std() / errors.mean() - 1) < 0.1
     assert abs(quotients.mean() - 1.1) < 4 * quotients.std() / np.sqrt(600)
@@ -91,10 +91,10 @@ def test_the_interval_of_a_difference_covers_it_19_times_of_20(chapters):
     times, inside, found = 1500, 0, 0
     for _ in range(times):
         a, b, clusters = paired_models(rng, chapters, 0.02)
-        row = comparisons.of_networks(a, b, clusters, LENGTH)
+        row = pairs.of_networks(a, b, clusters, LENGTH)
         inside += row["difference_low"] <= 0.02 <= row["difference_high"]
         a, b, clusters = paired_models(rng, chapters, 0.0)
-        found += comparisons.of_networks(a, b, clusters, LENGTH)["p_value"] < 0.05
+        found += pairs.of_networks(a, b, clusters, LENGTH)["p_value"] < 0.05
     # 4 standard errors of a share of 0.95 in 1500 are 0.0225
     assert abs(inside / times - 0.95) < 0.0225
     assert abs(found / times - 0.05) < 0.0225
@@ -105,10 +105,10 @@ def test_without_clusters_or_pairs_the_interval_would_be_wrong():
     alone, unpaired, errors = 0, [], []
     for _ in range(400):
         a, b, clusters = paired_models(rng, 60, 0.02, spread=1.0)
-        row = comparisons.of_networks(a, b, np.arange(len(a)), LENGTH)
+        row = pairs.of_networks(a, b, np.arange(len(a)), LENGTH)
         alone += row["difference_low"] <= 0.02 <= row["difference_high"]
-        unpaired.append(np.hypot(*[paired.difference(x, 0 * x, clusters, LENGTH)[1] for x in (a, b)]))
-        errors.append(paired.difference(a, b, clusters, LENGTH)[1])
+        unpaired.append(np.hypot(*[pairs.difference(x, 0 * x, clusters, LENGTH)[1] for x in (a, b)]))
+        errors.append(pairs.difference(a, b, clusters, LENGTH)[1])
     assert alone / 400 < 0.85, "the members of a chapter are not independent"
     assert np.mean(unpaired) > 2 * np.mean(errors), "the pairing is worth something"
 
@@ -116,7 +116,7 @@ def test_without_clusters_or_pairs_the_interval_would_be_wrong():
 @pytest.mark.parametrize("seeds", [2, 3, 8])
 def test_the_p_value_over_training_seeds_is_right_for_few(seeds):
     rng = np.random.default_rng(seeds)
-    found = [comparisons.of_seeds(list(rng.normal(size=seeds)))["seed_p_value"] < 0.05 for _ in range(1500)]
+    found = [pairs.of_seeds(list(rng.normal(size=seeds)))["seed_p_value"] < 0.05 for _ in range(1500)]
     assert abs(np.mean(found) - 0.05) < 0.0225
 
 
@@ -131,7 +131,7 @@ def test_rows_are_pairs_of_one_kind_at_each_seed_and_over_all():
               (cell("linear", 0, "weighted", evaluation_schedule="linear"), rng.normal(size=6)),
               (likelihood_cell("autoregressive", "chain-rule", "exact", ["x"]), rng.normal(size=6)),
               (likelihood_cell("oracle", "exact-k", "bound", control="oracle"), rng.normal(size=6))]  # fmt: skip
-    rows = comparisons.compare(*recorded(*pairs), np.arange(6), LENGTH)
+    rows = pairs.compare(*recorded(*pairs), np.arange(6), LENGTH)
     assert [(r["schedule_a"], r["schedule_b"], r["training_seed"], r["training_seeds"]) for r in rows] == [
         ("linear", "cosine", 0, 1), ("linear", "cosine", 1, 1), ("linear", "cosine", None, 2)]  # fmt: skip
     each = [row["difference"] for row in rows]
@@ -141,9 +141,9 @@ def test_rows_are_pairs_of_one_kind_at_each_seed_and_over_all():
 
 
 def test_one_cluster_has_no_interval():
-    row = comparisons.of_networks(np.arange(3.0), np.zeros(3), np.zeros(3, dtype=int), LENGTH)
+    row = pairs.of_networks(np.arange(3.0), np.zeros(3), np.zeros(3, dtype=int), LENGTH)
     assert np.isnan(row["difference_se"]) and "p_value" not in row and row["clusters"] == 1
-    assert "p_value" not in comparisons.of_networks(np.ones(3), np.zeros(3), np.arange(3), LENGTH)
+    assert "p_value" not in pairs.of_networks(np.ones(3), np.zeros(3), np.arange(3), LENGTH)
 
 
 @pytest.mark.parametrize(

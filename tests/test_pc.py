@@ -10,14 +10,14 @@ from mist_bench_plugins.sampler_pc import PcSampler
 from test_laws import LINEAR, WORLD, S, brute_force, law_of, truth
 from test_samplers import MASK, L, V, assert_same_law, best, ids, scheduled, situation
 
-from mist_bench.cells import plan
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
 from mist_bench.inference.generate import SamplerGraph, generate
 from mist_bench.measure.one_step import Start, view_of
 from mist_bench.measure.sampler_law import law_distance, sampler_law, total_variation
-from mist_bench.store import Store
-from mist_bench.workbench import Workbench
+from mist_bench.run.grid import plan
+from mist_bench.run.store import Store
+from mist_bench.run.workbench import Workbench
 
 FREQUENCIES = np.array([0.7, 0.2, 0.08, 0.02])
 

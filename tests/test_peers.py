@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from tinygrad import Tensor
 
-from mist_bench import bench
 from mist_bench.api.families import TrainingBatch
+from mist_bench.bench import command
 from mist_bench.engine import noise
 from mist_bench.engine.graph import overwrite
 from mist_bench.host.registry import Registry
 from mist_bench.training.loop import Progress, batch_rows, schedule_numbers, train
 from mist_bench.training.step import TrainingGraph
 
-bench.load("sizes")
+command.load("sizes")
 from benchmarks import mist_way, ours  # noqa: E402
 from benchmarks.sizes import sizes  # noqa: E402
 

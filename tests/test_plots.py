@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import synthetic_rows as rows
 
-from mist_bench import frontier, plot_style, plots
+from mist_bench.report import plot_entropy, plot_style, plots
 
 
 def draw(**changed):
@@ -212,16 +212,16 @@ def test_the_frontier_is_drawn_for_several_temperatures():
 
 def test_the_frontier_has_a_panel_for_each_number_of_steps_and_what_ignores_them_is_in_all():
     pooled = [{**row, "seeds": 1} for row in at_temperatures(rows.generation())]
-    placed = frontier.by_steps(pooled)
+    placed = plot_entropy.by_steps(pooled)
     assert {row["at"] for row in placed} == {"5 steps", "10 steps", "20 steps", "64 steps"}
     for at in {row["at"] for row in placed}:
         own = [row for row in placed if row["at"] == at]
         assert {"first-hitting", "autoregressive"} <= {row["sampler"] for row in own}
         assert "data" in {row.get("control") for row in own}
         assert {row["steps"] for row in own} - {None} == {int(at.split()[0])}
-    assert frontier.by_steps(rows.generation()) == []
+    assert plot_entropy.by_steps(rows.generation()) == []
     alone = [row for row in pooled if row.get("sampler") == "first-hitting"]
-    assert {row["at"] for row in frontier.by_steps(alone)} == {""}
+    assert {row["at"] for row in plot_entropy.by_steps(alone)} == {""}
 
 
 def test_a_line_of_the_frontier_goes_through_its_temperatures_in_order():
@@ -234,6 +234,6 @@ def test_a_line_of_the_frontier_goes_through_its_temperatures_in_order():
     pooled = [row for row in at_temperatures(rows.generation(), (1.0, 0.6, 0.8)) if row.get("sampler") == "margin"]
     (line,) = {(row["steps"], row["schedule"]) for row in pooled if row["steps"] == 5 and row["schedule"] == "linear"}
     own = [row for row in pooled if (row["steps"], row["schedule"], row["training_seed"]) == (*line, 0)]
-    frontier._draw(Axes(), sorted(own, key=lambda row: row["temperature"]), color="red", marker="o", linestyle="-")
+    plot_entropy._draw(Axes(), sorted(own, key=lambda row: row["temperature"]), color="red", marker="o", linestyle="-")
     (_, entropies, nats, *_), = seen
     assert entropies == sorted(entropies) and nats == sorted(nats) and len(nats) == 3

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from mist_bench_plugins.corpus_markov import world
 
-from mist_bench import UserError, work
-from mist_bench.cells import plan
+from mist_bench import UserError
 from mist_bench.host.presets import load_preset, resolve
 from mist_bench.host.registry import Registry
-from mist_bench.store import Store
-from mist_bench.workbench import Workbench
+from mist_bench.run import work
+from mist_bench.run.grid import plan
+from mist_bench.run.store import Store
+from mist_bench.run.workbench import Workbench
 
 REGISTRY = Registry.discover()
 GRID = load_preset(str(Path(__file__).parent / "grid.toml"))

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mist_bench import provenance
 from mist_bench.engine import machine
-from mist_bench.store import plain
+from mist_bench.run import provenance
+from mist_bench.run.store import plain
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
@@ -113,7 +113,7 @@ def test_gpus_are_asked_of_nvidia_smi(monkeypatch, tmp_path):
 
 
 def test_tinygrad_is_not_imported_for_it():
-    code = "import sys; from mist_bench.provenance import collect"
+    code = "import sys; from mist_bench.run.provenance import collect"
     code += "; print(collect(None)['device'], 'tinygrad' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "None False"
 

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from mist_bench import results
 from mist_bench.measure import statistics
 from mist_bench.measure.statistics import Z, wilson
-from mist_bench.rates import valid_interval
+from mist_bench.report import pooling
+from mist_bench.report.pooling import valid_interval
 
 
 @pytest.mark.parametrize("count", [1, 7, 96, 512, 10_000])
@@ -54,7 +54,7 @@ def test_coverage_is_near_95_per_cent_where_that_of_the_standard_error_is_not(co
 
 def test_a_row_counts_the_samples_of_its_sampling_seeds_and_the_repeater_has_one():
     table = [{"training_seed": t, "seed": s, "samples": 96, "oracle_valid_rate": 0.0} for t in (0, 1) for s in (0, 1, 2)]
-    (pooled,) = results.over_seeds(table, (), ("oracle_valid_rate",))
+    (pooled,) = pooling.over_seeds(table, (), ("oracle_valid_rate",))
     assert pooled["pooled_samples"] == 288 and pooled["samples"] == 96
     assert valid_interval(pooled) == wilson(0, 288)
     assert valid_interval(table[0]) == wilson(0, 96)

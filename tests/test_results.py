@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import synthetic_rows as rows
 
-from mist_bench import plots, provenance, results, tables
 from mist_bench.measure import statistics
+from mist_bench.report import columns, files, plots, pooling, tables
+from mist_bench.run import provenance
 
 PROJECT = Path(__file__).parents[1]
 
@@ -48,7 +49,7 @@ def write(out: Path, **changed):
     origin = given["run"].get("provenance")
     heading = provenance.one_line(origin) if origin else ""
     table_rows = [given[name] for name in ("training", "likelihood", "generation", "comparisons")]
-    return results.write_run(
+    return files.write_run(
         out, **given, tables=lambda: tables.markdown(*table_rows, heading=heading), plots=lambda: plots.draw(**four)
     )
 
@@ -59,18 +60,18 @@ def written(tmp_path_factory):
 
 
 def test_columns_are_those_of_the_design():
-    assert list(results.TRAINING_COLUMNS) == FIXED["training"].split()
-    assert list(results.LIKELIHOOD_COLUMNS) == FIXED["likelihood"].split()
-    assert list(results.GENERATION_COLUMNS) == FIXED["generation"].split()
-    assert list(results.CURVE_COLUMNS) == FIXED["curves"].split()
-    assert list(results.COMPARISON_COLUMNS) == FIXED["comparisons"].split()
+    assert list(columns.TRAINING_COLUMNS) == FIXED["training"].split()
+    assert list(columns.LIKELIHOOD_COLUMNS) == FIXED["likelihood"].split()
+    assert list(columns.GENERATION_COLUMNS) == FIXED["generation"].split()
+    assert list(columns.CURVE_COLUMNS) == FIXED["curves"].split()
+    assert list(columns.COMPARISON_COLUMNS) == FIXED["comparisons"].split()
 
 
 def test_every_column_is_documented():
     text = (PROJECT / "docs" / "results.md").read_text(encoding="utf-8")
-    for file, table in [("training", results.TRAINING), ("likelihood", results.LIKELIHOOD),
-                        ("generation", results.GENERATION), ("curves", results.CURVES),
-                        ("comparisons", results.COMPARISONS)]:  # fmt: skip
+    for file, table in [("training", columns.TRAINING), ("likelihood", columns.LIKELIHOOD),
+                        ("generation", columns.GENERATION), ("curves", columns.CURVES),
+                        ("comparisons", columns.COMPARISONS)]:  # fmt: skip
         section = text.split(f"## `{file}.csv`")[1].split("\n## ")[0]
         documented = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", section, re.MULTILINE)
         assert [(c.name, c.unit or "-") for c in table] == [(name, unit.strip()) for name, unit in documented], file
@@ -90,7 +91,7 @@ def test_fixed_columns_come_first_and_extra_ones_by_name_after_them(written):
     header = written["likelihood.csv"].read_text().splitlines()[0].split(",")
     extra = ["bound_minus_chain_rule", "bound_minus_chain_rule_se", "nats_per_sequence", "nats_per_sequence_se",
              "ratio_to_ar", "ratio_to_ar_se", "truth_nats_per_sequence"]  # fmt: skip
-    assert header == [*results.LIKELIHOOD_COLUMNS, *extra]
+    assert header == [*columns.LIKELIHOOD_COLUMNS, *extra]
 
 
 def test_same_rows_in_any_order_give_the_same_bytes(written, tmp_path):
@@ -107,7 +108,7 @@ def test_same_rows_in_any_order_give_the_same_bytes(written, tmp_path):
 def test_missing_nan_and_infinite_are_empty_and_zero_stays_zero(tmp_path):
     values = [None, math.nan, math.inf, -math.inf, np.float32("nan"), 0.0, 0]
     table = [{"sampler": "random", "seed": i, "oracle_valid_rate": value} for i, value in enumerate(values)]
-    text = results.to_csv(table, ("seed", "oracle_valid_rate", "law_distance"))
+    text = files.to_csv(table, ("seed", "oracle_valid_rate", "law_distance"))
     assert text.splitlines()[1:] == ["0,,,random", "1,,,random", "2,,,random", "3,,,random", "4,,,random",
                                      "5,0.0,,random", "6,0,,random"]  # fmt: skip
 
@@ -117,12 +118,12 @@ def test_csv_gives_every_bit_back(tmp_path):
     table = [{"sampler": 'a "quoted", [x=1]\nline', "seed": i, "steps": 5, "control": None, "nfe": value}
              for i, value in enumerate(awkward)]  # fmt: skip
     path = tmp_path / "generation.csv"
-    path.write_text(results.to_csv(table, results.GENERATION_COLUMNS), encoding="utf-8")
-    back = results.read_csv(path)
+    path.write_text(files.to_csv(table, columns.GENERATION_COLUMNS), encoding="utf-8")
+    back = files.read_csv(path)
     assert [repr(row["nfe"]) for row in back] == [repr(value) for value in awkward]
     assert [row["sampler"] for row in back] == [table[0]["sampler"]] * len(table)
     assert {type(row["steps"]) for row in back} == {int} and back[0]["control"] is None
-    assert results.to_csv(back, results.GENERATION_COLUMNS) == path.read_text()
+    assert files.to_csv(back, columns.GENERATION_COLUMNS) == path.read_text()
 
 
 def test_order_of_rows():
@@ -131,7 +132,7 @@ def test_order_of_rows():
 
     right = [row(steps=5), row(steps=5, seed=1), row(steps=10), row(steps=64), row(steps=None),
              row(sampler="top-k", steps=5), row("data"), row("oracle", "oracle")]  # fmt: skip
-    assert results.in_order(reversed(right)) == right
+    assert files.in_order(reversed(right)) == right
 
 
 def test_samples_keep_their_order_and_their_text(written):
@@ -150,7 +151,7 @@ def test_a_plot_of_an_earlier_run_does_not_stay(tmp_path):
 def test_a_run_without_rows_writes_headers_alone(tmp_path):
     nothing = dict.fromkeys(("training", "likelihood", "generation", "samples", "curves"), [])
     files = write(tmp_path, **nothing)
-    assert files["training.csv"].read_text() == ",".join(results.TRAINING_COLUMNS) + "\n"
+    assert files["training.csv"].read_text() == ",".join(columns.TRAINING_COLUMNS) + "\n"
     assert files["samples.jsonl"].read_text() == "" and not (tmp_path / "plots").exists()
 
 
@@ -161,24 +162,24 @@ def test_tables_are_headed_by_their_provenance(tmp_path):
 
 
 def test_perplexity_interval():
-    columns = results.perplexity_columns(2.0, 0.1)
+    columns = statistics.perplexity_columns(2.0, 0.1)
     assert columns["perplexity"] == pytest.approx(7.38905609893065)
     assert columns["perplexity_low"] == pytest.approx(6.073894)  # e^1.804
     assert columns["perplexity_high"] == pytest.approx(8.988985)  # e^2.196
-    assert results.perplexity_columns(1000.0, 1.0)["perplexity"] == math.inf
+    assert statistics.perplexity_columns(1000.0, 1.0)["perplexity"] == math.inf
 
 
 def test_standard_error_is_that_of_numpy():
     values = [0.3, 1.7, 2.2, -1.0]
     assert statistics.standard_error(values) == pytest.approx(np.std(values, ddof=1) / math.sqrt(4))
-    assert statistics.standard_error([1.0]) is None and results.standard_error([]) is None
+    assert statistics.standard_error([1.0]) is None and files.standard_error([]) is None
 
 
 def test_over_seeds_shrinks_sampling_errors_and_averages_training_seeds():
     cells = {(0, 0): (1.0, 0.3), (0, 1): (2.0, 0.4), (1, 0): (5.0, 0.6), (1, 1): (6.0, 0.8)}
     table = [{"family": "mdlm", "training_seed": t, "seed": s, "x": x, "x_se": se, "judge": f"ar {t}", "batch": 8}
              for (t, s), (x, se) in cells.items()]  # fmt: skip
-    (pooled,) = results.over_seeds(table, ("family",), ("x", "y"))
+    (pooled,) = pooling.over_seeds(table, ("family",), ("x", "y"))
     assert pooled["x"] == pytest.approx(3.5) and pooled["seeds"] == 2 and pooled["batch"] == 8
     # sqrt(.3² + .4²)/2 = .25 and sqrt(.6² + .8²)/2 = .5 are averaged, as the noise of training seeds is shared
     assert pooled["x_se"] == pytest.approx(0.375)
@@ -188,14 +189,14 @@ def test_over_seeds_shrinks_sampling_errors_and_averages_training_seeds():
 
 def test_over_seeds_keeps_zero_apart_from_missing():
     table = [{"temperature": 0.0, "x": 1.0, "training_seed": 0}, {"temperature": None, "x": 3.0, "training_seed": 0}]
-    assert [row["x"] for row in results.over_seeds(table, ("temperature",), ("x",))] == [1.0, 3.0]
+    assert [row["x"] for row in pooling.over_seeds(table, ("temperature",), ("x",))] == [1.0, 3.0]
     half = [{"x": 1.0, "x_se": 0.1, "training_seed": 0}, {"x": 2.0, "x_se": None, "training_seed": 1}]
-    assert results.over_seeds(half, (), ("x",))[0]["x_se"] is None, "an unknown error is not zero"
+    assert pooling.over_seeds(half, (), ("x",))[0]["x_se"] is None, "an unknown error is not zero"
 
 
 def test_importing_loads_neither_pandas_nor_seaborn():
     code = (
-        "import sys, mist_bench.results, mist_bench.tables, mist_bench.plots, mist_bench.provenance, mist_bench.store"
+        "import sys, mist_bench.report.files, mist_bench.report.tables, mist_bench.report.plots, mist_bench.run.provenance, mist_bench.run.store"
     )
     code += "; print({'pandas', 'seaborn', 'matplotlib', 'rich', 'tinygrad', 'safetensors'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

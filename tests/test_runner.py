@@ -15,11 +15,14 @@ import pytest
 from mist_bench_plugins.corpus_markov import MarkovCorpus
 from rich.console import Console
 
-from mist_bench import cells, cli, provenance, results, runner
+from mist_bench import cli
+from mist_bench.cli import run as run_module
+from mist_bench.cli.progress import Display
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
 from mist_bench.measure import speed
-from mist_bench.progress import Display
+from mist_bench.report import columns, files
+from mist_bench.run import grid, provenance
 
 HERE = Path(__file__).parent
 GRID = str(HERE / "grid.toml")
@@ -54,7 +57,7 @@ def stable(out):
     tables = {}
     for name in TABLES:
         if name.endswith("csv"):
-            rows = results.read_csv(out / name)
+            rows = files.read_csv(out / name)
             tables[name] = [{k: v for k, v in row.items() if k not in MEASURED} for row in rows]
         else:
             tables[name] = (out / name).read_text()
@@ -64,10 +67,10 @@ def stable(out):
 def test_the_files_and_columns(finished):
     _, out = finished
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert names >= {*TABLES, "run.json", "tables.md", *(f"plots/{p}" for p in results.PLOTS if p != "quality-entropy.svg")}
-    for name, columns in (("training", results.TRAINING_COLUMNS), ("likelihood", results.LIKELIHOOD_COLUMNS),
-                          ("generation", results.GENERATION_COLUMNS)):  # fmt: skip
-        assert (out / f"{name}.csv").read_text().splitlines()[0].split(",")[: len(columns)] == list(columns)
+    assert names >= {*TABLES, "run.json", "tables.md", *(f"plots/{p}" for p in files.PLOTS if p != "quality-entropy.svg")}
+    for name, wanted in (("training", columns.TRAINING_COLUMNS), ("likelihood", columns.LIKELIHOOD_COLUMNS),
+                          ("generation", columns.GENERATION_COLUMNS)):  # fmt: skip
+        assert (out / f"{name}.csv").read_text().splitlines()[0].split(",")[: len(wanted)] == list(wanted)
     run = json.loads((out / "run.json").read_text())
     assert run["configuration"]["corpus"] == "markov" and run["provenance"]["date"]
 
@@ -75,7 +78,7 @@ def test_the_files_and_columns(finished):
 def test_the_rows_are_the_grid(finished):
     _, out = finished
     training, likelihood, generation = (
-        results.read_csv(out / f"{n}.csv") for n in ("training", "likelihood", "generation")
+        files.read_csv(out / f"{n}.csv") for n in ("training", "likelihood", "generation")
     )
     assert sorted((r["family"], r["schedule"], r["training_seed"]) for r in training) == sorted(
         [("autoregressive", None, 0), ("autoregressive", None, 1000), ("mdlm", "cosine", 0), ("mdlm", "linear", 0)],
@@ -101,7 +104,7 @@ def test_the_rows_are_the_grid(finished):
 
 def test_the_oracles_bound_meets_its_truth(finished):
     _, out = finished
-    row = next(r for r in results.read_csv(out / "likelihood.csv") if r["family"] == "oracle")
+    row = next(r for r in files.read_csv(out / "likelihood.csv") if r["family"] == "oracle")
     assert abs(row["nats_per_sequence"] / row["truth_nats_per_sequence"] - 1) < 0.1
 
 
@@ -110,16 +113,16 @@ def test_the_curves_know_the_truth_of_their_own_sequences(finished):
     texts = MarkovCorpus().load(out).validation[:64]
     ids = np.array([["abc".index(letter) for letter in text] for text in texts])
     truth = -MarkovCorpus().oracle().log_probability(ids).mean() / 4
-    rows = results.read_csv(out / "curves.csv")
-    assert rows and [row[results.VALIDATION_TRUTH] for row in rows] == pytest.approx([truth] * len(rows))
+    rows = files.read_csv(out / "curves.csv")
+    assert rows and [row[columns.VALIDATION_TRUTH] for row in rows] == pytest.approx([truth] * len(rows))
 
 
 def test_networks_are_compared_in_pairs(finished):
     _, out = finished
-    found = results.read_csv(out / "comparisons.csv")
+    found = files.read_csv(out / "comparisons.csv")
     pairs = [(r["kind"], r["schedule_a"], r["schedule_b"], r["sequences"], r["training_seeds"]) for r in found]
     assert pairs == [("bound", "linear", "cosine", 64, 1), ("chain-rule", "linear", "cosine", 32, 1)]
-    by = {(r["kind"], r["schedule"]): r for r in results.read_csv(out / "likelihood.csv") if r["family"] == "mdlm"
+    by = {(r["kind"], r["schedule"]): r for r in files.read_csv(out / "likelihood.csv") if r["family"] == "mdlm"
           and r["estimator"] != "weighted"}  # fmt: skip
     for row in found:
         means = [by[(row["kind"], schedule)]["nats_per_token"] for schedule in ("linear", "cosine")]
@@ -147,7 +150,7 @@ def test_speeds_of_another_commit_or_machine_are_named(finished, tmp_path, capsy
     assert in_process(*command(store, tmp_path)) == 0
     said = capsys.readouterr().err.replace("\n", " ")
     count = sum(row["tokens_per_second"] is not None for name in ("training.csv", "generation.csv")
-                for row in results.read_csv(out / name))  # fmt: skip
+                for row in files.read_csv(out / name))  # fmt: skip
     line = f"speeds of an earlier run: {count} by commit {now['commit']}, cores {now['cores']}, of {count}"
     assert line in said and line in (tmp_path / "tables.md").read_text()
     assert "speeds of an earlier run" not in (out / "tables.md").read_text()
@@ -158,19 +161,19 @@ def test_one_more_sampler_trains_nothing(finished, tmp_path, capsys):
     assert in_process(*command(store, tmp_path, "--sampler", "random,margin", "--steps", "4")) == 0
     said = capsys.readouterr().err
     assert "training" not in said.replace("(training seed", "") and "margin" in said
-    samplers = {r["sampler"] for r in results.read_csv(tmp_path / "generation.csv")}
+    samplers = {r["sampler"] for r in files.read_csv(tmp_path / "generation.csv")}
     assert samplers == {None, "random", "margin", "autoregressive"}
 
 
 def test_a_target_draws_more_masks_and_says_where_they_do_not_help(finished, tmp_path, capsys):
     store, out = finished
-    before = {r["schedule"]: r for r in results.read_csv(out / "likelihood.csv") if r["estimator"] == "exact-k"
+    before = {r["schedule"]: r for r in files.read_csv(out / "likelihood.csv") if r["estimator"] == "exact-k"
               and r["family"] == "mdlm"}  # fmt: skip
     assert in_process(*command(store, tmp_path, "--target-se", "1e-4", "--sampler", "random", "--steps", "4")) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "target of ±0.0001 nats/token not reached: mdlm linear exact-k" in said
     assert "its 64 sequences alone leave" in said
-    for row in results.read_csv(tmp_path / "likelihood.csv"):
+    for row in files.read_csv(tmp_path / "likelihood.csv"):
         if row["estimator"] == "exact-k" and row["family"] == "mdlm":
             assert row["mask_draws"] in range(8, 65, 4) and row["nats_per_token_se_limit"] > 0
             # what the sequences alone leave stays; an error of 64 sequences is itself known to 1 / sqrt(2 * 63) = 9 %
@@ -183,7 +186,7 @@ def test_a_target_draws_more_masks_and_says_where_they_do_not_help(finished, tmp
 def test_hashes_do_not_depend_on_the_order_of_names():
     def hashes(**given):
         config = override(load_preset(GRID), (), **given)
-        return {cell.hash for cell in cells.plan(config, Registry.discover(), "CPU", "float32").cells}
+        return {cell.hash for cell in grid.plan(config, Registry.discover(), "CPU", "float32").cells}
 
     assert hashes(samplers="random,confidence", steps="2,4") == hashes(samplers="confidence,random", steps="4,2")
     assert hashes(steps="2,4") != hashes(steps="2,5")
@@ -233,7 +236,7 @@ def test_killed_in_training(finished, tmp_path):
 
 KILLER_IN_CELL = """
 import os, signal
-from mist_bench import work
+from mist_bench.run import work
 real, calls = work.{function}, []
 
 def killed(*arguments, **named):
@@ -253,7 +256,7 @@ def test_killed_in_a_cell(kind, function, number, finished, tmp_path):
     before, undisturbed = finished
     store, out = tmp_path / "store", tmp_path / "out"
     shutil.copytree(before, store)
-    plan = cells.plan(load_preset(GRID), Registry.discover(), "CPU", "float32")
+    plan = grid.plan(load_preset(GRID), Registry.discover(), "CPU", "float32")
     mine = [store / "cells" / f"{cell.hash}.json" for cell in plan.cells if cell.kind == kind]
     for path in mine:
         path.unlink()
@@ -307,7 +310,7 @@ def test_a_loose_plugin_makes_rows(finished, tmp_path):
     store, _ = finished
     arguments = ["--plugin", str(EXAMPLE), "--sampler", "right-to-left,random", "--steps", "4", "--family", "oracle"]
     assert in_process(*command(store, tmp_path, *arguments)) == 0
-    rows = results.read_csv(tmp_path / "generation.csv")
+    rows = files.read_csv(tmp_path / "generation.csv")
     assert {row["sampler"] for row in rows} >= {"right-to-left", "random"}
 
 
@@ -316,7 +319,7 @@ def test_an_edited_plugin_does_not_reuse_old_results(tmp_path):
         file = tmp_path / "edited.py"
         file.write_text(text)
         config = override(load_preset(GRID), (), samplers="right-to-left", families="oracle")
-        plan = cells.plan(config, Registry.discover([file]), "CPU", "float32")
+        plan = grid.plan(config, Registry.discover([file]), "CPU", "float32")
         return {cell.hash for cell in plan.cells if cell.labels.get("sampler") == "right-to-left"}
 
     text = EXAMPLE.read_text()
@@ -380,7 +383,7 @@ def test_a_cell_that_fails_is_named_and_the_rest_goes_on(finished, tmp_path, cap
     assert failed[4] == (
         "judgement of oracle linear broken at 4 steps: needs generation oracle linear broken at 4 steps, which failed"
     )
-    samplers = {row["sampler"] for row in results.read_csv(tmp_path / "out" / "generation.csv")}
+    samplers = {row["sampler"] for row in files.read_csv(tmp_path / "out" / "generation.csv")}
     assert "random" in samplers and "broken" not in samplers
 
 
@@ -423,7 +426,7 @@ def test_every_line_of_a_sample_is_indented(capsys):
         cells=lambda kind: [SimpleNamespace(hash="a", labels={"family": "mdlm", "sampler": "random"}, title="mdlm")],
         records={"a": {"nfe": 4, "texts": ["One day a cat sat.\n\nThe end\x1b[2J."]}},
     )
-    runner._show_samples(rows, Console(width=12))
+    run_module._show_samples(rows, Console(width=12))
     assert capsys.readouterr().out == "mdlm:\n  One day a\n  cat sat.\n\n  The\n  end\ufffd[2J.\n\n"
 
 

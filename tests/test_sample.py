@@ -11,15 +11,17 @@ from mist_bench_plugins.tokenizer_byte import ByteTokenizer
 from mist_bench_plugins.tokenizer_word import PieceCodec
 from rich.console import Console
 
-from mist_bench import UserError, cli, layout, watch
-from mist_bench.cells import plan
+from mist_bench import UserError, cli
 from mist_bench.data.dataset import Dataset, Split
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
-from mist_bench.infill import template
-from mist_bench.store import Store
-from mist_bench.work import make, unpack
-from mist_bench.workbench import Workbench
+from mist_bench.report import layout
+from mist_bench.run.grid import plan
+from mist_bench.run.store import Store
+from mist_bench.run.work import make, unpack
+from mist_bench.run.workbench import Workbench
+from mist_bench.sample import watch
+from mist_bench.sample.template import template
 
 GRID = str(Path(__file__).parent / "grid.toml")
 WORLD = "markov[length=6]"

@@ -15,7 +15,8 @@ from mist_bench_plugins.sampler_semi_autoregressive import SemiAutoregressiveSam
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
-from mist_bench import Sampler, ScoreSampler, UserError, block_shares, cells, listing
+from mist_bench import Sampler, ScoreSampler, UserError, block_shares
+from mist_bench.cli import listing
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
 from mist_bench.inference import generate as generate_module
@@ -24,6 +25,7 @@ from mist_bench.inference.masked import MaskedEvaluator
 from mist_bench.inference.step import Needs, pack_step
 from mist_bench.measure.one_step import sequences
 from mist_bench.measure.sampler_law import law_distance, sampler_law, total_variation
+from mist_bench.run import grid
 
 REGISTRY = Registry.discover()
 LINEAR = LinearSchedule()
@@ -388,7 +390,7 @@ def mist_bench_samplers():
 
 def generations(registry, samplers):
     config = override(load_preset(str(Path(__file__).parent / "grid.toml")), (), samplers=samplers)
-    found = cells.plan(config, registry, "CPU", "float32").cells
+    found = grid.plan(config, registry, "CPU", "float32").cells
     return {cell.hash for cell in found if cell.kind == "generation" and cell.sampler is not None}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mist_bench import UserError
-from mist_bench.store import Store, content_hash, plain
+from mist_bench.run.store import Store, content_hash, plain
 
 HASH = "0123456789abcdef"
 
@@ -108,7 +108,7 @@ def test_a_file_that_does_not_belong_counts_as_absent(store, text):
 KILLED = """
 import os, signal, sys
 import numpy as np
-from mist_bench.store import Store
+from mist_bench.run.store import Store
 os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 store = Store(sys.argv[1])
 if sys.argv[2] == "cell":

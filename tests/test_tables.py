@@ -9,7 +9,8 @@ import pytest
 import synthetic_rows as rows
 from rich.console import Console
 
-from mist_bench import fields, layout, tables
+from mist_bench.measure import statistics
+from mist_bench.report import fields, layout, tables
 
 
 def column(table, header):
@@ -37,7 +38,7 @@ def speeds():
      (1.0, 0.95, "1.00 ±0.95"), (1.0, 0.996, "1.0 ±1.0")],
 )  # fmt: skip
 def test_value_to_the_decimal_of_two_digits_of_its_error(value, se, shown):
-    assert fields.with_error(value, se) == shown
+    assert statistics.with_error(value, se) == shown
 
 
 @pytest.mark.parametrize(

@@ -16,17 +16,19 @@ import numpy as np
 import pytest
 from tiny_models import CONTEXT, END, folder_like, gpt2
 
-from mist_bench import UserError, cells, cli, tables
-from mist_bench.cells import judge_model
+from mist_bench import UserError, cli
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
 from mist_bench.hub import models
 from mist_bench.hub.causal_lm import LanguageModel, windows
 from mist_bench.hub.models import HubModel
-from mist_bench.rows import Rows
-from mist_bench.store import Store
-from mist_bench.work import make
-from mist_bench.workbench import Workbench
+from mist_bench.report import tables
+from mist_bench.report.rows import Rows
+from mist_bench.run import grid
+from mist_bench.run.grid import judge_model
+from mist_bench.run.store import Store
+from mist_bench.run.work import make
+from mist_bench.run.workbench import Workbench
 
 GRID = str(Path(__file__).parent / "grid.toml")
 REGISTRY = Registry.discover()
@@ -41,7 +43,7 @@ def installed(monkeypatch):
 
 
 def lay_out(judge, **given):
-    return cells.plan(override(load_preset(GRID), [f"generation.judge={judge}"], **given), REGISTRY, "CPU", "float32")
+    return grid.plan(override(load_preset(GRID), [f"generation.judge={judge}"], **given), REGISTRY, "CPU", "float32")
 
 
 def hashes(laid, kind):
@@ -134,7 +136,7 @@ def test_importing_and_planning_load_no_library(tmp_path):
     program = (
         "import sys, importlib.util; real = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name: name if name in ('torch', 'transformers') else real(name)\n"
-        "from mist_bench import cells; from mist_bench.cells import judge_model; import mist_bench.hub.causal_lm\n"
+        "from mist_bench.run.grid import judge_model; import mist_bench.hub.causal_lm\n"
         f"judge_model('hf:{tmp_path}')\n"
         "print([m for m in ('torch', 'transformers', 'datasets', 'huggingface_hub') if m in sys.modules])"
     )
@@ -197,7 +199,7 @@ def test_it_replaces_the_network_that_judged(installed, tmp_path):
 
 def test_processes_of_trainings_do_not_look_for_it_again(tmp_path):
     config = override(load_preset(GRID), [f"generation.judge=hf:{tmp_path / 'gone'}"])
-    laid = cells.plan(config.for_training(), REGISTRY, "CPU", "float32")
+    laid = grid.plan(config.for_training(), REGISTRY, "CPU", "float32")
     assert hashes(laid, "training") == hashes(lay_out("none"), "training")
     assert override(load_preset(GRID)).for_training() == override(load_preset(GRID)), "its network is a training"
 

@@ -13,12 +13,14 @@ from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
-from mist_bench import NetworkSize, UserError, cells, cli, results, runner
+from mist_bench import NetworkSize, UserError, cli
 from mist_bench.engine import device
 from mist_bench.engine.graph import fetch, overwrite
 from mist_bench.host.config import TrainingConfig
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
+from mist_bench.report import files
+from mist_bench.run import execute, grid
 from mist_bench.training import loop
 from mist_bench.training.step import TrainingGraph
 
@@ -168,7 +170,7 @@ def run(tmp_path):
     def start(*more):
         status = cli.main([*words, *more])
         path = tmp_path / "out" / "training.csv"
-        return status, results.read_csv(path) if path.exists() else []
+        return status, files.read_csv(path) if path.exists() else []
 
     return start
 
@@ -204,11 +206,11 @@ def test_more_devices_than_there_are(run, capsys, monkeypatch):
 
 def test_trainings_on_several_devices_run_one_after_another(monkeypatch):
     registry, ran = Registry.discover(), []
-    monkeypatch.setattr(runner.parallel, "run", lambda *given: ran.append(given))
+    monkeypatch.setattr(execute.parallel, "run", lambda *given: ran.append(given))
     monkeypatch.setenv("MIST_BENCH_JOBS", "2")
     for settings in ([], ["training.devices=2"]):
-        laid = cells.plan(override(load_preset(GRID), settings), registry, "CPU", "float32")
+        laid = grid.plan(override(load_preset(GRID), settings), registry, "CPU", "float32")
         bench = SimpleNamespace(config=laid.config)
-        left = runner._side_by_side(laid.cells, bench, SimpleNamespace(path=Path()), registry, None, {})
+        left = execute._side_by_side(laid.cells, bench, SimpleNamespace(path=Path()), registry, None, {})
         assert list(left) == list(laid.cells)  # nothing was made
     assert len(ran) == 1

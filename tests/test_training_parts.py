@@ -12,10 +12,11 @@ from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Device
 
-from mist_bench import NetworkSize, UserError, work
+from mist_bench import NetworkSize, UserError
 from mist_bench.engine import device
 from mist_bench.engine import graph as graph_module
 from mist_bench.host.config import TrainingConfig
+from mist_bench.run import work
 from mist_bench.training import loop
 from mist_bench.training.step import RATES, TrainingGraph
 

@@ -7,8 +7,8 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from mist_bench_plugins.schedule_polynomial import PolynomialSchedule
 
-from mist_bench import variance
 from mist_bench.measure import likelihood
+from mist_bench.pages import variance
 
 REPEATS = 3000
 SIZES = MASKS.sum(axis=1)

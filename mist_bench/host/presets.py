@@ -196,3 +196,16 @@ def field_docs(cls: type) -> dict[str, str]:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and isinstance(below, ast.Expr):
             docs[item.target.id] = inspect.cleandoc(str(ast.literal_eval(below.value)))
     return docs
+
+
+def preset_row(name: str) -> dict[str, Any]:
+    """A preset: its name, the comment at the head of its file, and all its values."""
+    first = (PRESETS / f"{name}.toml").read_text(encoding="utf-8").partition("\n")[0]
+    return {"name": name, "summary": first.lstrip("# "), "values": load_preset(name).to_dict()}
+
+
+def plain_text(value: Any) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(plain_text, value))
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""A causal model behind captured graphs: the likelihood of whole texts, and generation with its key-value cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Checkpoints into the buffers of a model, which captured graphs hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Student's t: what an error estimated from few clusters or few training seeds is worth."""
+"""Means, ratios and rates with their errors and intervals: Student's t, clusters, Wilson, order statistics."""
 
 from __future__ import annotations
 
@@ -110,3 +110,34 @@ def median_interval(values: Sequence[float], level: float = LEVEL) -> tuple[floa
             break
         k += 1
     return (float(ordered[k - 1]), float(ordered[n - k])) if k else None
+
+
+def with_error(value: float | None, se: float | None) -> str:
+    """`1.234 ±0.012`: the error with two significant digits, the value to the same decimal; empty if not measured."""
+    if value is None:
+        return ""
+    if se is None or not math.isfinite(se):
+        return f"{value:.4g}"
+    if se == 0.0:
+        return f"{value:.4g} ±0"
+    digits = decimals(se)
+    return f"{rounded(value, digits)} ±{rounded(se, digits)}"
+
+
+def decimals(se: float) -> int:
+    """How many decimals show two significant digits of a positive error; negative beyond the units."""
+    return 1 - int(f"{se:.1e}".split("e")[1])
+
+
+def rounded(value: float, digits: int) -> str:
+    return f"{round(value, digits):.{max(digits, 0)}f}"
+
+
+def perplexity_columns(nats: float, se: float) -> dict[str, float]:
+    """`perplexity`, `perplexity_low`, `perplexity_high` of nats per token ± SE; infinite where exp overflows."""
+    values = (nats, *interval(nats, se))
+    return dict(zip(("perplexity", "perplexity_low", "perplexity_high"), map(_exp, values), strict=True))
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 709.0 else math.inf

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..inference.generate import SamplerGraph
     from ..inference.masked import MaskedEvaluator
+    from ..inference.step import Needs
 
 SYMBOLS = 3
 SIZE = NetworkSize(dim=16, layers=1, heads=2, feed_forward=32, conditioning_dim=16)
@@ -72,23 +73,24 @@ class World:
         return np.full((self.batch, self.length), self.mask, dtype=np.int32)
 
 
+_worlds: dict[tuple[int, Needs], World] = {}
+"""One for each length and question, so that all checks of a process share its graph."""
+
+
 def world(registry: Registry, length: int, sampler: Sampler) -> World:
     """The world of this length, whose evaluator gives what the sampler needs."""
     compiler.prepare()
     from ..inference.masked import MaskedEvaluator
     from ..inference.step import Needs
-    from ..workbench import kept
 
-    needs = Needs.of(sampler)
-
-    def make() -> World:
+    key = length, Needs.of(sampler)
+    if key not in _worlds:
         oracle = registry.make("corpus", f"markov[symbols={SYMBOLS},length={length}]").oracle()
         model = registry.make("family", "oracle").create(SIZE, oracle.vocab_size, length, 0, oracle)
-        evaluator = MaskedEvaluator(f"conformance {length}", model, BATCH[length], needs=needs)
+        evaluator = MaskedEvaluator(f"conformance {length}", model, BATCH[length], needs=key[1])
         schedule = registry.make("schedule", "linear")
-        return World(length=length, oracle=oracle, evaluator=evaluator, schedule=schedule)
-
-    return kept(("conformance", length, needs), make)
+        _worlds[key] = World(length=length, oracle=oracle, evaluator=evaluator, schedule=schedule)
+    return _worlds[key]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,122 @@
+"""What a column of a table shows of a pooled row, and how rows and columns become a table of strings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from ..measure.statistics import with_error
+from .files import Row
+from .layout import Table
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Field:
+    """A column: how a pooled row is shown in it. `hoist`: say it once above the table if it never changes.
+
+    `rank`: see `Table`.
+    """
+
+    header: str
+    show: Callable[[Row], str]
+    numeric: bool = True
+    hoist: bool = False
+    rank: int = 0
+
+
+def count(value: float | None) -> str:
+    """`171 k`, `2.10 M`: three significant digits and the unit; whole numbers below a thousand as they are."""
+    if value is None:
+        return ""
+    scale = max(0, min(4, (len(f"{value:.0f}") - 1) // 3))
+    if float(f"{value / 1000**scale:.3g}") >= 1000 and scale < 4:
+        scale += 1
+    scaled = value / 1000**scale
+    whole = scale == 0 and value == int(value)
+    text = f"{scaled:.0f}" if whole or scaled >= 99.95 else f"{scaled:.{1 if scaled >= 9.995 else 2}f}"
+    return f"{text} {['', 'k', 'M', 'G', 'T'][scale]}".rstrip()
+
+
+def table_of(title: str, corpus: str, rows: list[Row], fields: Sequence[Field], notes: Sequence[str]) -> Table:
+    rows = sorted(rows, key=lambda row: bool(control(row)))
+    cells = [[field.show(row) for row in rows] for field in fields]
+    same, kept = [], []
+    for index, (field, column) in enumerate(zip(fields, cells, strict=True)):
+        values = {text for text, row in zip(column, rows, strict=True) if text}
+        if field.hoist and len(values) == 1 and len(rows) > 1:
+            same.append(f"{field.header} {values.pop()}")
+        elif values:
+            kept.append(index)
+    whole = [row for row in rows if row.get("kind") != "chain-rule"]  # which has fewer sequences
+    truths = {with_error(row.get("truth_nats_per_sequence"), None) for row in whole} - {""}
+    same += [f"truth {truth} nats/story" for truth in sorted(truths)] if len(truths) == 1 else []
+    models = sum(not control(row) for row in rows)
+    marks = ["† control: a measuring rod, no trained model"] if models < len(rows) else []
+    shown_seeds = ["±seeds: standard error over training seeds"] if any((r.get("seeds") or 1) > 1 for r in rows) else []
+    return Table(
+        title=f"{title}: {corpus}" if corpus else title,
+        same=" · ".join(same),
+        headers=tuple(fields[i].header for i in kept),
+        numeric=tuple(fields[i].numeric for i in kept),
+        ranks=tuple(fields[i].rank for i in kept),
+        rows=tuple(tuple(cells[i][j] for i in kept) for j in range(len(rows))),
+        controls=models,
+        notes=(*notes, *shown_seeds, *marks),
+    )
+
+
+def control(row: Row) -> str:
+    """Which measuring rod a row is; the oracle is one also where the file has no such column."""
+    return str(row.get("control") or ("oracle" if row.get("family") == "oracle" else ""))
+
+
+def by_corpus(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(str(row.get("corpus") or ""), []).append(row)
+    return list(groups.items())
+
+
+def model_fields() -> list[Field]:
+    def name(row: Row) -> str:
+        return f"† {control(row)}" if control(row) else str(row.get("family") or "")
+
+    return [
+        Field(header="family", show=name, numeric=False),
+        Field(header="schedule", show=text("schedule"), numeric=False),
+        Field(header="tokenizer", show=text("tokenizer"), numeric=False, hoist=True),
+    ]
+
+
+def seed_fields(name: str, scale: float = 1) -> list[Field]:
+    def error(row: Row) -> str:
+        se = row.get(f"{name}_seed_se")
+        return "" if se is None else with_error(0.0, se * scale).split()[1]
+
+    def number(row: Row) -> str:
+        return str(row["seeds"]) if row["seeds"] > 1 else ""
+
+    return [
+        Field(header="±seeds", show=error, rank=4),
+        Field(header="training seeds", show=number, hoist=True, rank=6),
+    ]
+
+
+def text(name: str) -> Callable[[Row], str]:
+    return lambda row: str(row.get(name) or "")
+
+
+def number(name: str, style: str = ".4g") -> Callable[[Row], str]:
+    return lambda row: "" if row.get(name) is None else format(row[name], style)
+
+
+def error(name: str) -> Callable[[Row], str]:
+    return lambda row: with_error(row.get(name), row.get(f"{name}_se"))
+
+
+def probability(name: str) -> Callable[[Row], str]:
+    def show(row: Row) -> str:
+        p = row.get(name)
+        return "" if p is None else "<0.0001" if p < 1e-4 else f"{p:.2g}"
+
+    return show

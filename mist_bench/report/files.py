@@ -1,0 +1,137 @@
+"""The files that a run leaves: their columns, how they are written and read, and the statistics that tables share.
+
+An empty cell means *not measured* or *does not apply*; it is never 0. Floats are written by repr, so that reading
+gives every bit back and the same numbers make the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..engine.machine import write_atomically
+from ..run.store import plain
+from .columns import (
+    COMPARISON_COLUMNS,
+    COMPARISONS,
+    CURVE_COLUMNS,
+    CURVES,
+    GENERATION,
+    GENERATION_COLUMNS,
+    LIKELIHOOD,
+    LIKELIHOOD_COLUMNS,
+    TRAINING,
+    TRAINING_COLUMNS,
+)
+
+Row = Mapping[str, Any]
+PLOTS = ("loss-curves.svg", "quality-steps.svg", "quality-throughput.svg", "quality-entropy.svg")
+_ORDER = ("corpus", "tokenizer", "control", "family", "schedule", "training_seed", "sampler", "steps", "temperature",
+          "seed", "checkpoint", "kind", "estimator", "evaluation_schedule", "train_step",
+          "family_a", "schedule_a", "family_b", "schedule_b")  # fmt: skip
+
+
+def write_run(
+    out: Path,
+    *,
+    training: Sequence[Row],
+    likelihood: Sequence[Row],
+    generation: Sequence[Row],
+    samples: Sequence[Row],
+    curves: Sequence[Row],
+    run: Row,
+    comparisons: Sequence[Row] = (),
+    tables: Callable[[], str] = lambda: "",
+    plots: Callable[[], Mapping[str, bytes]] = dict,
+) -> dict[str, Path]:
+    """Write all files of a run, each atomically; gives the path of each by its name within `out`.
+
+    `tables` gives the text of tables.md, `plots` the pictures by name; both are called after the numbers are written,
+    so that a failing plot loses nothing.
+    """
+    texts: dict[str, Callable[[], str]] = {
+        "run.json": lambda: json.dumps(plain(run), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        "training.csv": lambda: to_csv(training, TRAINING_COLUMNS),
+        "likelihood.csv": lambda: to_csv(likelihood, LIKELIHOOD_COLUMNS),
+        "generation.csv": lambda: to_csv(generation, GENERATION_COLUMNS),
+        "curves.csv": lambda: to_csv(curves, CURVE_COLUMNS),
+        "comparisons.csv": lambda: to_csv(comparisons, COMPARISON_COLUMNS),
+        "samples.jsonl": lambda: _json_lines(samples),
+        "tables.md": tables,
+    }
+    written = {name: write_atomically(Path(out) / name, text()) for name, text in texts.items()}
+    drawn = plots()
+    for plot in PLOTS:
+        path = Path(out) / "plots" / plot
+        if plot in drawn:
+            written[f"plots/{plot}"] = write_atomically(path, drawn[plot])
+        else:  # what an earlier run drew there would be taken for this one's
+            path.unlink(missing_ok=True)
+    return written
+
+
+def of_another_run(out: Path, configuration: Row) -> bool:
+    """Whether a folder holds the files of a run of another configuration. `configuration`: as `run.json` has it."""
+    try:
+        found = json.loads((Path(out) / "run.json").read_bytes())["configuration"]
+    except (OSError, ValueError, KeyError, TypeError):  # no run's folder, or no whole one
+        return False
+    return bool(found != plain(configuration))
+
+
+def to_csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
+    """The rows in a fixed order under `columns`, further columns after them by name; missing, NaN, inf: empty."""
+    ordered = in_order(rows)
+    extra = sorted({name for row in ordered for name in row} - set(columns))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*columns, *extra])
+    for row in ordered:
+        writer.writerow([_cell(row.get(name)) for name in (*columns, *extra)])
+    return text.getvalue()
+
+
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """The rows of one of the CSV files: numbers as numbers, an empty cell as None."""
+    types = {c.name: c.type for c in (*TRAINING, *LIKELIHOOD, *GENERATION, *CURVES, *COMPARISONS)}
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        return [{name: _value(text, types.get(name)) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
+def in_order(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Sorted by what a row is about, controls after the models; rows that agree in all of it keep their order."""
+    cleaned = [plain(row) for row in rows]
+    return sorted(cleaned, key=lambda row: [_sortable(row.get(name), empty_first=name == "control") for name in _ORDER])
+
+
+def _sortable(value: Any, *, empty_first: bool) -> tuple[int, float, str]:
+    if value is None or value == "":
+        return (0 if empty_first else 2, 0.0, "")
+    return (1, value, "") if isinstance(value, int | float) else (1, math.inf, str(value))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    return repr(value) if isinstance(value, float) else json.dumps(value)
+
+
+def _value(text: str, type_: str | None) -> Any:
+    if text == "" or type_ == "text":
+        return text or None
+    for number in (float,) if type_ == "float" else (int, float):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    return text
+
+
+def _json_lines(rows: Iterable[Row]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in in_order(rows))

@@ -1,0 +1,134 @@
+"""What two models on the same sequences say of each other: far more than their two standard errors do.
+
+A hard sequence is hard for both, so differences and ratios are taken sequence by sequence. Errors are over clusters
+(sequences, or the chapters that they come from), for the networks as they were trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from ..api.component import FloatArray, IntArray
+from ..measure import statistics
+from ..measure.statistics import ratio, standard_error
+from ..run.cells import Cell
+
+Records = Mapping[str, Mapping[str, Any]]
+
+
+def difference(a: FloatArray, b: FloatArray, clusters: IntArray, length: int) -> tuple[float, float]:
+    """Nats per token of `a` minus `b` on the sequences that both have (the first ones), and the standard error."""
+    n = min(len(a), len(b))
+    return ratio(a[:n] - b[:n], np.full(n, float(length)), clusters[:n])
+
+
+def ratio_of_nats(a: FloatArray, b: FloatArray, clusters: IntArray) -> tuple[float, float]:
+    """Nats of `a` over nats of `b` on the sequences that both have, and its standard error (linearised)."""
+    n = min(len(a), len(b))
+    return ratio(a[:n], b[:n], clusters[:n])
+
+
+def columns(cells: Sequence[Cell], records: Records, clusters: IntArray, length: int) -> dict[str, dict[str, float]]:
+    """For finished likelihood cells, by hash: what their rows say of other rows of the same sequences.
+
+    `bound_minus_chain_rule` (nats per token, with `_se`), on the chain rule's row: the bound by exact-k of the same
+    network on the same, fewer, sequences. `ratio_to_ar` (with `_se`), on every row of a masked model: its nats over
+    those of the autoregressive baseline of the same training seed.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for cell in cells:
+        mine, more = values(records[cell.hash]), found.setdefault(cell.hash, {})
+        if cell.labels["kind"] == "chain-rule":
+            same = [c for c in cells if c.needs == cell.needs and c.labels["estimator"] == "exact-k"]
+            for bound in same[:1]:
+                gap, error = difference(values(records[bound.hash]), mine, clusters, length)
+                more.update(bound_minus_chain_rule=gap, bound_minus_chain_rule_se=error)
+        baseline = _baseline(cell, cells)
+        if baseline is not None:
+            quotient, error = ratio_of_nats(mine, values(records[baseline.hash]), clusters)
+            more.update(ratio_to_ar=quotient, ratio_to_ar_se=error)
+    return found
+
+
+def _baseline(cell: Cell, cells: Sequence[Cell]) -> Cell | None:
+    """The exact likelihood, of the same training seed, that a trained masked model is held against."""
+    if not cell.needs or cell.labels["kind"] == "exact":
+        return None
+    seed = cell.labels["training_seed"]
+    exact = [c for c in cells if c.needs and c.labels["kind"] == "exact" and c.labels["training_seed"] == seed]
+    return exact[0] if exact else None
+
+
+def values(record: Mapping[str, Any]) -> FloatArray:
+    """(N,) nats of each sequence."""
+    return np.array(record["per_sequence"], dtype=np.float64)
+
+_SHARED = ("corpus", "tokenizer", "kind", "estimator", "evaluation_schedule")
+Group = dict[tuple[Any, Any], dict[int, FloatArray]]
+"""(family, schedule) -> training seed -> (N,) nats of each sequence."""
+
+
+def compare(cells: Sequence[Cell], records: Records, clusters: IntArray, length: int) -> list[dict[str, Any]]:
+    """The rows of comparisons.csv: each pair at each training seed that both have, and over all of them if there are
+    several. Controls are left out; so is what has no partner."""
+    groups: dict[tuple[Any, ...], Group] = {}
+    for cell in cells:
+        if cell.needs:
+            labels = cell.labels
+            models = groups.setdefault(tuple(labels.get(name) for name in _SHARED), {})
+            seeds = models.setdefault((labels["family"], labels.get("schedule")), {})
+            seeds[labels["training_seed"]] = values(records[cell.hash])
+    return [
+        {**dict(zip(_SHARED, shared, strict=True)), "family_a": a[0], "schedule_a": a[1], "family_b": b[0],
+         "schedule_b": b[1], **row}
+        for shared, models in groups.items()
+        for a, b in combinations(models, 2)
+        for row in _rows(models[a], models[b], clusters, length)
+    ]  # fmt: skip
+
+
+def _rows(
+    a: dict[int, FloatArray], b: dict[int, FloatArray], clusters: IntArray, length: int
+) -> Iterator[dict[str, Any]]:
+    seeds = sorted(set(a) & set(b))
+    for seed in seeds:
+        yield {"training_seed": seed, "training_seeds": 1, **of_networks(a[seed], b[seed], clusters, length)}
+    if len(seeds) > 1:
+        n = min(len(numbers) for seed in seeds for numbers in (a[seed], b[seed]))
+        mean_a, mean_b = (np.mean([model[seed][:n] for seed in seeds], axis=0) for model in (a, b))
+        each = [difference(a[seed][:n], b[seed][:n], clusters, length)[0] for seed in seeds]
+        yield {
+            "training_seed": None, "training_seeds": len(seeds), **of_networks(mean_a, mean_b, clusters, length),
+            **of_seeds(each),
+        }  # fmt: skip
+
+
+def of_networks(a: FloatArray, b: FloatArray, clusters: IntArray, length: int) -> dict[str, Any]:
+    """(N,), (N,) nats of the same sequences -> `a` minus `b` in nats per token, with its 95 % interval and p-value.
+
+    Student's t with a degree of freedom less than there are clusters: chapters may be few.
+    """
+    n = min(len(a), len(b))
+    value, error = difference(a, b, clusters, length)
+    units = len(np.unique(clusters[:n]))
+    told: dict[str, Any] = {"sequences": n, "clusters": units, "difference": value, "difference_se": error}
+    if math.isfinite(error) and error > 0:
+        wide = statistics.quantile(units - 1) * error
+        p = statistics.two_sided(value / error, units - 1)
+        told |= {"difference_low": value - wide, "difference_high": value + wide, "z": value / error, "p_value": p}
+    return told
+
+
+def of_seeds(differences: Sequence[float]) -> dict[str, Any]:
+    """The differences of several training seeds -> the standard error of their mean over seeds, and its p-value."""
+    error = standard_error(differences)
+    told: dict[str, Any] = {"difference_seed_se": error}
+    if error:
+        t = math.fsum(differences) / len(differences) / error
+        told["seed_p_value"] = statistics.two_sided(t, len(differences) - 1)
+    return told

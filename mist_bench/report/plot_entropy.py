@@ -1,0 +1,91 @@
+"""Quality against entropy over temperatures: a judge's nats can be had low by writing little that differs.
+
+Each sampler draws a line through its temperatures; of two at the same entropy the lower is better, and what matters is
+how near a line comes to the data. One panel for each number of steps, as only equal steps compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .files import Row
+from .plot_style import DASHES, STAR, label_points, legend_of, looks_of, model_of, styles_of, unique
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Line = tuple[str, str]
+"""(sampler, model)."""
+
+
+def by_steps(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows with `at`, the panel they belong to: those that ignore the steps stand in every panel of their world.
+
+    Nothing, unless there are several temperatures.
+    """
+    measured = [row for row in rows if row.get("judge_nats_per_token") is not None and row.get("token_entropy")]
+    if len({row.get("temperature") for row in measured} - {None}) < 2:
+        return []
+    found = []
+    for row in measured:
+        world = [r for r in measured if all(r.get(n) == row.get(n) for n in ("corpus", "tokenizer"))]
+        every = sorted({r["steps"] for r in world if r.get("steps") is not None})
+        for steps in [row["steps"]] if row.get("steps") is not None else every or [None]:
+            found.append({**row, "at": "" if steps is None else f"{steps} steps"})
+    return found
+
+
+def quality_entropy(axes: Axes, rows: list[Row]) -> bool:
+    """A line for each sampler and model through its temperatures; the held-out data is a point."""
+    placed = [row for row in rows if row.get("sampler")]
+    if not placed:
+        return False
+    lines: dict[Line, list[Row]] = {}
+    for row in sorted(placed, key=lambda row: float(row["temperature"])):
+        lines.setdefault((row["sampler"], model_of(row)), []).append(row)
+    ordered = sorted(lines, key=lambda line: (line[0] == "autoregressive", line))
+    ours = unique(sampler for sampler, _ in ordered if sampler != "autoregressive")
+    looks = {"autoregressive": STAR, **looks_of(ours)}
+    models = unique(model for sampler, model in ordered if sampler != "autoregressive")
+    dashes = styles_of(models, DASHES)
+    for line in ordered:
+        _draw(axes, lines[line], **looks[line[0]], linestyle=dashes.get(line[1], "-"))
+    data = _data(axes, rows)
+    axes.set(xlabel="entropy of the tokens within a sample, nats (best at the data's)",
+             ylabel="judge, nats per token (best at the data's)")  # fmt: skip
+    axes.margins(0.08)
+    samplers = unique(sampler for sampler, _ in ordered)
+    legend_of(
+        axes, ("sampler", [(name, looks[name]) for name in samplers]),
+        ("model", [(model, {"color": "0.3", "linestyle": dashes[model]}) for model in models]),
+        ("for comparison", data),
+    )  # fmt: skip
+    label_points(axes, [_label(row) for line in ordered for row in lines[line]])
+    return True
+
+
+def _draw(axes: Axes, rows: Sequence[Row], **style: Any) -> None:
+    axes.errorbar(
+        [row["token_entropy"] for row in rows], [row["judge_nats_per_token"] for row in rows],
+        [1.96 * (row.get("judge_nats_per_token_se") or 0.0) for row in rows],
+        [1.96 * (row.get("token_entropy_se") or 0.0) for row in rows],
+        elinewidth=0.8, linewidth=1.2,
+        markersize=11.0 if style["marker"] == "*" else None, **style,
+    )  # fmt: skip
+
+
+def _data(axes: Axes, rows: Sequence[Row]) -> list[tuple[str, dict[str, Any]]]:
+    """The held-out data as a point with lines to the axes; what the legend says of it."""
+    style: dict[str, Any] = {"color": "0.45", "marker": "X", "markersize": 9.0, "linestyle": "none"}
+    for row in rows:
+        if row.get("control") == "data":
+            axes.plot([row["token_entropy"]], [row["judge_nats_per_token"]], zorder=5, **style)
+            axes.axvline(row["token_entropy"], color="0.45", linewidth=0.8, linestyle=DASHES[1], zorder=1)
+            axes.axhline(row["judge_nats_per_token"], color="0.45", linewidth=0.8, linestyle=DASHES[1], zorder=1)
+            return [("held-out data", style)]
+    return []
+
+
+def _label(row: Row) -> tuple[float, float, str]:
+    return row["token_entropy"], row["judge_nats_per_token"], f"T={row['temperature']:g}"

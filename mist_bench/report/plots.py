@@ -1,0 +1,248 @@
+"""The plots of a run as SVG: loss curves, quality against steps, throughput and entropy.
+
+The same rows give the same bytes: no date, a fixed hash salt, the font that matplotlib brings along.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..measure.statistics import interval
+from .columns import VALIDATION_TRUTH
+from .files import Row, in_order
+from .plot_entropy import by_steps, quality_entropy
+from .plot_style import DASHES, STAR, STYLE, label_points, legend_of, looks_of, model_of, panels, styles_of, svg, unique
+from .pooling import over_seeds, valid_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_KEY = ("corpus", "tokenizer", "control", "family", "schedule", "sampler", "steps", "temperature", "batch")
+_VALUES = ("nfe", "tokens_per_second", "tokens_per_second_iqr", "oracle_valid_rate", "judge_nats_per_token",
+           "token_entropy")  # fmt: skip
+_CURVE_KINDS = {"bound": " (≤ bound)", "exact": " (exact)"}
+"""How the kinds of likelihood are told apart that share the axis of the loss curves."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Point:
+    """A pooled generation row, placed. `quality` and the ends of its interval in the units of the axis."""
+
+    series: str
+    model: str
+    control: str
+    steps: float | None
+    """Network evaluations, if the sampler ignores steps."""
+    asked: bool
+    """Whether `steps` were asked for."""
+    speed: float | None
+    spread: float
+    """Interquartile range of the speed."""
+    quality: float
+    low: float
+    high: float
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.series.startswith("autoregressive") and not self.control
+
+
+def draw(
+    *, training: Sequence[Row], likelihood: Sequence[Row], generation: Sequence[Row], curves: Sequence[Row]
+) -> dict[str, bytes]:
+    """The SVG of each plot that has something to show, by file name. A panel for each corpus and tokenizer."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it speaks of its font cache at the first use
+    import matplotlib as mpl
+    import seaborn as sns  # type: ignore[import-untyped]
+
+    tokenizers = {row.get("checkpoint"): row.get("tokenizer") for row in training}
+    known = [{**row, "tokenizer": tokenizers.get(row.get("checkpoint"))} for row in in_order(curves)]
+    pooled = over_seeds(generation, _KEY, _VALUES)
+    with mpl.rc_context({**sns.axes_style("whitegrid"), **STYLE}):
+        drawn = {
+            "loss-curves.svg": panels(known, lambda axes, rows: _loss_curves(axes, rows, likelihood)),
+            "quality-steps.svg": panels(pooled, _quality_steps),
+            "quality-throughput.svg": panels(pooled, _quality_throughput),
+            "quality-entropy.svg": panels(by_steps(pooled), quality_entropy, by=("corpus", "tokenizer", "at")),
+        }
+        return {name: svg(figure) for name, figure in drawn.items() if figure is not None}
+
+
+def _loss_curves(axes: Axes, rows: list[Row], likelihood: Sequence[Row]) -> bool:
+    """Mean over training seeds, with the range of the seeds as a band; below, the sequences' truth where known."""
+    import pandas as pd
+    import seaborn as sns
+    from matplotlib.ticker import EngFormatter
+
+    measured = [row for row in rows if row.get("validation_nats_per_token") is not None]
+    if not measured:
+        return False
+    kinds = {row.get("family"): str(row.get("kind")) for row in likelihood if row.get("kind") != "chain-rule"}
+    named = [model_of(row) + _CURVE_KINDS.get(kinds.get(row.get("family"), ""), "") for row in measured]
+    models = unique(named)
+    frame = pd.DataFrame(
+        {
+            "tokens": [row["train_tokens"] for row in measured],
+            "nats": [row["validation_nats_per_token"] for row in measured],
+            "model": named,
+        }
+    )
+    looks = looks_of(models)
+    sns.lineplot(frame, x="tokens", y="nats", hue="model", style="model", dashes=False, legend=False, markersize=5.5,
+                 palette={m: looks[m]["color"] for m in models}, markers={m: looks[m]["marker"] for m in models},
+                 errorbar=("pi", 100), ax=axes)  # fmt: skip
+    lines = [(model, {name: looks[model][name] for name in ("color", "marker")}) for model in models]
+    truths = {row[VALIDATION_TRUTH] for row in measured if row.get(VALIDATION_TRUTH) is not None}
+    floor: list[tuple[str, dict[str, Any]]] = []
+    if len(truths) == 1:
+        style = {"color": "0.35", "linestyle": DASHES[1], "linewidth": 1.2}
+        axes.axhline(truths.pop(), **style)
+        floor = [("truth of the same sequences", style)]
+    axes.set(xlabel="tokens seen in training", ylabel="validation, nats per token (lower is better)")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    _log_if_wide(axes)
+    legend_of(axes, ("model", lines), ("floor", floor))
+    return True
+
+
+def _log_if_wide(axes: Axes) -> None:
+    """Differences at the end of training are small against its beginning."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = axes.dataLim.intervaly
+    if low > 0 and high / low > 3:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_ylabel(axes.get_ylabel().replace(" (", ", logarithmic (", 1))
+
+
+def _quality_steps(axes: Axes, rows: list[Row]) -> bool:
+    """Each sampler's quality at each number of steps; the baseline and the held-out data as horizontal lines."""
+    points, label = _points(rows)
+    placed = _once([p for p in points if p.steps and not p.is_baseline and p.control in ("", "oracle")])
+    if not placed:
+        return False
+    looks, dashes = _looks(placed)
+    lines = unique((p.series, p.model) for p in placed)
+    for number, (series, model) in enumerate(lines):
+        own = sorted((p for p in placed if (p.series, p.model) == (series, model)), key=lambda p: p.steps or 0)
+        aside = 1.0 + 0.09 * ((number + 0.5) / len(lines) - 0.5)  # error bars beside, not upon, each other
+        axes.errorbar([p.steps * aside for p in own if p.steps], [p.quality for p in own], _bars(own),
+                      **looks[series], linestyle=dashes[model], elinewidth=1.0)  # fmt: skip
+    ticks = sorted({p.steps for p in placed if p.steps and p.asked} or {p.steps for p in placed if p.steps})
+    ticks = [tick for i, tick in enumerate(ticks) if i == 0 or tick > 1.15 * ticks[i - 1]]
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    axes.set(xlabel="steps, logarithmic (network evaluations where a sampler ignores steps)", ylabel=label)
+    legend_of(axes, *_sampler_legend(placed), ("for comparison", _reference_lines(axes, points)))
+    return True
+
+
+def _quality_throughput(axes: Axes, rows: list[Row]) -> bool:
+    """The same quality against tokens per second; each point says its steps."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
+    points, label = _points(rows)
+    placed = [p for p in points if p.speed and not p.control]
+    if not placed:
+        return False
+    looks, dashes = _looks(placed)
+    for series, model in unique((p.series, p.model) for p in placed):
+        own = sorted((p for p in placed if (p.series, p.model) == (series, model)), key=lambda p: p.speed or 0)
+        axes.errorbar([p.speed for p in own if p.speed], [p.quality for p in own], _bars(own), _spreads(own),
+                      **looks[series], linestyle=dashes[model], linewidth=1.0, elinewidth=0.8,
+                      markersize=11.0 if own[0].is_baseline else None)  # fmt: skip
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(xlabel="tokens per second, logarithmic (higher is better); a number at a point: its steps", ylabel=label)
+    axes.margins(x=0.08)
+    lines = _reference_lines(axes, [p for p in points if p.control])
+    legend_of(axes, *_sampler_legend(placed), ("for comparison", lines))
+    labelled = [p for p in placed if p.steps and not p.is_baseline]
+    label_points(axes, [(p.speed or 1.0, p.quality, f"{p.steps:g}") for p in labelled])
+    return True
+
+
+def _points(rows: Sequence[Row]) -> tuple[list[_Point], str]:
+    """The rows that have a quality, and its axis label: valid rate where the world knows it, else the judge's nats."""
+    valid = any(row.get("oracle_valid_rate") is not None for row in rows)
+    name, scale = ("oracle_valid_rate", 100.0) if valid else ("judge_nats_per_token", 1.0)
+    label = "valid samples, % (higher is better)" if valid else "judge, nats per token (best near the data's)"
+    temperatures = {row.get("temperature") for row in rows} - {None}
+    points = []
+    for row in rows:
+        if row.get(name) is None:
+            continue
+        known = valid_interval(row) if valid else interval(row[name], row.get(f"{name}_se") or 0.0)
+        low, high = known or (row[name], row[name])
+        warm = f", T={row['temperature']:g}" if len(temperatures) > 1 and row.get("temperature") is not None else ""
+        points.append(
+            _Point(series=f"{row.get('sampler') or ''}{warm}", model=model_of(row),
+                   control=str(row.get("control") or ""),
+                   steps=row["nfe"] if row.get("steps") is None else row["steps"],
+                   asked=row.get("steps") is not None, speed=row["tokens_per_second"],
+                   spread=row.get("tokens_per_second_iqr") or 0.0,
+                   quality=row[name] * scale, low=low * scale, high=high * scale)
+        )  # fmt: skip
+    return points, label
+
+
+def _bars(points: Sequence[_Point]) -> list[list[float]]:
+    """What matplotlib draws below and above the points."""
+    return [[p.quality - p.low for p in points], [p.high - p.quality for p in points]]
+
+
+def _spreads(points: Sequence[_Point]) -> list[list[float]]:
+    """As `_bars`, for the speed: the length is the interquartile range, as the quartiles themselves are not kept."""
+    halves = [p.spread / 2 for p in points]
+    return [[min(half, 0.9 * (p.speed or 0.0)) for half, p in zip(halves, points, strict=True)], halves]
+
+
+def _once(points: Sequence[_Point]) -> list[_Point]:
+    """What ignores steps and schedules has a row under each schedule of an oracle, all the same: the first of them."""
+    kept: dict[tuple[Any, ...], _Point] = {}
+    for p in points:
+        same = p.control == "oracle" and not p.asked
+        kept.setdefault((p.series, p.control, p.steps, p.quality, "" if same else p.model), p)
+    return list(kept.values())
+
+
+def _reference_lines(axes: Axes, points: Sequence[_Point]) -> list[tuple[str, dict[str, Any]]]:
+    """Draw the baseline and the held-out data across the panel; what the legend says of them."""
+    drawn: list[tuple[str, dict[str, Any]]] = []
+    for point in points:
+        if not point.is_baseline and point.control != "data":
+            continue
+        name = "held-out data" if point.control else f"{point.series} ({point.model})".replace("(autoregressive)", "")
+        colour, dashes = ("0.45", DASHES[1]) if point.control else ("black", "-")
+        style: dict[str, Any] = {"color": colour, "linewidth": 1.2, "linestyle": dashes}
+        axes.axhline(point.quality, zorder=1, **style)
+        if point.low < point.high and not point.control:
+            axes.axhspan(point.low, point.high, color="black", alpha=0.07, linewidth=0, zorder=0)
+        drawn.append((name.strip(), style))
+    return drawn
+
+
+def _looks(points: Sequence[_Point]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Colour and marker of each sampler, dashes of each model; the baseline is a black star."""
+    ours = unique(p.series for p in points if not p.is_baseline)
+    dashes = {**dict.fromkeys((p.model for p in points), "-"), **styles_of(_models(points), DASHES)}
+    return {**{p.series: STAR for p in points}, **looks_of(ours)}, dashes
+
+
+def _models(points: Sequence[_Point]) -> list[str]:
+    return unique(p.model for p in points if not p.is_baseline)
+
+
+def _sampler_legend(points: Sequence[_Point]) -> list[tuple[str, list[tuple[str, dict[str, Any]]]]]:
+    looks, dashes = _looks(points)
+    series = [(name, looks[name]) for name in unique(p.series for p in points)]
+    lines: list[tuple[str, dict[str, Any]]] = [(m, {"color": "0.3", "linestyle": dashes[m]}) for m in _models(points)]
+    return [("sampler", series), ("model", lines)]

@@ -1,0 +1,57 @@
+"""Rows of one setting as one: means and errors over both kinds of seeds, and intervals of pooled rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..measure.statistics import standard_error, wilson
+from .files import Row, in_order
+
+
+def over_seeds(rows: Iterable[Row], key: Sequence[str], values: Sequence[str]) -> list[dict[str, Any]]:
+    """One row per `key`: each of `values` averaged over sampling seeds, then over training seeds.
+
+    `X_se`: sampling seeds are independent, so theirs shrinks by the root of their number; training seeds are measured
+    on the same sequences and noise, so theirs is averaged, not shrunk. `X_seed_se`: the standard error over training
+    seeds, None for one seed. `seeds`: how many training seeds. `pooled_samples`: the samples of all sampling seeds, by
+    the same token averaged over training seeds. Other columns stay where all rows agree; texts that differ are joined.
+    """
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in in_order(rows):
+        groups.setdefault(tuple(None if row.get(name) == "" else row.get(name) for name in key), []).append(row)
+    return [_pooled(group, values) for group in groups.values()]
+
+
+def _pooled(group: list[dict[str, Any]], values: Sequence[str]) -> dict[str, Any]:
+    first = group[0]
+    pooled = {name: first[name] for name in first if all(row.get(name) == first[name] for row in group)}
+    for name in set(first) - set(pooled):
+        if all(isinstance(row.get(name), str) for row in group):
+            pooled[name] = " / ".join(dict.fromkeys(row[name] for row in group))
+    by_seed: dict[Any, list[dict[str, Any]]] = {}
+    for row in group:
+        by_seed.setdefault(row.get("training_seed"), []).append(row)
+    pooled["seeds"] = len(by_seed)
+    samples = [row.get("samples") for row in group]
+    pooled["pooled_samples"] = sum(filter(None, samples)) / len(by_seed) if None not in samples else None
+    for name in values:
+        means, errors = [], []
+        for seed_rows in by_seed.values():
+            measured = [row for row in seed_rows if row.get(name) is not None]
+            if not measured:
+                continue
+            means.append(math.fsum(row[name] for row in measured) / len(measured))
+            if all(row.get(f"{name}_se") is not None for row in measured):
+                errors.append(math.sqrt(math.fsum(row[f"{name}_se"] ** 2 for row in measured)) / len(measured))
+        pooled[name] = math.fsum(means) / len(means) if means else None
+        pooled[f"{name}_se"] = math.fsum(errors) / len(errors) if means and len(errors) == len(means) else None
+        pooled[f"{name}_seed_se"] = standard_error(means)
+    return pooled
+
+
+def valid_interval(row: Row) -> tuple[float, float] | None:
+    """The interval of a row's `oracle_valid_rate`, pooled or not; None for the repeater, whose samples are one."""
+    rate, count = row.get("oracle_valid_rate"), row.get("pooled_samples") or row.get("samples")
+    return None if rate is None or not count or row.get("control") == "repeater" else wilson(rate, count)

@@ -1,0 +1,246 @@
+"""The tables, for a terminal and as Markdown, from one intermediate: headers and rows of strings.
+
+Table 1, perplexity bounds: bound, exact and chain rule are never mixed unlabelled. Table 2, throughput and what it
+buys. Table 3, paired differences of models. Rows are averaged over seeds; columns that are empty everywhere are
+dropped; what is the same in every row is said once above the table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..measure.statistics import decimals, interval, rounded
+from .columns import METRIC_COLUMNS
+from .fields import Field, by_corpus, count, error, model_fields, number, probability, seed_fields, table_of, text
+from .files import Row, in_order
+from .layout import SPARE, Table, markdown_table, print_table
+from .pooling import over_seeds, valid_interval
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_MODEL = ("corpus", "tokenizer", "control", "family", "schedule")
+_LIKELIHOOD_KEY = (*_MODEL, "parameters", "train_tokens", "kind", "estimator", "evaluation_schedule")
+_LIKELIHOOD_VALUES = (
+    "nats_per_token", "bits_per_byte", "nats_per_sequence", "truth_nats_per_sequence", "ratio_to_ar",
+)  # fmt: skip
+_GENERATION_KEY = (*_MODEL, "sampler", "steps", "temperature", "batch")
+_GENERATION_VALUES = (
+    "nfe", "tokens_per_second", "tokens_per_second_iqr", "judge_nats_per_token", "token_entropy", "distinct_2",
+    "longest_overlap", "oracle_valid_rate", "oracle_distinct_ratio", "oracle_divergence", "oracle_divergence_floor",
+    "law_distance", "judge_nats_per_byte", "judge_perplexity",
+)  # fmt: skip
+
+
+def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> list[Table]:
+    """Table 1, one for each corpus; what `likelihood` does not say of a checkpoint is taken from `training`."""
+    known = {row.get("checkpoint"): row for row in in_order(training)}
+    filled = [_filled(row, known.get(row.get("checkpoint"), {})) for row in likelihood]
+    pooled = over_seeds(filled, _LIKELIHOOD_KEY, _LIKELIHOOD_VALUES)
+    fields = [
+        *model_fields(),
+        Field(header="param.", show=lambda r: count(r.get("parameters")), hoist=True, rank=5),
+        Field(header="tokens", show=lambda r: count(r.get("train_tokens")), hoist=True, rank=5),
+        Field(header="kind", show=text("kind"), numeric=False),
+        Field(header="estimator", show=text("estimator"), numeric=False),
+        Field(header="weight of", show=text("evaluation_schedule"), numeric=False),
+        Field(header="nats/token ↓", show=error("nats_per_token")),
+        *seed_fields("nats_per_token"),
+        Field(header="bits/byte ↓", show=error("bits_per_byte"), rank=1),
+        Field(header="perplexity ↓ [95%CI]", show=_perplexity),
+        Field(header="seq.", show=number("sequences"), hoist=True, rank=2),
+        Field(header="÷AR ↓", show=error("ratio_to_ar"), rank=1),
+        Field(header="nats/story ↓", show=error("nats_per_sequence"), rank=3),
+        Field(header="÷truth ↓", show=_ratio, rank=2),
+    ]
+    notes = [
+        "≤ an upper bound on perplexity; = exact for that model. A chain rule is the left-to-right decoder of a "
+        "masked model: another model, not ordered against the bound.",
+        "± standard error over test sequences",
+    ]
+    if any(row.get("evaluation_schedule") for row in pooled):
+        notes.append("weight of: the schedule whose weight w(t) the weighted estimator takes; exact-k needs none")
+    if any(row.get("ratio_to_ar") is not None for row in pooled):
+        notes.append("÷AR: nats over those of the autoregressive baseline of the same training seed on the same "
+                     "sequences, with the error of that ratio")  # fmt: skip
+    if len({row.get("sequences") for row in pooled}) > 1:
+        notes.append("seq.: test sequences measured, the first ones; compare rows of one number alone")
+    return [table_of("Perplexity bounds", corpus, rows, fields, notes) for corpus, rows in by_corpus(pooled)]
+
+
+def throughput_tables(generation: Sequence[Row]) -> list[Table]:
+    """Table 2, one for each corpus."""
+    asked = _metric_columns(generation)
+    pooled = over_seeds(generation, _GENERATION_KEY, (*_GENERATION_VALUES, *asked))
+    has_oracle = any(row.get("oracle_valid_rate") is not None for row in pooled)
+    seeds = seed_fields("oracle_valid_rate", 100) if has_oracle else seed_fields("judge_nats_per_token")
+    fields = [
+        *model_fields(),
+        Field(header="sampler", show=text("sampler"), numeric=False),
+        Field(header="temp.", show=number("temperature"), hoist=True),
+        Field(header="batch", show=number("batch"), hoist=True),
+        Field(header="samples", show=number("samples"), hoist=True),
+        Field(header="prompt", show=number("prompt"), hoist=True),
+        Field(header="steps", show=number("steps")),
+        Field(header="NFE ↓", show=number("nfe")),
+        Field(header="tokens/s ↑ (IQR)", show=_speed),
+        Field(header="judge", show=text("judge"), numeric=False, hoist=True),
+        Field(header="judge nats ↓", show=error("judge_nats_per_token"), rank=1 if has_oracle else 0),
+        Field(header="judge nats/byte ↓", show=error("judge_nats_per_byte"), rank=2),
+        Field(header="judge ppl ↓", show=number("judge_perplexity"), rank=4),
+        Field(header="entropy", show=number("token_entropy", ".3f"), rank=3),
+        Field(header="dist. 2", show=number("distinct_2", ".3f"), rank=5),
+        Field(header="copied", show=number("longest_overlap", ".3g"), rank=SPARE),
+        Field(header="valid % ↑ [95%CI]", show=_valid),
+        *seeds,
+        Field(header="dist. →1", show=number("oracle_distinct_ratio", ".3f"), rank=2),
+        Field(header="div. ↓", show=number("oracle_divergence", ".3f"), rank=1),
+        Field(header="floor of div.", show=number("oracle_divergence_floor", ".3f"), hoist=True, rank=4),
+        Field(header="law dist. ↓", show=number("law_distance", ".2g")),
+        *(Field(header=name, show=error(name), hoist=True, rank=rank) for name, rank in asked.items()),
+    ]
+    notes = ["tokens/s: median and interquartile range of rounds, compiled before; ± standard error over samples"]
+    if has_oracle:
+        notes.append("valid [95%CI]: Wilson's interval over samples; dist. and div. have no error of their own")
+        notes.append("valid: stories that the world could have said; dist. →1: distinct stories over those of perfect "
+                     "samples; div.: total variation of the world's slots from the truth")  # fmt: skip
+    if any(row.get("longest_overlap") is not None for row in pooled):
+        notes.append("copied: the longest run of tokens that a sample shares with a train sequence, averaged; best "
+                     "near the data's")  # fmt: skip
+    if any(row.get("judge_nats_per_token") is not None for row in pooled):
+        notes.append("judge nats can be had low by writing little that differs: read them beside entropy and dist. 2 "
+                     "(distinct pairs of tokens), against the data")  # fmt: skip
+    if any(row.get("judge_nats_per_byte") is not None for row in pooled):
+        notes.append("judge nats: those of the text under the judge's own tokenizer, over our tokens; judge ppl: per "
+                     "token of the judge, as papers give it")  # fmt: skip
+    if asked:
+        notes.append(f"{', '.join(asked)}: of metrics that were asked for (mist-bench ls metrics -v)")
+    return [table_of("Throughput and what it buys", *part, fields, notes) for part in by_corpus(pooled)]
+
+
+def _metric_columns(rows: Sequence[Row]) -> dict[str, int]:
+    """The columns of the metrics that were asked for, and their rank: `x_more` goes before `x` does. A standard error
+    stands beside its value."""
+    names = dict.fromkeys(name for row in rows for name in str(row.get(METRIC_COLUMNS) or "").split("; ") if name)
+    shown = [name for name in names if not (name.endswith("_se") and name.removesuffix("_se") in names)]
+    return {name: SPARE if any(name.startswith(f"{other}_") for other in shown) else 0 for name in shown}
+
+
+def comparison_tables(comparisons: Sequence[Row]) -> list[Table]:
+    """Table 3, one for each corpus: pairs of models, over their training seeds."""
+    ordered = in_order(comparisons)
+    several = {_pair(row) for row in ordered if row["training_seeds"] > 1}
+    shown = [{**row, "seeds": row["training_seeds"]} for row in ordered
+             if row["training_seeds"] > 1 or _pair(row) not in several]  # fmt: skip
+    fields = [
+        Field(header="a", show=lambda r: _named(r, "a"), numeric=False),
+        Field(header="b", show=lambda r: _named(r, "b"), numeric=False),
+        Field(header="kind", show=text("kind"), numeric=False),
+        Field(header="estimator", show=text("estimator"), numeric=False),
+        Field(header="weight of", show=text("evaluation_schedule"), numeric=False),
+        Field(header="a−b nats/token", show=error("difference")),
+        Field(header="95%CI", show=_difference_interval, rank=1),
+        Field(header="p", show=probability("p_value")),
+        *seed_fields("difference"),
+        Field(header="p over seeds", show=probability("seed_p_value")),
+        Field(header="better", show=_better, numeric=False),
+    ]
+    notes = [
+        "a−b: paired, on the same sequences and masks; ± standard error and p over sequences (chapters), for these "
+        "networks",
+        "better: the lower one where p < 0.05, and over training seeds too if there are several; not corrected for the "
+        "number of pairs",
+    ]
+    if not several:
+        notes.append("one training seed: two networks are compared, not yet two schedules (--training-seed 0,1,2)")
+    return [table_of("Paired differences", *part, fields, notes) for part in by_corpus(shown)]
+
+
+def _pair(row: Row) -> tuple[Any, ...]:
+    names = ("corpus", "kind", "estimator", "evaluation_schedule", "family_a", "schedule_a", "family_b", "schedule_b")
+    return tuple(row.get(name) for name in names)
+
+
+def _named(row: Row, which: str) -> str:
+    return " ".join(str(row[f"{part}_{which}"]) for part in ("family", "schedule") if row.get(f"{part}_{which}"))
+
+
+def _better(row: Row) -> str:
+    """The model with fewer nats, if every error at hand allows to say so."""
+    values = [row[name] for name in ("p_value", "seed_p_value") if row.get(name) is not None]
+    if not values or max(values) >= 0.05:
+        return "undecided"
+    return "a" if row["difference"] < 0 else "b"
+
+
+def _difference_interval(row: Row) -> str:
+    if row.get("difference_low") is None:
+        return ""
+    digits = decimals(row["difference_se"])
+    return f"[{rounded(row['difference_low'], digits)},{rounded(row['difference_high'], digits)}]"
+
+
+def markdown(
+    training: Sequence[Row], likelihood: Sequence[Row], generation: Sequence[Row], comparisons: Sequence[Row] = (),
+    *, heading: str = "",
+) -> str:  # fmt: skip
+    """The tables as Markdown, numbers aligned to the right."""
+    tables = [*perplexity_tables(training, likelihood), *throughput_tables(generation),
+              *comparison_tables(comparisons)]  # fmt: skip
+    parts = [part for part in (heading, *map(markdown_table, tables)) if part]
+    return "\n\n".join(parts) + "\n" if parts else ""
+
+
+def print_tables(
+    console: Console, training: Sequence[Row], likelihood: Sequence[Row], generation: Sequence[Row],
+    comparisons: Sequence[Row] = (),
+) -> None:  # fmt: skip
+    """Print the tables, folded to the console's width."""
+    for table in [*perplexity_tables(training, likelihood), *throughput_tables(generation),
+                  *comparison_tables(comparisons)]:  # fmt: skip
+        print_table(console, table)
+
+
+def _perplexity(row: Row) -> str:
+    nats, se = row.get("nats_per_token"), row.get("nats_per_token_se")
+    if nats is None or nats > 700:
+        return ""
+    sign = "≤" if row.get("kind") == "bound" else "="
+    if not se:
+        return f"{sign}{math.exp(nats):.4g}"
+    # the interval is four errors wide, so one digit of the error is enough for its ends
+    digits = max(0, decimals(math.exp(nats) * se) - 1)
+    low, high = (rounded(math.exp(bound), digits) for bound in interval(nats, se))
+    return f"{sign}{rounded(math.exp(nats), digits)} [{low},{high}]"
+
+
+def _valid(row: Row) -> str:
+    """`69 [59,77]`, in per cent: as many digits as the interval bears; what was never seen is `0`, not `0.0`."""
+    if row.get("oracle_valid_rate") is None:
+        return ""
+    value, found = 100 * row["oracle_valid_rate"], valid_interval(row)
+    if found is None:
+        return f"{value:.4g}"
+    low, high = (100 * end for end in found)
+    digits = max(0, decimals((high - low) / 4) - 1)
+    shown = [f"{end:.0f}" if end in (0, 100) else rounded(end, digits) for end in (value, low, high)]
+    return f"{shown[0]} [{shown[1]},{shown[2]}]"
+
+
+def _ratio(row: Row) -> str:
+    measured, truth = row.get("nats_per_sequence"), row.get("truth_nats_per_sequence")
+    return f"{measured / truth:.3f}" if measured is not None and truth else ""
+
+
+def _speed(row: Row) -> str:
+    speed, spread = row.get("tokens_per_second"), row.get("tokens_per_second_iqr")
+    if speed is None:
+        return ""
+    return count(speed) if spread is None else f"{count(speed)} ({100 * spread / speed:.0f}%)"
+
+
+def _filled(row: Row, training: Row) -> dict[str, Any]:
+    wanted = {name: training.get(name) for name in ("parameters", "train_tokens") if row.get(name) is None}
+    return {**row, **wanted}

@@ -1,0 +1,184 @@
+"""The one store of finished cells that all runs share: a file per cell, named by the hash of the cell's content.
+
+    cells/<hash>.json               what was measured, or why it failed
+    checkpoints/<hash>.safetensors  what was trained
+
+Every file is written whole or not at all: a temporary file beside it, fsync, rename. What a killed process leaves
+behind is a temporary file, which nothing reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..api.component import UserError
+from ..engine.machine import write_atomically
+
+Status = Literal["done", "failed", "missing"]
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+def plain(value: Any, *, finite: bool = False) -> Any:
+    """The value in JSON's own types: numpy numbers and tuples become numbers and lists, floats keep every bit.
+
+    NaN and infinity mean "not measured" and become None; with `finite` they raise ValueError. Raises TypeError for
+    what JSON cannot say, and for keys that are not text (1 and "1" would be one key).
+    """
+    if value is None or isinstance(value, str | bool | np.bool_):
+        return bool(value) if isinstance(value, np.bool_) else value
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        if not math.isfinite(value):
+            if finite:
+                raise ValueError(f"{value} cannot be part of a cell's content")
+            return None
+        return float(value)
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist(), finite=finite)
+    if isinstance(value, list | tuple):
+        return [plain(item, finite=finite) for item in value]
+    if isinstance(value, Mapping):
+        if wrong := [key for key in value if not isinstance(key, str)]:
+            raise TypeError(f"keys must be text, not {wrong[0]!r}")
+        return {key: plain(item, finite=finite) for key, item in value.items()}
+    raise TypeError(f"{type(value).__name__} cannot be stored: {value!r}")
+
+
+def content_hash(content: Mapping[str, Any]) -> str:
+    """The name of a cell: 16 hexadecimal digits of the sha256 of its canonical JSON (sorted keys, floats by repr)."""
+    text = json.dumps(plain(content, finite=True), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Store:
+    """The cells and checkpoints under one folder. Safe for many processes: the last whole write stands."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def cell_path(self, hash: str) -> Path:
+        return self.path / "cells" / f"{hash}.json"
+
+    def checkpoint_path(self, hash: str) -> Path:
+        return self.path / "checkpoints" / f"{hash}.safetensors"
+
+    def ensure_writable(self) -> None:
+        """Make the folders and try to write; raises `UserError` if that cannot be done."""
+        try:
+            for folder in (self.path / "cells", self.path / "checkpoints"):
+                write_atomically(folder / ".writable", b"").unlink(missing_ok=True)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UserError(f"cannot write the store '{self.path}': {reason}; name another: --store DIR") from None
+
+    def status(self, hash: str) -> Status:
+        stored = self._stored(hash)
+        return "missing" if stored is None else stored["status"]
+
+    def read(self, hash: str) -> dict[str, Any] | None:
+        """What `write` was given, or None for a cell that is missing or failed."""
+        stored = self._stored(hash)
+        return stored["record"] if stored is not None and stored["status"] == "done" else None
+
+    def failure(self, hash: str) -> str | None:
+        """Why the cell failed, or None if it did not."""
+        stored = self._stored(hash)
+        return stored["message"] if stored is not None and stored["status"] == "failed" else None
+
+    def write(self, hash: str, record: Mapping[str, Any]) -> None:
+        """Store a finished cell. If the record carries its `content`, that must hash to the cell's name."""
+        if "content" in record and content_hash(record["content"]) != hash:
+            raise ValueError(f"the content of cell {hash} hashes to {content_hash(record['content'])}")
+        self._write(hash, {"hash": hash, "status": "done", "record": record})
+
+    def write_failure(self, hash: str, message: str) -> None:
+        """Note why a cell failed. A finished cell stays finished: its content is the same."""
+        if self.status(hash) != "done":
+            self._write(hash, {"hash": hash, "status": "failed", "message": message})
+
+    def save_checkpoint(self, hash: str, tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, Any]) -> None:
+        """Store named arrays (any shape) and what JSON can say about them."""
+        from safetensors.numpy import save
+
+        # safetensors writes the memory as it lies, so a transposed array must be laid out first
+        whole = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+        text = json.dumps(plain(metadata), sort_keys=True)
+        header = {"hash": hash, "metadata": text, "sha256": _digest(whole, text)}
+        write_atomically(self.checkpoint_path(hash), save(whole, metadata=header))
+
+    def load_checkpoint(self, hash: str) -> tuple[Tensors, dict[str, Any]] | None:
+        """The arrays and the metadata, bit for bit, or None. A damaged file is set aside and counts as absent."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self.checkpoint_path(hash)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="np") as file:
+                header = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            whole = header["hash"] == hash and header["sha256"] == _digest(tensors, header["metadata"])
+            metadata = json.loads(header["metadata"])
+        except (SafetensorError, KeyError, ValueError):
+            whole = False
+        if not whole:
+            _set_aside(path)
+            return None
+        return tensors, metadata
+
+    def _write(self, hash: str, stored: Mapping[str, Any]) -> None:
+        write_atomically(self.cell_path(hash), json.dumps(plain(stored), indent=1, allow_nan=False) + "\n")
+
+    def _stored(self, hash: str) -> dict[str, Any] | None:
+        path = self.cell_path(hash)
+        try:
+            stored = json.loads(path.read_bytes(), parse_constant=_refuse)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError:  # no JSON, or no UTF-8
+            stored = None
+        if not _belongs(stored, hash):
+            _set_aside(path)
+            return None
+        return dict(stored)
+
+
+def _belongs(stored: Any, hash: str) -> bool:
+    if not isinstance(stored, dict) or stored.get("hash") != hash:
+        return False
+    if stored.get("status") == "failed":
+        return isinstance(stored.get("message"), str)
+    record = stored.get("record")
+    if stored.get("status") != "done" or not isinstance(record, dict):
+        return False
+    content = record.get("content")
+    return "content" not in record or (isinstance(content, dict) and content_hash(content) == hash)
+
+
+def _digest(tensors: Mapping[str, npt.NDArray[Any]], metadata: str) -> str:
+    total = hashlib.sha256(metadata.encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        total.update(f"\0{name}\0{array.dtype}\0{array.shape}\0".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _set_aside(path: Path) -> None:
+    """Keep a damaged file for whoever wants to look, under a name that nothing reads."""
+    with contextlib.suppress(OSError):  # a store that cannot be written is still read as if the file were absent
+        path.replace(path.with_name(path.name + ".damaged"))

@@ -1,0 +1,188 @@
+"""Which network `mist-bench sample` asks: the one that a configuration describes, or the one that a checkpoint holds.
+
+A checkpoint says itself what it is: its metadata hold the content and the labels of the training that made it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..api.component import UserError
+from ..api.families import Family
+from ..api.schedules import Schedule
+from ..engine import device
+from ..host.config import ModelConfig, RunConfig, TrainingConfig
+from ..host.registry import Registry
+from ..inference.causal import CausalEvaluator
+from ..inference.masked import MaskedEvaluator
+from ..inference.step import Needs
+from ..run import cells, grid
+from ..run.store import Store, plain
+from ..run.workbench import Parameters, Workbench
+from .options import SampleOptions
+from .retrain import training_command
+
+HASH = re.compile(r"[0-9a-f]{1,16}")
+SUFFIX, UNFINISHED = ".safetensors", "-partial"
+SHOWN = 6
+BATCH = 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network, and what it was trained with. `values` is None for one without parameters (the oracle)."""
+
+    bench: Workbench
+    family: Family
+    schedule: Schedule
+    values: Parameters | None
+    hash: str
+
+    @property
+    def causal(self) -> bool:
+        return self.family.likelihood_kind == "exact"
+
+    @property
+    def title(self) -> str:
+        names = [self.family.spec, f"under {self.schedule.spec}" if self.family.uses_schedule else ""]
+        data = f"on {self.bench.plan.corpus.spec} by {self.bench.plan.tokenizer.spec}"
+        return " ".join(part for part in (*names, data, f"({self.hash})" if self.hash else "") if part)
+
+    def evaluator(self, needs: Needs) -> MaskedEvaluator | CausalEvaluator:
+        """The network behind its graph. Raises `UserError` if the parameters are not those of such a network."""
+        evaluator: MaskedEvaluator | CausalEvaluator
+        try:
+            if self.causal:
+                evaluator = self.bench.causal(self.family, self.values or {})
+            else:
+                evaluator = self.bench.masked(self.family, self.values, needs=needs)
+        except (KeyError, ValueError) as error:
+            raise _misfit(self.hash) from error
+        if self.values is not None and self.values.keys() != evaluator.model.parameters.keys():
+            raise _misfit(self.hash)
+        return evaluator
+
+
+def _misfit(hash: str) -> UserError:
+    return UserError(
+        f"checkpoint {hash} is a checkpoint of another configuration: its parameters do not fit the network that it "
+        "describes; train it again with mist-bench run --rerun all"
+    )
+
+
+def find(registry: Registry, options: SampleOptions) -> Network:
+    """The network that was asked for. Raises `UserError` if there is none, or if it is not what it says."""
+    if options.checkpoint is not None:
+        hash, values, metadata = _load(Store(options.store), options.checkpoint)
+        config = _described(options.config, hash, metadata)
+        network, content = _network(registry, options, config, values, hash)
+        _same(hash, metadata["content"], content, metadata["labels"])
+        return network
+    config = options.config
+    first = dataclasses.replace(
+        config, families=config.families[:1], schedules=config.schedules[:1], training_seeds=config.training_seeds[:1]
+    )
+    return _network(registry, options, first, None, "")[0]
+
+
+def _network(
+    registry: Registry, options: SampleOptions, config: RunConfig, values: Parameters | None, hash: str
+) -> tuple[Network, Mapping[str, Any]]:
+    """Lays out the one training of the configuration, and loads its parameters unless they are given."""
+    settings = dataclasses.replace(
+        config.generation, batch_size=min(options.count, BATCH), nucleus=options.nucleus, judge="none", metrics=()
+    )
+    config = dataclasses.replace(config, generation=settings)
+    name = device.name()
+    laid = grid.plan(config, registry, name, device.precision_name(config.training.precision))
+    store = Store(options.store)
+    family: Family = registry.make("family", config.families[0])
+    training = next((cell for cell in laid.cells if cell.kind == "training"), None)
+    if training is not None and values is None:
+        hash, values = training.hash, _trained(store, training, config, registry)
+    network = Network(
+        bench=Workbench(laid, store, registry), family=family, hash=hash, values=values,
+        schedule=registry.make("schedule", config.schedules[0]),
+    )  # fmt: skip
+    return network, training.content if training else {}
+
+
+def _trained(store: Store, training: cells.Cell, config: RunConfig, registry: Registry) -> Parameters:
+    found = store.load_checkpoint(training.hash)
+    if found is None:
+        command = training_command(config, registry, store.path)
+        raise UserError(f"the store '{store.path}' has no checkpoint of {training.title}; train it: {command}")
+    return found[0]
+
+
+def _load(store: Store, given: str) -> tuple[str, Parameters, dict[str, Any]]:
+    """Hash, parameters and metadata of a checkpoint, by the beginning of its hash or by its path."""
+    path = Path(given)
+    if path.suffix == SUFFIX or path.is_file() or len(path.parts) > 1:
+        return _load_file(path)
+    folder = store.path / "checkpoints"
+    finished = sorted(p.stem for p in folder.glob(f"*{SUFFIX}") if not p.stem.endswith(UNFINISHED))
+    matching = [hash for hash in finished if hash.startswith(given.lower())] if HASH.fullmatch(given.lower()) else []
+    if len(matching) > 1:
+        raise UserError(f"checkpoint {given!r} is the beginning of {_list(matching)}; give more of the hash")
+    if not matching:
+        raise UserError(f"unknown checkpoint {given!r}; in the store '{store.path}': {_list(finished)}")
+    found = store.load_checkpoint(matching[0])
+    if found is None:
+        raise UserError(f"checkpoint {matching[0]} is damaged and was set aside; train it again with mist-bench run")
+    return matching[0], *found
+
+
+def _list(hashes: list[str]) -> str:
+    more = f" and {len(hashes) - SHOWN} more" if len(hashes) > SHOWN else ""
+    return (", ".join(hashes[:SHOWN]) or "none; train a network first: mist-bench run") + more
+
+
+def _load_file(path: Path) -> tuple[str, Parameters, dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise UserError(f"no checkpoint file '{path}'; give its path, or the beginning of a hash in the store")
+    try:
+        with safe_open(path, framework="np") as file:
+            hash = str((file.metadata() or {})["hash"])
+    except (SafetensorError, KeyError, OSError):
+        raise UserError(f"'{path}' is damaged, or no checkpoint of mist-bench") from None
+    with tempfile.TemporaryDirectory() as folder:
+        # a store of this one file, by a link: what the store would rename if it is damaged is the link
+        link = Store(folder).checkpoint_path(hash)
+        link.parent.mkdir()
+        link.symlink_to(path.resolve())
+        found = Store(folder).load_checkpoint(hash)
+    if found is None:
+        raise UserError(f"'{path}' is damaged; train that network again with mist-bench run")
+    return hash, *found
+
+
+def _described(config: RunConfig, hash: str, metadata: Mapping[str, Any]) -> RunConfig:
+    """The configuration with the network that the metadata describe."""
+    if "content" not in metadata and "curve" in metadata:
+        raise UserError(f"checkpoint {hash} is of an unfinished training; the same mist-bench run goes on with it")
+    try:
+        content, labels = metadata["content"], metadata["labels"]
+        schedule = (labels["schedule"],) if labels["schedule"] else config.schedules[:1]
+        return dataclasses.replace(
+            config, corpus=labels["corpus"], tokenizer=labels["tokenizer"], families=(labels["family"],),
+            schedules=schedule, training_seeds=(content["training_seed"],), length=content["length"],
+            model=ModelConfig(**content["model"]), training=TrainingConfig(**content["training"]),
+        )  # fmt: skip
+    except (KeyError, TypeError, UserError) as error:
+        raise UserError(f"checkpoint {hash} does not say which network it holds; train it again") from error
+
+
+def _same(hash: str, then: Mapping[str, Any], now: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
+    """Its own names must mean today what they meant in training; only the device may be another."""
+    for key, value in plain(now).items():
+        if key != "device" and then.get(key) != value:
+            what = f"{key} {labels[key]!r}" if labels.get(key) else key
+            raise UserError(f"checkpoint {hash} is a checkpoint of another configuration: its {what} has changed since")

@@ -1,0 +1,40 @@
+"""What `mist-bench sample` was asked for, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from ..host.config import RunConfig, at_least, require
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """What `mist-bench sample` was asked for; None: the host's choice for the checkpoint at hand."""
+
+    config: RunConfig
+    """Which network: its corpus, tokenizer, model, training, and the first family, schedule and training seed."""
+    checkpoint: str | None = None
+    """The beginning of a checkpoint's hash, or a path; None: the network that `config` describes."""
+    store: Path = Path("results/store")
+    prompt: str = ""
+    """Text before what is generated; each `___` in it is a blank to be filled."""
+    suffix: str = ""
+    """Text after what is generated (infilling)."""
+    sampler: str | None = None
+    steps: int | None = None
+    length: int | None = None
+    temperature: float = 1.0
+    nucleus: float = 1.0
+    count: int = 1
+    seed: int = 0
+    watch: bool = False
+    """Show the text emerging, step by step."""
+    debug: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.steps is None or self.steps >= 1, f"steps must be at least 1, given {self.steps}")
+        require(self.length is None or self.length >= 2, f"length must be at least 2, given {self.length}")
+        at_least(self, 1, "count")
+        at_least(self, 0, "seed", "temperature")
+        require(0 < self.nucleus <= 1, f"nucleus must be above 0 and at most 1, given {self.nucleus}")
