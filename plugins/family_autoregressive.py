@@ -88,6 +88,7 @@ class AutoregressiveFamily(Family):
     name = "autoregressive"
     source = "GPT-2 (Radford et al. 2019), with mist's body"
     likelihood_kind = "exact"
+    judges = True
 
     def create(
         self, size: NetworkSize, vocab_size: int, length: int, seed: int, oracle: Oracle | None

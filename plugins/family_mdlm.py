@@ -107,6 +107,10 @@ class MdlmFamily(Family):
     conditioning: str = parameter("fraction", "what the layer norms are told: fraction (masked, of L), time, or none")
     self_conditioning: bool = parameter(False, "tell the network its last answer (trained on half of the sequences)")
 
+    @property
+    def one_bound(self) -> bool:
+        return self.conditioning != "time"
+
     def __post_init__(self) -> None:
         if self.conditioning not in CONDITIONING:
             raise ValueError(f"conditioning is one of {', '.join(CONDITIONING)}, not {self.conditioning!r}")

@@ -37,7 +37,8 @@ class OracleFamily(Family):
     source = "the idea: arXiv 2602.19619"
     likelihood_kind = "bound"
     trained = False
-    control = True
+    control = "oracle"
+    needs_oracle = True
 
     def create(self, size: NetworkSize, vocab_size: int, length: int, seed: int, oracle: Oracle | None) -> OracleModel:
         if oracle is None:

@@ -46,6 +46,7 @@ class WordTokenizer(Tokenizer):
 
     name = "word"
     source = "made for the oracle worlds"
+    keeps_pieces = True
 
     def fit(self, texts: Sequence[str], vocabulary: Sequence[str] | None) -> Codec:
         if vocabulary is not None:

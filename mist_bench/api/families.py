@@ -156,8 +156,23 @@ class Family(Component, ABC):
     likelihood_kind: ClassVar[LikelihoodKind]
     uses_schedule: ClassVar[bool] = False
     trained: ClassVar[bool] = True
-    control: ClassVar[bool] = False
-    """True for what is no model but a measuring rod (the oracle)."""
+    control: ClassVar[str] = ""
+    """Name of the control rows that it makes, for a family that is not a model to compare; empty for models."""
+    needs_oracle: ClassVar[bool] = False
+    """True: it is the corpus's own law, and needs a corpus that knows it."""
+    judges: ClassVar[bool] = False
+    """True: a network of it may judge samples (`generation.judge`). Its likelihood must be exact."""
+
+    @property
+    def causal(self) -> bool:
+        """Whether its models are `CausalModel`s, which generate left to right, rather than `MaskedModel`s."""
+        return self.likelihood_kind == "exact"
+
+    @property
+    def one_bound(self) -> bool:
+        """Whether all estimators of a network have the same expectation; False for one that is conditioned on time,
+        whose bound differs from schedule to schedule."""
+        return True
 
     @abstractmethod
     def create(self, size: NetworkSize, vocab_size: int, length: int, seed: int, oracle: Oracle | None) -> Model:

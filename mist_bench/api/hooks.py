@@ -163,7 +163,7 @@ def mist_bench_families() -> Iterable[type[Family]]:
             name = "uniform"
             likelihood_kind = "bound"
             trained = False
-            control = True
+            control = "uniform"
 
             def create(self, size, vocab_size, length, seed, oracle):
                 return UniformModel(vocab_size, length)

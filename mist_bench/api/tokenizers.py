@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -39,6 +39,10 @@ class Codec(ABC):
 
 class Tokenizer(Component, ABC):
     """How text becomes tokens. Fitted on the train split (nothing to do for `byte` or `gpt2`)."""
+
+    keeps_pieces: ClassVar[bool] = False
+    """True: the pieces that a corpus declares are its tokens, in the corpus's order, so that a corpus that knows its
+    own law knows it of these tokens, and fixes their number."""
 
     @abstractmethod
     def fit(self, texts: Sequence[str], vocabulary: Sequence[str] | None) -> Codec:

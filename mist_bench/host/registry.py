@@ -42,6 +42,8 @@ BASES: dict[Kind, type[Component]] = {
     "metric": Metric,
     "launcher": Launcher,
 }
+OWN = "mist-bench"
+"""The distribution of the plugins that come along."""
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
@@ -102,6 +104,15 @@ class Registry:
             hint = f"{suggest(name, self._classes[kind])} (mist-bench ls {PLURALS[kind]}{problems})"
             raise UserError(f"unknown {kind} {name!r}; {hint}")
         return self._classes[kind][name]
+
+    def first(self, kind: Kind, fact: str) -> Any:
+        """The object, by its defaults, of the first class of which `fact` is true: mist-bench's own classes first, then
+        by name. Raises `UserError` if there is none."""
+        own = {name: self._origins[kind, name].distribution == OWN for name in self.names(kind)}
+        for name in sorted(self.with_defaults(kind), key=lambda name: (not own[name], name)):
+            if getattr(made := self.make(kind, name), fact):
+                return made
+        raise UserError(f"no {kind} has {fact}; install mist-bench with its own plugins (mist-bench plugins)")
 
     def make(self, kind: Kind, spec: str) -> Any:
         """The object that `name[param=value]` or `name:value` stands for. Raises `UserError` in one line."""
