@@ -60,6 +60,8 @@ State = dict[str, "Tensor"]
 class Sampler(Component, ABC):
     """One pure step from a state of the tokens to the next; the host captures it as a graph."""
 
+    default: ClassVar[bool] = False
+    """True: `mist-bench sample` takes it where no sampler is named."""
     uses_steps: ClassVar[bool] = True
     """False: `steps` is ignored, and the sampler makes one row, placed by its NFE."""
     adaptive: ClassVar[bool] = False

@@ -105,13 +105,16 @@ class Registry:
             raise UserError(f"unknown {kind} {name!r}; {hint}")
         return self._classes[kind][name]
 
-    def first(self, kind: Kind, fact: str) -> Any:
-        """The object, by its defaults, of the first class of which `fact` is true: mist-bench's own classes first, then
-        by name. Raises `UserError` if there is none."""
+    def having(self, kind: Kind, fact: str) -> list[Any]:
+        """The objects, by their defaults, whose class has `fact`: mist-bench's own classes first, then by name."""
         own = {name: self._origins[kind, name].distribution == OWN for name in self.names(kind)}
-        for name in sorted(self.with_defaults(kind), key=lambda name: (not own[name], name)):
-            if getattr(made := self.make(kind, name), fact):
-                return made
+        names = sorted(self.with_defaults(kind), key=lambda name: (not own[name], name))
+        return [made for name in names if getattr(made := self.make(kind, name), fact)]
+
+    def first(self, kind: Kind, fact: str) -> Any:
+        """The first of `having`. Raises `UserError` if there is none."""
+        if found := self.having(kind, fact):
+            return found[0]
         raise UserError(f"no {kind} has {fact}; install mist-bench with its own plugins (mist-bench plugins)")
 
     def make(self, kind: Kind, spec: str) -> Any:

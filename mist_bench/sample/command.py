@@ -39,7 +39,7 @@ def sample(registry: Registry, options: SampleOptions) -> int:
     network = checkpoints.find(registry, options)
     sampler = _sampler(registry, options, network)
     laid = template(
-        network.bench.dataset, network.bench.plan.corpus.layout, prompt=options.prompt, suffix=options.suffix,
+        network.bench.dataset, network.bench.experiment.corpus.layout, prompt=options.prompt, suffix=options.suffix,
         length=options.length, causal=network.causal,
     )  # fmt: skip
     steps = options.steps or min(STEPS, laid.shown)
@@ -63,9 +63,11 @@ def sample(registry: Registry, options: SampleOptions) -> int:
 
 
 def _sampler(registry: Registry, options: SampleOptions, network: Network) -> Sampler:
-    spec = options.sampler or ("autoregressive" if network.causal else "confidence")
-    sampler: Sampler = registry.make("sampler", spec)
-    if network.causal and sampler.name != "autoregressive":
+    if options.sampler is None:
+        own: Sampler = registry.first("sampler", "left_to_right" if network.causal else "default")
+        return own
+    sampler: Sampler = registry.make("sampler", options.sampler)
+    if network.causal and not sampler.left_to_right:
         raise UserError(f"family {network.family.spec!r} writes left to right, not by {sampler.spec!r}; "
                         "leave --sampler out, or take a masked family: --family mdlm")  # fmt: skip
     return sampler
