@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness import ROOT
 from mist_bench import UserError, cli
 from mist_bench.bench import baseline, command, contest, report
 from mist_bench.bench.contest import OURS, Entry, Offer, Timing, race, ratio
@@ -382,7 +383,7 @@ def test_what_a_gpu_would_be_given_is_bound_by_the_slower_of_two_peaks():
 def test_kernels_are_rendered_for_a_gpu_that_is_not_there(work, family, tmp_path):
     out = tmp_path / "kernels.md"
     words = ["-m", "benchmarks.rendered", "--size", "tiny", "--work", work, "--family", family, "--out", str(out)]
-    subprocess.run([sys.executable, *words], cwd=Path(__file__).parent.parent, check=True)
+    subprocess.run([sys.executable, *words], cwd=ROOT, check=True)
     assert "in kernels that use tensor cores" in out.read_text() and "| yes |" in out.read_text()
 
 

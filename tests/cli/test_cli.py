@@ -10,9 +10,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import Plugins
-from test_config import PARTS
 
+from harness.plugins import PARTS, Plugins
 from mist_bench import UserError, __version__, cli
 from mist_bench.host import discovery, registry
 from mist_bench.sample.options import SampleOptions

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from harness import GRID
 from mist_bench import cli
 
-GRID = str(Path(__file__).parent / "grid.toml")
 WRONG = {
     "sampler": (["--sampler", "confidance"], "did you mean 'confidence'"),
     "schedule": (["--schedule", "linaer"], "did you mean 'linear'"),

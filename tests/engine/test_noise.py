@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from brute_force import assert_counts_follow
 from tinygrad import Tensor
 
+from harness.brute_force import assert_counts_follow
 from mist_bench.engine import noise
 
 ROWS, LENGTH = 64, 16

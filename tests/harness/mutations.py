@@ -1,12 +1,12 @@
 """Mutations of the samplers' rules, made by hand: is each seen by a one-step law test? Not collected by pytest.
 
-    python tests/mutations.py > docs/mutations.md        # all of them, about ten minutes
-    python tests/mutations.py pc first-hitting           # those of some samplers
+    python tests/harness/mutations.py > docs/mutations.md        # all of them, about ten minutes
+    python tests/harness/mutations.py pc first-hitting           # those of some samplers
 
 Each entry changes one line of a rule, runs the tests that hold that rule (one function, the cases of that sampler), and
 puts the line back. A mutation that survives is an error of the tests: strengthen them. What cannot be told from the
 right rule by anybody is not listed (`first-hitting` in falling instead of rising order of its noise, `pc` with places
-counted from 1: the same laws). `tests/test_mutations.py` holds that every line still is where it is said to be.
+counted from 1: the same laws). `tests/samplers/test_mutations.py` holds that every line still is where it is said to be.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PLUGINS, HOST = "plugins/sampler_{}.py", "mist_bench/{}.py"
 LAW = "test_one_step_law_is_the_rule"
 
@@ -31,7 +31,7 @@ class Mutation:
     what: str
     old: str
     new: str
-    test: str = f"test_samplers.py::{LAW}"
+    test: str = f"samplers/test_one_step_laws.py::{LAW}"
     cases: str = ""
     shared: str = ""
     """The module of the host that holds the line, if it is not in the sampler's own file."""
@@ -48,11 +48,11 @@ def of(sampler: str, *rows: tuple[str, str, str], **more: str) -> list[Mutation]
 
 COIN = "view.reveal_probability.unsqueeze(-1)"
 BEST = "(left - view.target_masked).maximum(1)"
-NOISE = "test_samplers.py::test_annealed_choice_noise_follows_maskgit"
+NOISE = "samplers/test_one_step_laws.py::test_annealed_choice_noise_follows_maskgit"
 TIES = "(order.reshape(1, 1, length) < order.reshape(1, length, 1))"
-ADAPTIVE = f"test_adaptive_samplers.py::{LAW}"
-TIMES = "test_samplers.py::test_{}_times"
-GRID = "test_generation.py::test_grid_{}"
+ADAPTIVE = f"samplers/test_adaptive.py::{LAW}"
+TIMES = "samplers/test_one_step_laws.py::test_{}_times"
+GRID = "inference/test_generate.py::test_grid_{}"
 GRID_COUNTS = "np.floor((1 - alpha_s) * many + 0.5 + 1e-9)"
 
 MUTATIONS = [
@@ -87,19 +87,19 @@ MUTATIONS = [
         ("ties go to the right", TIES, TIES.replace(" < ", " > ")),
         ("among equals all come first", f" | ((other == mine) & {TIES})", ""),
         ("masks and what is seen share the ranks", "return before & masked.unsqueeze(-2)", "return before"),
-        shared="samplers", cases="rule_confidence"),
+        shared="api/samplers", cases="rule_confidence"),
     *of("confidence",
         ("the schedule is rounded down", GRID_COUNTS, "np.floor((1 - alpha_s) * many + 1e-9)"),
         ("the schedule is rounded up", GRID_COUNTS, "np.ceil((1 - alpha_s) * many - 1e-9)"),
         ("a half is rounded down", GRID_COUNTS, "np.ceil((1 - alpha_s) * many - 0.5 - 1e-9)"),
         ("the schedule of the time before", GRID_COUNTS, "np.floor((1 - alpha_t) * many + 0.5 + 1e-9)"),
-        shared="generation", test=GRID.format("counts_are_rounded_half_up")),
+        shared="inference/generate", test=GRID.format("counts_are_rounded_half_up")),
     *of("random",
         ("the last step leaves what the schedule leaves", "np.where(times <= 0, 1.0, ", "np.where(times < 0, 1.0, "),
         ("what is masked already is not divided by", "(alpha_s - alpha_t) / np.maximum(1 - alpha_t, 1e-300)",
          "alpha_s - alpha_t"),
         ("divided by what is clean after the step", "np.maximum(1 - alpha_t, 1e-300)", "np.maximum(1 - alpha_s, 1e-300)"),
-        shared="generation", test=GRID.format("reveals_all_at_the_last_step")),
+        shared="inference/generate", test=GRID.format("reveals_all_at_the_last_step")),
     *of("top-k",
         ("the remainder reaches one step too far", "view.step < view.to_fill", "view.step <= view.to_fill"),
         ("the remainder goes to the last steps", "view.step < view.to_fill % view.steps",
@@ -117,13 +117,13 @@ MUTATIONS = [
         ("the drawn token instead of the first", "return view.margin",
          "return view.margin - view.max_log_probability.exp() + view.log_probability.exp()"),
         cases="rule_margin"),
-    *of("margin", ("ties go to the right", TIES, TIES.replace(" < ", " > ")), shared="samplers", cases="rule_margin"),
+    *of("margin", ("ties go to the right", TIES, TIES.replace(" < ", " > ")), shared="api/samplers", cases="rule_margin"),
     *of("entropy",
         ("the least certain first (KLASS's code)", "return -view.entropy", "return view.entropy"),
         ("the largest p instead", "return -view.entropy", "return view.max_log_probability"),
         ("the drawn token's share counts", "return -view.entropy", "return -view.entropy + 0.05 * view.log_probability"),
         cases="rule_entropy"),
-    *of("entropy", ("ties go to the right", TIES, TIES.replace(" < ", " > ")), shared="samplers", cases="rule_entropy"),
+    *of("entropy", ("ties go to the right", TIES, TIES.replace(" < ", " > ")), shared="api/samplers", cases="rule_entropy"),
     *of("entropy-bound",
         ("the sum without the maximum taken off", "(spent <=", "(spent + entropy <="),
         ("the least certain first", "comes_before(-entropy", "comes_before(entropy"),
@@ -174,7 +174,7 @@ MUTATIONS = [
         ("two at once", "view.to_fill.ones_like()", "view.to_fill.ones_like() * 2"),
         ("none", "view.to_fill.ones_like()", "view.to_fill.zeros_like()"),
         cases="rule_autoregressive"),
-    *of("autoregressive", ("ties go to the right", TIES, TIES.replace(" < ", " > ")), shared="samplers",
+    *of("autoregressive", ("ties go to the right", TIES, TIES.replace(" < ", " > ")), shared="api/samplers",
         cases="rule_autoregressive"),
     *of("autoregressive",
         ("the time after the reveal", "many - np.arange(events + 1), 0)", "many - 1 - np.arange(events + 1), 0)"),
@@ -194,16 +194,16 @@ MUTATIONS = [
         ("places count within the cut", "informed - self.strength * view.masked.arange(view.masked.shape[1])",
          "(view.log_probability + surprise - self.strength * view.masked.arange(view.masked.shape[1])).minimum("
          "math.log(self.alpha))"),
-        test=f"test_pc.py::{LAW}"),
+        test=f"samplers/test_pc.py::{LAW}"),
     *of("pc",
         ("the product in float32 (PC-Sampler's code)",
          "informed - self.strength * view.masked.arange(view.masked.shape[1])",
          "informed.exp() * (-self.strength * view.masked.arange(view.masked.shape[1])).exp()"),
-        test="test_pc.py::test_far_positions_are_told_apart"),
+        test="samplers/test_pc.py::test_far_positions_are_told_apart"),
     *of("confidence",
         ("cools a step early", "self.cool * step", "self.cool * (step + 1)"),
         ("cools to another share", "1.0 - self.cool * step", "1.0 - 0.95 * self.cool * step"),
-        test="test_guided.py::test_cool_lowers_the_temperature_in_a_straight_line"),
+        test="samplers/test_guided.py::test_cool_lowers_the_temperature_in_a_straight_line"),
     *of("remdm",
         ("sigma 5 % too large", "else largest.minimum(eta)", "else largest.minimum(1.05 * eta)"),
         ("rescaled 5 % too much", "sigma = eta * largest if", "sigma = 1.05 * eta * largest if"),
@@ -211,7 +211,7 @@ MUTATIONS = [
         ("the surest are masked again", "(-state[\"drawn\"], -1e9)", "(state[\"drawn\"], -1e9)"),
         ("fixed tokens too", "again = view.free & (view.tokens", "again = (view.tokens"),
         ("the other side of the coin", "view.uniform < self.coin", "view.uniform > self.coin"),
-        test=f"test_remdm.py::{LAW}"),
+        test=f"samplers/test_remdm.py::{LAW}"),
     *of("p2",
         ("one more is shown", "view.last.where(0, view.target_masked)", "view.last.where(0, view.target_masked - 1)"),
         ("one less is shown", "view.last.where(0, view.target_masked)", "view.last.where(0, view.target_masked + 1)"),
@@ -221,7 +221,7 @@ MUTATIONS = [
         ("eta 5 % too large", "own = self.eta *", "own = 1.05 * self.eta *"),
         ("ties go to what is masked", "show = reveal_best(Tensor.cat(score, score, dim=1), Tensor.cat(was_shown, view",
          "show = reveal_best(Tensor.cat(score - 1e-6, score, dim=1), Tensor.cat(was_shown, view"),
-        test=f"test_p2.py::{LAW}"),
+        test=f"samplers/test_p2.py::{LAW}"),
     *of("klass",
         ("a bar 5 % too low", "math.log(self.tau) if", "math.log(0.95 * self.tau) if"),
         ("the other KL", "(view.log_probabilities.exp() * moved)", "(state[\"answer\"].exp() * moved)"),
@@ -229,7 +229,7 @@ MUTATIONS = [
         ("one more where none is stable", "(view.to_fill // view.steps)", "(view.to_fill // view.steps + 1)"),
         ("no last step", "(view.step + 1 >= view.steps)", "(view.step + 1 > view.steps)"),
         ("no fallback", "ready.max(axis=-1, keepdim=True).where(ready, best)", "ready"),
-        test=f"test_klass.py::{LAW}"),
+        test=f"samplers/test_klass.py::{LAW}"),
     *of("wino",
         ("a bar 5 % too low", "math.log(self.tau) if", "math.log(0.95 * self.tau) if"),
         ("doubts 5 % too much", "math.log(self.tau_back) if", "math.log(1.05 * self.tau_back) if"),
@@ -240,27 +240,27 @@ MUTATIONS = [
         ("the least sure first", "reveal_best(view.log_probability, view.masked", "reveal_best(-view.log_probability, view.masked"),
         ("a step may reveal none", ".minimum(most).maximum(1)", ".minimum(most)"),
         ("fixed tokens too", "shown = view.free & (view", "shown = (view"),
-        test=f"test_left_out.py::{LAW}"),
+        test=f"inference/test_left_out.py::{LAW}"),
     *of("wino",
         ("a limit of one more", "left * 7 // 10", "left * 7 // 10 + 1"),
         ("no least limit", ".maximum(FEWEST)", ".maximum(1)"),
         ("no limit", ".minimum(MOST)", ".minimum(99)"),
-        test="test_left_out.py::test_never_more_than_its_limits_are_revealed"),
+        test="inference/test_left_out.py::test_never_more_than_its_limits_are_revealed"),
     *of("guided",
         ("5 % too far away", "given + self.scale *", "given + 1.05 * self.scale *"),
         ("towards what is said without the prompt", "(given - without)", "(without - given)"),
         ("without everything", "free.where(tokens, mask)", "(tokens * 0 + mask)"),
         ("not normalised", "(given - without)).log_softmax(-1)", "(given - without))"),
-        test="test_guided.py::test_the_answer_is_the_formula"),
+        test="samplers/test_guided.py::test_the_answer_is_the_formula"),
     *of("semi-autoregressive",
         ("the rest goes to the latest", "(i < steps % count)", "(i >= count - steps % count)"),
         ("a block may have no step", "max(1, steps // count + ", "max(0, steps // count + "),
         ("the last block is whole", "min(size, to_fill - i * size)", "size"),
-        shared="samplers", test="test_semi_autoregressive.py::test_steps_are_shared_out_and_the_rest_goes_to_the_earliest"),
+        shared="api/samplers", test="samplers/test_semi_autoregressive.py::test_steps_are_shared_out_and_the_rest_goes_to_the_earliest"),
     *of("semi-autoregressive",
         ("blocks by place, not by what is to fill", "free.cumsum(axis=1) - 1, -1", "np.arange(free.shape[1]), -1"),
         ("a block too wide", "-1) // size", "-1) // (size + 1)"),
-        shared="generation", test="test_semi_autoregressive.py::test_blocks_are_filled_from_left_to_right_and_then_left_alone"),
+        shared="inference/generate", test="samplers/test_semi_autoregressive.py::test_blocks_are_filled_from_left_to_right_and_then_left_alone"),
 ]  # fmt: skip
 
 
@@ -296,7 +296,7 @@ PAGE = """\
 # What the tests of the samplers' rules were seen to catch
 
 Every row is a mutation that was made in the code, run, and taken back: one line of a rule changed, then the test that
-holds that rule. The last column is the first case that failed. Made by `python tests/mutations.py > docs/mutations.md`,
+holds that rule. The last column is the first case that failed. Made by `python tests/harness/mutations.py > docs/mutations.md`,
 which ends with status 1 if one survives.
 
 | sampler | mutation | caught by |

@@ -20,9 +20,10 @@ def folder_like(path: Path, weights: bytes = b"weights", **config) -> Path:
 def gpt2(path: Path, *, end: bool = True, seed: int = 0) -> Path:
     """A random GPT-2 over bytes; token 256 begins and ends a text, if there is an end."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
     from transformers.utils import logging
+
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     logging.disable_progress_bar()
     vocabulary = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Plugins
 
+from harness import ROOT
+from harness.plugins import PARTS, Plugins
 from mist_bench import UserError
 from mist_bench.cli import listing
 from mist_bench.host import presets
@@ -221,47 +222,6 @@ def test_lists_are_cut_outside_of_brackets():
             split_list(broken)
 
 
-PARTS = """
-    from dataclasses import dataclass
-    from mist_bench import Corpus, Family, Schedule, ScoreSampler, Tokenizer, hookimpl, parameter
-
-    class C(Corpus):
-        name = "tales"
-        def load(self, cache): ...
-
-    class T(Tokenizer):
-        name = "word"
-        def fit(self, texts, vocabulary): ...
-
-    class F(Family):
-        name = "mdlm"
-        likelihood_kind = "bound"
-        def create(self, size, vocab_size, length, seed, oracle): ...
-
-    class L(Schedule):
-        name = "linear"
-        def alpha(self, t): ...
-        def dalpha(self, t): ...
-
-    @dataclass(frozen=True, kw_only=True)
-    class S(ScoreSampler):
-        name = "confidence"
-        score_by: str = parameter("proposal", "a text")
-        def score(self, view): ...
-
-    @hookimpl
-    def mist_bench_corpora(): return [C]
-    @hookimpl
-    def mist_bench_tokenizers(): return [T]
-    @hookimpl
-    def mist_bench_families(): return [F]
-    @hookimpl
-    def mist_bench_schedules(): return [L]
-    @hookimpl
-    def mist_bench_samplers(): return [S]
-"""
-
-
 def test_every_name_of_a_run_is_made_and_the_grid_is_put_in_its_shortest_form(plugins: Plugins, smoke: RunConfig):
     registry = plugins.discover(plugins.file(PARTS))
     settings = ["likelihood.evaluation_schedules=linear", "families=mdlm", "schedules=linear"]
@@ -306,5 +266,5 @@ def test_sample_options_are_checked(smoke: RunConfig, wrong: dict[str, float]):
 def test_every_field_is_documented_and_the_page_is_up_to_date():
     for _, cls in presets.sections():
         assert set(presets.field_docs(cls)) >= set(listing.setting_keys(cls))
-    page = (Path(__file__).parent.parent / "docs" / "presets.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "presets.md").read_text(encoding="utf-8")
     assert page == preset_page.presets_page(), "run: python -m mist_bench.pages.presets"

@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from conftest import Plugins
 
+from harness.plugins import Plugins
 from mist_bench import UserError
 from mist_bench.api import hooks
 from mist_bench.host.registry import PLURALS, Registry

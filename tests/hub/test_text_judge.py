@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import CONTEXT, END, folder_like, gpt2
 
+from harness import GRID
+from harness.tiny_models import CONTEXT, END, folder_like, gpt2
 from mist_bench import UserError, cli
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
@@ -30,7 +31,6 @@ from mist_bench.run.store import Store
 from mist_bench.run.work import make
 from mist_bench.run.workbench import Workbench
 
-GRID = str(Path(__file__).parent / "grid.toml")
 REGISTRY = Registry.discover()
 TEXTS = ["a tale", "", "x", "naïve 👩‍👩‍👧 e\u0301", "cut \ufffd and \x00 and \ud800", "<|endoftext|>", "w" * 90, "b"]
 

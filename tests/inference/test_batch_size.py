@@ -2,14 +2,14 @@
 
 import gc
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-from brute_force import WORLD
 from mist_bench_plugins.family_oracle import OracleModel
 from tinygrad import Device
 
+from harness import GRID
+from harness.brute_force import WORLD
 from mist_bench import UserError, cli
 from mist_bench.engine import device
 from mist_bench.inference import batch_size
@@ -17,8 +17,6 @@ from mist_bench.inference.batch_size import remember, remembered, search
 from mist_bench.inference.masked import MaskedEvaluator
 from mist_bench.report import files
 from mist_bench.run import work
-
-GRID = str(Path(__file__).parent / "grid.toml")
 
 
 def speeds(table, room=10**9):

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from brute_force import assert_counts_follow
 from tinygrad import Tensor
 
+from harness.brute_force import assert_counts_follow
 from mist_bench.api.log_probabilities import pick
 from mist_bench.engine import noise
 from mist_bench.inference.draw import IMPOSSIBLE, _in_blocks, draw, log_normaliser, statistics

@@ -5,8 +5,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-from brute_force import BATCH as NETWORK_BATCH
-from brute_force import MASKS, SIZE, TEXTS, S, assert_laws_agree, one_step_law, shaken
 from mist_bench_plugins.corpus_markov import world
 from mist_bench_plugins.corpus_tales import TalesCorpus
 from mist_bench_plugins.family_mdlm import MdlmFamily
@@ -15,6 +13,8 @@ from mist_bench_plugins.sampler_wino import FEWEST, MOST, WinoSampler
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
+from harness.brute_force import BATCH as NETWORK_BATCH
+from harness.brute_force import MASKS, SIZE, TEXTS, S, assert_laws_agree, one_step_law, shaken
 from mist_bench import MaskedModel, NetworkSize, Oracle, UserError
 from mist_bench.host.registry import Registry
 from mist_bench.inference.generate import SamplerGraph, generate

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from brute_force import masked
 from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.sampler_confidence import ConfidenceSampler
 from mist_bench_plugins.sampler_first_hitting import FirstHittingSampler
@@ -13,6 +12,7 @@ from mist_bench_plugins.sampler_top_k import TopKSampler
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
+from harness.brute_force import masked
 from mist_bench import NetworkSize
 from mist_bench.engine import noise
 from mist_bench.inference import masked_rows

@@ -8,7 +8,13 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
-from brute_force import (
+from mist_bench_plugins.schedule_cosine import CosineSchedule
+from mist_bench_plugins.schedule_cosine_md4 import CosineMd4Schedule
+from mist_bench_plugins.schedule_cosine_squared import CosineSquaredSchedule
+from mist_bench_plugins.schedule_linear import LinearSchedule
+from mist_bench_plugins.schedule_polynomial import PolynomialSchedule
+
+from harness.brute_force import (
     BATCH,
     MASKS,
     TEXTS,
@@ -26,13 +32,8 @@ from brute_force import (
     table,
     told_last,
 )
-from brute_force import masked as network
-from mist_bench_plugins.schedule_cosine import CosineSchedule
-from mist_bench_plugins.schedule_cosine_md4 import CosineMd4Schedule
-from mist_bench_plugins.schedule_cosine_squared import CosineSquaredSchedule
-from mist_bench_plugins.schedule_linear import LinearSchedule
-from mist_bench_plugins.schedule_polynomial import PolynomialSchedule
-
+from harness.brute_force import masked as network
+from harness.wrong_estimators import MaskedMean, WrongWeight, masked_mean, realized_count, weighted_by
 from mist_bench.engine import noise
 from mist_bench.measure import likelihood, statistics
 
@@ -74,10 +75,6 @@ def test_exact_k_over_all_its_noise_is_the_bound(monkeypatch, draws):
     np.testing.assert_allclose(found, bound(table()), rtol=0, atol=1e-5)
 
 
-def weighted_by(schedule):
-    return lambda answer, *rest: likelihood.weighted(answer, schedule, *rest)
-
-
 def integral(monkeypatch, schedule, low: float, high: float) -> np.ndarray:
     """(81,) of `weighted` between two mask probabilities: 64 Gauss-Legendre times, and all masks by their law."""
     first, last = schedule.inverse(np.array([low, high]))
@@ -101,41 +98,6 @@ def test_weighted_over_all_its_noise_is_the_bound_less_what_is_stated(monkeypatc
     np.testing.assert_allclose(found, bound(table()) - dropped, rtol=0, atol=1e-5)
     assert (integral(monkeypatch, schedule, edge * 1e-3, edge * 0.999) == 0).all()
     assert (dropped < 1e-3 * bound(table())).all()
-
-
-class WrongWeight(CosineSchedule):
-    """Cosine's masks with the weight of `linear`."""
-
-    name = "wrong-weight"
-
-    def weight(self, t):
-        return 1 / t
-
-
-class MaskedMean(LinearSchedule):
-    """As if the loss were averaged over t without a weight."""
-
-    name = "no-weight"
-
-    def weight(self, t):
-        return np.ones_like(t)
-
-
-def masked_mean(answer, tokens, numbers, draw, draws):
-    """The normaliser of a mean over masked positions: 1/k instead of L/k."""
-    return likelihood.exact_k(answer, tokens, numbers, draw, draws) / L
-
-
-def realized_count(answer, tokens, numbers, draw, draws):
-    """Each position masked with probability t, but divided by the number of masked ones instead of t L."""
-    count = []
-
-    def counted(tokens, masked, t):
-        count.append(masked.sum(axis=1))
-        return answer(tokens, masked, t)
-
-    total = likelihood.weighted(counted, MaskedMean(), tokens, numbers, draw, draws)
-    return total * L / np.maximum(count[0], 1)
 
 
 def k_from(low: int, high: int):

@@ -25,7 +25,13 @@ from functools import cache
 
 import numpy as np
 import pytest
-from brute_force import (
+from mist_bench_plugins.sampler_confidence import ConfidenceSampler
+from mist_bench_plugins.sampler_random import RandomSampler
+from mist_bench_plugins.sampler_top_k import TopKSampler
+from mist_bench_plugins.schedule_cosine import CosineSchedule
+from mist_bench_plugins.schedule_linear import LinearSchedule
+
+from harness.brute_force import (
     BATCH,
     MASKS,
     TEXTS,
@@ -37,23 +43,16 @@ from brute_force import (
     oracle,
     told_last,
 )
-from mist_bench_plugins.sampler_confidence import ConfidenceSampler
-from mist_bench_plugins.sampler_random import RandomSampler
-from mist_bench_plugins.sampler_top_k import TopKSampler
-from mist_bench_plugins.schedule_cosine import CosineSchedule
-from mist_bench_plugins.schedule_linear import LinearSchedule
-from test_laws import by_coins, law_of
-from test_likelihood import WrongWeight, masked_mean, realized_count, weighted_by
-from test_samplers import (
-    RevealsFivePercentTooOften,
-    RevealsFivePercentTooRarely,
+from harness.chain import by_coins, law_of
+from harness.rules import (
     assert_same_law,
     rule_confidence,
     rule_random,
     rule_top_k,
     situation,
 )
-
+from harness.wrong_estimators import WrongWeight, masked_mean, realized_count, weighted_by
+from harness.wrong_rates import RevealsFivePercentTooOften, RevealsFivePercentTooRarely
 from mist_bench import UserError
 from mist_bench.engine import noise
 from mist_bench.host.registry import Registry

@@ -4,7 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from brute_force import (
+from mist_bench_plugins.family_autoregressive import AutoregressiveFamily, matched_feed_forward
+from mist_bench_plugins.family_mdlm import MdlmFamily
+from tinygrad import Tensor, dtypes
+
+from harness.brute_force import (
     BATCH,
     MASKS,
     SIZE,
@@ -21,10 +25,6 @@ from brute_force import (
     placed,
     told_last,
 )
-from mist_bench_plugins.family_autoregressive import AutoregressiveFamily, matched_feed_forward
-from mist_bench_plugins.family_mdlm import MdlmFamily
-from tinygrad import Tensor, dtypes
-
 from mist_bench import NetworkSize
 from mist_bench.host.presets import load_preset, preset_names
 from mist_bench.inference.loading import load_parameters, load_to_read

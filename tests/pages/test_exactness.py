@@ -1,7 +1,6 @@
 """Docs/exactness.md is what the module writes, and what it says holds: bounds, limits, zeros, by brute force in numpy."""
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +12,14 @@ from mist_bench_plugins.schedule_cosine_squared import CosineSquaredSchedule
 from mist_bench_plugins.schedule_geometric import GeometricSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from mist_bench_plugins.schedule_polynomial import PolynomialSchedule
-from test_laws import WORLD, L, by_coins, law_of, truth
 
+from harness import ROOT
+from harness.chain import WORLD, L, by_coins, law_of, truth
 from mist_bench.host.registry import Registry
 from mist_bench.measure.sampler_law import law_distance, total_variation
 from mist_bench.pages import exactness
 
-PAGE = (Path(__file__).parent.parent / "docs" / "exactness.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "exactness.md").read_text(encoding="utf-8")
 REGISTRY, LINEAR = Registry.discover(), LinearSchedule()
 
 

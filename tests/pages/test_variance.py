@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from brute_force import MASKS, TEXTS, L, bound, lookup, masked, table
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from mist_bench_plugins.schedule_polynomial import PolynomialSchedule
 
+from harness.brute_force import MASKS, TEXTS, L, bound, lookup, masked, table
 from mist_bench.measure import likelihood
 from mist_bench.pages import variance
 

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import synthetic_rows as rows
 
+from harness import ROOT
+from harness import synthetic_rows as rows
 from mist_bench.measure import statistics
 from mist_bench.report import columns, files, plots, pooling, tables
 from mist_bench.run import provenance
-
-PROJECT = Path(__file__).parents[1]
 
 # the names of the design, written out here a second time on purpose
 FIXED = {
@@ -68,7 +67,7 @@ def test_columns_are_those_of_the_design():
 
 
 def test_every_column_is_documented():
-    text = (PROJECT / "docs" / "results.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for file, table in [("training", columns.TRAINING), ("likelihood", columns.LIKELIHOOD),
                         ("generation", columns.GENERATION), ("curves", columns.CURVES),
                         ("comparisons", columns.COMPARISONS)]:  # fmt: skip

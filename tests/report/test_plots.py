@@ -7,8 +7,9 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-import synthetic_rows as rows
 
+from harness import TESTS
+from harness import synthetic_rows as rows
 from mist_bench.report import plot_entropy, plot_style, plots
 
 
@@ -108,10 +109,10 @@ def test_prose_many_worlds_and_one_point_are_drawn():
 
 def test_nothing_is_said_on_a_first_use(tmp_path):
     """A fresh font cache, warnings as errors, no display: the child must be silent."""
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_plots; print(len(test_plots.draw()))"
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from report import test_plots; print(len(test_plots.draw()))"
     home = str(tmp_path)
     environment = {"PATH": "", "HOME": home, "XDG_CACHE_HOME": home, "XDG_CONFIG_HOME": home}
-    command = [sys.executable, "-W", "error", "-c", code, str(__import__("pathlib").Path(__file__).parent)]
+    command = [sys.executable, "-W", "error", "-c", code, str(TESTS)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.stdout, done.stderr) == ("3\n", "")
 

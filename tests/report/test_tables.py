@@ -6,9 +6,9 @@ import io
 import math
 
 import pytest
-import synthetic_rows as rows
 from rich.console import Console
 
+from harness import synthetic_rows as rows
 from mist_bench.measure import statistics
 from mist_bench.report import fields, layout, tables
 

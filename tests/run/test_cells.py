@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from harness import GRID
 from mist_bench.host import presets
 from mist_bench.host.config import HOW_IT_IS_READ, LikelihoodConfig, ModelConfig, TrainingConfig
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
 from mist_bench.run import grid
 
-GRID = str(Path(__file__).parent / "grid.toml")
 REGISTRY = Registry.discover()
 
 FOREIGN = """

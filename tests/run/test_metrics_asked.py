@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from mist_bench_plugins import metric_mauve
 from mist_bench_plugins.metric_mauve import MauveMetric
-from tiny_models import folder_like, gpt2
 
+from harness import GRID
+from harness.tiny_models import folder_like, gpt2
 from mist_bench import UserError, cli
 from mist_bench.host.presets import load_preset, override, resolve
 from mist_bench.host.registry import Registry
@@ -25,7 +25,6 @@ from mist_bench.run.work import make
 from mist_bench.run.workbench import Workbench
 from mist_bench.testing import Subject, checks_of
 
-GRID = str(Path(__file__).parent / "grid.toml")
 PLUGIN = """
 from dataclasses import dataclass
 from mist_bench import Metric, UserError, hookimpl, parameter

@@ -1,12 +1,12 @@
 """Samples that begin with what a test sequence begins with: `generation.prompt`."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
 from mist_bench_plugins.corpus_markov import world
 
+from harness import GRID
 from mist_bench import UserError
 from mist_bench.host.presets import load_preset, resolve
 from mist_bench.host.registry import Registry
@@ -16,13 +16,13 @@ from mist_bench.run.store import Store
 from mist_bench.run.workbench import Workbench
 
 REGISTRY = Registry.discover()
-GRID = load_preset(str(Path(__file__).parent / "grid.toml"))
+SMALLEST = load_preset(GRID)
 
 
 def asked(prompt: int, samplers: tuple[str, ...], families=("oracle",)):
-    generation = dataclasses.replace(GRID.generation, prompt=prompt, judge="none")
+    generation = dataclasses.replace(SMALLEST.generation, prompt=prompt, judge="none")
     config = dataclasses.replace(
-        GRID, corpus="markov[symbols=3,length=6]", tokenizer="word", families=families, schedules=("linear",),
+        SMALLEST, corpus="markov[symbols=3,length=6]", tokenizer="word", families=families, schedules=("linear",),
         samplers=samplers, steps=(6,), generation=generation,
     )  # fmt: skip
     return resolve(config, REGISTRY)
@@ -80,6 +80,6 @@ def test_what_needs_a_prompt_is_refused_without_one_and_in_all_only_with_one():
 def test_an_untrained_familys_rows_have_samples_of_their_own():
     oracle, both = laid(0, "random"), plan(asked(0, ("random",), ("oracle", "mdlm")), REGISTRY, "CPU", "float32")
     counts = {c.labels.get("family"): c.content["samples"] for c in both.cells if c.kind == "generation"}
-    assert counts == {"oracle": GRID.generation.oracle_samples, "mdlm": GRID.generation.samples, None: GRID.generation.samples}
+    assert counts == {"oracle": SMALLEST.generation.oracle_samples, "mdlm": SMALLEST.generation.samples, None: SMALLEST.generation.samples}
     samples = {c.content["samples"] for c in oracle.cells if c.kind == "generation"}
-    assert samples == {GRID.generation.oracle_samples}
+    assert samples == {SMALLEST.generation.oracle_samples}

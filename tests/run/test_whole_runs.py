@@ -15,6 +15,7 @@ import pytest
 from mist_bench_plugins.corpus_markov import MarkovCorpus
 from rich.console import Console
 
+from harness import EXAMPLE, GRID, TESTS
 from mist_bench import cli
 from mist_bench.cli import run as run_module
 from mist_bench.cli.progress import Display
@@ -24,9 +25,6 @@ from mist_bench.measure import speed
 from mist_bench.report import columns, files
 from mist_bench.run import grid, provenance
 
-HERE = Path(__file__).parent
-GRID = str(HERE / "grid.toml")
-EXAMPLE = HERE / "plugin_example" / "mist_bench_example.py"
 TABLES = ("training.csv", "likelihood.csv", "generation.csv", "curves.csv", "comparisons.csv", "samples.jsonl")
 MEASURED = (
     "tokens_per_second", "tokens_per_second_iqr", "seconds", "seconds_per_batch", "compile_seconds", "wall_seconds",
@@ -207,7 +205,7 @@ def test_rerun_all_gives_the_same_numbers(finished, tmp_path):
 def spawn(*arguments, **environment):
     return subprocess.Popen(
         [sys.executable, "-m", "mist_bench", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, **environment}, cwd=HERE,
+        env={**os.environ, **environment}, cwd=TESTS,
     )  # fmt: skip
 
 
@@ -308,7 +306,7 @@ def test_side_by_side_gives_the_same(finished, tmp_path, monkeypatch):
 
 def test_a_loose_plugin_makes_rows(finished, tmp_path):
     store, _ = finished
-    arguments = ["--plugin", str(EXAMPLE), "--sampler", "right-to-left,random", "--steps", "4", "--family", "oracle"]
+    arguments = ["--plugin", str(EXAMPLE / "mist_bench_example.py"), "--sampler", "right-to-left,random", "--steps", "4", "--family", "oracle"]
     assert in_process(*command(store, tmp_path, *arguments)) == 0
     rows = files.read_csv(tmp_path / "generation.csv")
     assert {row["sampler"] for row in rows} >= {"right-to-left", "random"}
@@ -322,7 +320,7 @@ def test_an_edited_plugin_does_not_reuse_old_results(tmp_path):
         plan = grid.plan(config, Registry.discover([file]), "CPU", "float32")
         return {cell.hash for cell in plan.cells if cell.labels.get("sampler") == "right-to-left"}
 
-    text = EXAMPLE.read_text()
+    text = (EXAMPLE / "mist_bench_example.py").read_text()
     assert hashes(text).isdisjoint(hashes(text + "\n# edited\n"))
 
 

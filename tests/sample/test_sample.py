@@ -3,7 +3,6 @@
 import io
 import re
 import shlex
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from mist_bench_plugins.tokenizer_byte import ByteTokenizer
 from mist_bench_plugins.tokenizer_word import PieceCodec
 from rich.console import Console
 
+from harness import GRID
 from mist_bench import UserError, cli
 from mist_bench.data.dataset import Dataset, Split
 from mist_bench.host.presets import load_preset, override
@@ -23,7 +23,6 @@ from mist_bench.run.workbench import Workbench
 from mist_bench.sample import watch
 from mist_bench.sample.template import template
 
-GRID = str(Path(__file__).parent / "grid.toml")
 WORLD = "markov[length=6]"
 PIECES = ["One", " day", " the", " cat", " sat", ".", "\n"]
 

@@ -5,13 +5,13 @@ from itertools import product
 
 import numpy as np
 import pytest
-from brute_force import BATCH, assert_counts_follow, oracle
 from mist_bench_plugins.sampler_entropy_bound import EntropyBoundSampler
 from mist_bench_plugins.sampler_threshold import ThresholdSampler
 from mist_bench_plugins.schedule_cosine import CosineSchedule
-from test_laws import LINEAR, WORLD, brute_force, law_of, truth
-from test_samplers import MASK, L, V, assert_same_law, best, ids, situation
 
+from harness.brute_force import BATCH, assert_counts_follow, oracle
+from harness.chain import LINEAR, WORLD, brute_force, law_of, truth
+from harness.rules import MASK, L, V, assert_same_law, best, ids, situation
 from mist_bench.inference import generate as generate_module
 from mist_bench.inference.generate import SamplerGraph, generate
 from mist_bench.measure.one_step import Start

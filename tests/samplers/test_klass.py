@@ -5,12 +5,12 @@ from functools import cache
 
 import numpy as np
 import pytest
-from brute_force import BATCH
 from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.sampler_klass import KlassSampler
-from test_laws import LINEAR, WORLD, posterior
-from test_samplers import MASK, L, V, assert_same_law, best, ids
 
+from harness.brute_force import BATCH
+from harness.chain import LINEAR, WORLD, posterior
+from harness.rules import MASK, L, V, assert_same_law, best, ids
 from mist_bench.inference.generate import SamplerGraph, generate
 from mist_bench.inference.masked import MaskedEvaluator
 from mist_bench.inference.step import Needs

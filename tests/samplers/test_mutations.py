@@ -1,11 +1,11 @@
 """The list of mutations is of the code as it is: every line is found, every test exists, and the page shows them all."""
 
 import re
-from pathlib import Path
 
 import pytest
-from mutations import MUTATIONS, ROOT, changed
 
+from harness import TESTS
+from harness.mutations import MUTATIONS, ROOT, changed
 from mist_bench.host.registry import Registry
 
 PAGE = (ROOT / "docs" / "mutations.md").read_text(encoding="utf-8")
@@ -20,7 +20,7 @@ def test_the_line_is_there_and_the_mutated_file_is_code(mutation):
     assert changed(mutation) != mutation.file.read_text(encoding="utf-8")
     compile(changed(mutation), mutation.file, "exec")
     file, _, function = mutation.test.partition("::")
-    assert re.search(rf"^def {function}\(", (Path(__file__).parent / file).read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.search(rf"^def {function}\(", (TESTS / file).read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_the_page_shows_every_mutation_and_none_survived():

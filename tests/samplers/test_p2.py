@@ -6,10 +6,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-from brute_force import BATCH as NETWORK_BATCH
-from brute_force import MASKS, assert_counts_follow, assert_laws_agree, masked, masked_answer, one_step_law
-from brute_force import TEXTS as NETWORK_TEXTS
-from brute_force import S as NETWORK_MASK
 from mist_bench_plugins.corpus_markov import world
 from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.sampler_p2 import P2Sampler
@@ -17,6 +13,10 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
+from harness.brute_force import BATCH as NETWORK_BATCH
+from harness.brute_force import MASKS, assert_counts_follow, assert_laws_agree, masked, masked_answer, one_step_law
+from harness.brute_force import TEXTS as NETWORK_TEXTS
+from harness.brute_force import S as NETWORK_MASK
 from mist_bench import UserError
 from mist_bench.host.registry import Registry
 from mist_bench.inference.generate import SamplerGraph, generate, grid

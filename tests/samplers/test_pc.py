@@ -5,11 +5,11 @@ from itertools import product
 
 import numpy as np
 import pytest
-from brute_force import BATCH, assert_counts_follow, oracle
 from mist_bench_plugins.sampler_pc import PcSampler
-from test_laws import LINEAR, WORLD, S, brute_force, law_of, truth
-from test_samplers import MASK, L, V, assert_same_law, best, ids, scheduled, situation
 
+from harness.brute_force import BATCH, assert_counts_follow, oracle
+from harness.chain import LINEAR, WORLD, S, brute_force, law_of, truth
+from harness.rules import MASK, L, V, assert_same_law, best, ids, scheduled, situation
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
 from mist_bench.inference.generate import SamplerGraph, generate

@@ -4,14 +4,14 @@ from functools import cache
 
 import numpy as np
 import pytest
-from brute_force import BATCH, oracle
 from mist_bench_plugins.sampler_random import RandomSampler
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_geometric import GeometricSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
-from test_laws import LINEAR, WORLD
-from test_samplers import L, assert_same_law, rule_random, situation
 
+from harness.brute_force import BATCH, oracle
+from harness.chain import LINEAR, WORLD
+from harness.rules import L, assert_same_law, rule_random, situation
 from mist_bench import MaskedModel
 from mist_bench.inference.generate import SamplerGraph, generate
 from mist_bench.inference.masked import MaskedEvaluator

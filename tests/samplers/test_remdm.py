@@ -5,7 +5,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-from brute_force import assert_counts_follow
 from mist_bench_plugins.corpus_markov import world
 from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.sampler_random import RandomSampler
@@ -14,6 +13,7 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
+from harness.brute_force import assert_counts_follow
 from mist_bench import UserError
 from mist_bench.host.registry import Registry
 from mist_bench.inference.generate import SamplerGraph, generate, grid

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from brute_force import assert_counts_follow
 from mist_bench_plugins.corpus_markov import world
 from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.sampler_random import RandomSampler
@@ -15,6 +14,8 @@ from mist_bench_plugins.sampler_semi_autoregressive import SemiAutoregressiveSam
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
+from harness import GRID
+from harness.brute_force import assert_counts_follow
 from mist_bench import Sampler, ScoreSampler, UserError, block_shares
 from mist_bench.cli import listing
 from mist_bench.host.presets import load_preset, override
@@ -389,7 +390,7 @@ def mist_bench_samplers():
 
 
 def generations(registry, samplers):
-    config = override(load_preset(str(Path(__file__).parent / "grid.toml")), (), samplers=samplers)
+    config = override(load_preset(GRID), (), samplers=samplers)
     found = grid.plan(config, registry, "CPU", "float32").cells
     return {cell.hash for cell in found if cell.kind == "generation" and cell.sampler is not None}
 

@@ -10,23 +10,26 @@ import sys
 import tomllib
 from pathlib import Path
 
-import bad_corpora
-import bad_families
-import bad_launchers
-import bad_metrics
-import bad_samplers
-import bad_schedules
-import bad_tokenizers
 import numpy as np
 import pytest
-from test_packaging import made, setuptools_builds_wheels
 
+from harness import (
+    EXAMPLE,
+    ROOT,
+    bad_corpora,
+    bad_families,
+    bad_launchers,
+    bad_metrics,
+    bad_samplers,
+    bad_schedules,
+    bad_tokenizers,
+)
+from harness.installed import made, setuptools_builds_wheels
 from mist_bench import UserError, cli
 from mist_bench.host.registry import BASES, Registry
 from mist_bench.testing import Subject, checks_of, find
 from mist_bench.testing.worlds import chi_square_z
 
-EXAMPLE = Path(__file__).parent / "plugin_example"
 REGISTRY = Registry.discover()
 MORE = {  # what the defaults do not reach
     "sampler": ["confidence[score=max,noise=2.0]"],
@@ -290,7 +293,7 @@ def test_two_lines_of_an_author_are_a_test_for_each_check(plugins, tmp_path):
 
 
 def test_the_kit_and_the_templates_are_installed():
-    root = Path(__file__).parent.parent
+    root = ROOT
     settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
     packages = {".".join(path.parent.relative_to(root).parts) for path in root.glob("mist_bench/**/__init__.py")}
     assert packages == set(settings["packages"]) - {"mist_bench_plugins"}

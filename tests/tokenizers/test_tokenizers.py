@@ -84,6 +84,7 @@ def test_bpe_is_deterministic_and_restored():
 def test_bpe_cuts_text_as_it_was_trained():
     # tiktoken and tokenizers use two regular expression engines; the pieces must be the same
     import tiktoken
+
     from tokenizers import Regex, pre_tokenizers
 
     split = pre_tokenizers.Split(Regex(PATTERN), behavior="isolated")

@@ -7,12 +7,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from brute_force import WORLD, L, S, shaken
 from mist_bench_plugins.family_autoregressive import AutoregressiveFamily
 from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
+from harness import GRID
+from harness.brute_force import WORLD, L, S, shaken
 from mist_bench import NetworkSize, UserError, cli
 from mist_bench.engine import device
 from mist_bench.engine.graph import fetch, overwrite
@@ -25,7 +26,6 @@ from mist_bench.training import loop
 from mist_bench.training.step import TrainingGraph
 
 pytestmark = pytest.mark.skipif(device.name() != "CPU", reason="a CPU has as many devices as one likes")
-GRID = str(Path(__file__).parent / "grid.toml")
 SIZE = NetworkSize(dim=8, layers=1, heads=2, feed_forward=16, conditioning_dim=8)
 BATCH = 8
 CONFIG = TrainingConfig(

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from brute_force import WORLD, L, S, shaken
 from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
+from harness.brute_force import WORLD, L, S, shaken
 from mist_bench import NetworkSize
 from mist_bench.engine import noise
 from mist_bench.host.config import TrainingConfig

@@ -6,12 +6,12 @@ from functools import cache
 
 import numpy as np
 import pytest
-from brute_force import WORLD, L, S, shaken
 from mist_bench_plugins.family_autoregressive import AutoregressiveFamily
 from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Device
 
+from harness.brute_force import WORLD, L, S, shaken
 from mist_bench import NetworkSize, UserError
 from mist_bench.engine import device
 from mist_bench.engine import graph as graph_module

@@ -8,7 +8,13 @@ from functools import cache
 
 import numpy as np
 import pytest
-from brute_force import (
+from mist_bench_plugins.family_autoregressive import AutoregressiveFamily
+from mist_bench_plugins.family_mdlm import MdlmFamily
+from mist_bench_plugins.schedule_cosine import CosineSchedule
+from mist_bench_plugins.schedule_linear import LinearSchedule
+from tinygrad import Tensor, dtypes
+
+from harness.brute_force import (
     SIZE,
     TEXTS,
     WORLD,
@@ -23,12 +29,6 @@ from brute_force import (
     of_tokens,
     shaken,
 )
-from mist_bench_plugins.family_autoregressive import AutoregressiveFamily
-from mist_bench_plugins.family_mdlm import MdlmFamily
-from mist_bench_plugins.schedule_cosine import CosineSchedule
-from mist_bench_plugins.schedule_linear import LinearSchedule
-from tinygrad import Tensor, dtypes
-
 from mist_bench import TrainingBatch, UserError
 from mist_bench.engine import noise
 from mist_bench.host.config import TrainingConfig
