@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..api.component import UserError
-from ..host.discovery import one_line, told
+from ..host.discovery import describe_error, error_text
 from ..host.registry import Registry
 
 FAILURES = (UserError, ArithmeticError, ValueError, RuntimeError, MemoryError, TypeError, AttributeError, LookupError,
@@ -14,5 +14,5 @@ FAILURES = (UserError, ArithmeticError, ValueError, RuntimeError, MemoryError, T
 def why(error: Exception, registry: Registry) -> str:
     """Why a cell failed, in one line. What is no message of ours may come from a plugin: then the place in its file."""
     if isinstance(error, UserError):
-        return one_line(error)
-    return told(error, [plugin.file for plugin in registry.plugins()])
+        return error_text(error)
+    return describe_error(error, [plugin.file for plugin in registry.plugins()])
