@@ -50,7 +50,7 @@ class Workbench:
 
     @cached_property
     def dataset(self) -> dataset.Dataset:
-        return dataset.load(self.plan.corpus, self.plan.tokenizer, self.plan.length, machine.cache_folder())
+        return dataset.open_dataset(self.plan.corpus, self.plan.tokenizer, self.plan.length, machine.cache_folder())
 
     @cached_property
     def oracle(self) -> Oracle | None:
