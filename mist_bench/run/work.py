@@ -187,7 +187,7 @@ def _bound(
 
     if target is None:
         return block(0, 1), {} if cell.schedule is None else {"smallest_mask_probability": SMALLEST_MASK}
-    values, found = target_error.draw(block, target, tokens.shape[1], clusters)
+    values, found = target_error.mean_of_blocks(block, target, tokens.shape[1], clusters)
     return values, {"mask_draws": found.blocks * draws, "nats_per_token_se_limit": found.limit}
 
 
