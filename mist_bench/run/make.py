@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..api.component import UserError
 from ..engine import device
-from ..host.discovery import Plugin, one_line, told
+from ..host.discovery import Plugin, describe_error, error_text
 from . import provenance
 from .cells import Cell, Progress, Record
 
@@ -61,5 +61,5 @@ def _measured(cell: Cell, bench: Workbench, progress: Progress) -> dict[str, Any
 def reason(error: Exception, plugins: Iterable[Plugin]) -> str:
     """Why a cell failed, in one line. An error that is not ours may come from a plugin: with the place in its file."""
     if isinstance(error, UserError):
-        return one_line(error)
-    return told(error, [plugin.file for plugin in plugins])
+        return error_text(error)
+    return describe_error(error, [plugin.file for plugin in plugins])

@@ -66,7 +66,7 @@ class Workbench:
     @cached_property
     def dataset(self) -> dataset.Dataset:
         experiment = self.experiment
-        return dataset.load(experiment.corpus, experiment.tokenizer, self.config.length, machine.cache_folder())
+        return dataset.open_dataset(experiment.corpus, experiment.tokenizer, self.config.length, machine.cache_folder())
 
     @cached_property
     def oracle(self) -> Oracle | None:

@@ -175,7 +175,7 @@ class LikelihoodCell(Cell):
 
         if self.target_se is None:
             return block(0, 1), {} if self.weight is None else {"smallest_mask_probability": SMALLEST_MASK}
-        nats, found = target_error.draw(block, self.target_se, tokens.shape[1], clusters)
+        nats, found = target_error.mean_of_blocks(block, self.target_se, tokens.shape[1], clusters)
         return nats, {"mask_draws": found.blocks * self.draws, "nats_per_token_se_limit": found.limit}
 
     @staticmethod
