@@ -157,8 +157,11 @@ def _show_samples(rows: Rows, console: Console) -> None:
 
 def _show_graphs(console: Console) -> None:
     from ..engine.graph import captured
+    from ..engine.tinygrad_private import patches
 
     for graph in captured:
         console.print(f"graph {graph.name}: {graph.kernels} calls, compiled in {graph.compile_seconds:.1f} s",
                       markup=False, highlight=False)  # fmt: skip
     console.print(f"{len(captured)} graphs captured", highlight=False)
+    for patch in patches:
+        console.print(str(patch), markup=False, highlight=False, soft_wrap=True)
