@@ -39,7 +39,7 @@ def prepare() -> None:
     tinygrad_private.replace_cuda_context()
     tinygrad_private.replace_graph_arguments()
     tinygrad_private.replace_cpu_graph(replay.CpuGraph)
-    tinygrad_private.replace_kernel_table(lambda own: kernel_cache.Kernels(cache_folder() / "kernels", own))
+    tinygrad_private.replace_kernel_table(lambda own: kernel_cache.on_disk(own, cache_folder() / "kernels"))
     tinygrad_private.replace_worker_start(start_compile_worker)
     _replace_heuristic()
     if beam.width():

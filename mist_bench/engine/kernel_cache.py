@@ -57,6 +57,11 @@ class Kernels(dict[Any, Any]):
         write(self.folder / name(key), program)
 
 
+def on_disk(table: dict[Any, Any], folder: Path) -> Kernels:
+    """The table with files behind it; one that has some already stays as it is."""
+    return table if isinstance(table, Kernels) else Kernels(folder, table)
+
+
 def name(key: tuple[Any, ...]) -> str:
     """File name of a kernel: a hash of its key and of what the key lacks (releases, our heuristic, the machine)."""
     ast, renderer, *rest = key

@@ -131,13 +131,14 @@ patches: list[Patch] = []
 
 
 def patch(owner: Any, name: str, wrap: Callable[[Any], Any], reason: str) -> None:
-    """Replace `owner.name` by `wrap(owner.name)` and record it; nothing happens where it is replaced already."""
+    """Replace `owner.name` by `wrap(owner.name)` and record it, unless it is replaced already."""
     original = getattr(owner, name)
     if any(original is done.replacement for done in patches):
         return
     replacement = wrap(original)
-    setattr(owner, name, replacement)
-    patches.append(Patch(f"{owner.__name__}.{name}", original, replacement, reason))
+    if replacement is not original:
+        setattr(owner, name, replacement)
+        patches.append(Patch(f"{owner.__name__}.{name}", original, replacement, reason))
 
 
 def original(place: str) -> Any:
