@@ -343,8 +343,9 @@ def _configure(
 
     registry = _discover(files)
     if preset is None:
-        from ..engine import device
+        from ..engine import compiler, device
 
+        compiler.prepare()
         preset = default_preset(device.name())
     start = load_preset(preset)
     config = override(start, settings or (), **texts)

@@ -163,7 +163,10 @@ def _say_the_rest(info: Mapping[str, Any], console: Console) -> None:
 
 def _show_graphs(console: Console) -> None:
     from ..engine.graph import captured
+    from ..engine.tinygrad_private import patches
 
     for graph in captured:
         say(console, f"graph {graph.name}: {graph.kernels} calls, compiled in {graph.compile_seconds:.1f} s")
     console.print(f"{len(captured)} graphs captured", highlight=False)
+    for patch in patches:
+        console.print(str(patch), markup=False, highlight=False, soft_wrap=True)

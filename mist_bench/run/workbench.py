@@ -12,8 +12,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from tinygrad import Device
-from tinygrad.device import LRUAllocator
 
 from ..api.component import FloatArray, IntArray, UserError
 from ..api.corpora import Oracle
@@ -240,6 +238,4 @@ def forget() -> None:
     captured.clear()
     gc.unfreeze()
     gc.collect()
-    allocator = Device[Device.DEFAULT].allocator
-    if isinstance(allocator, LRUAllocator):
-        allocator.free_cache()  # type: ignore[no-untyped-call]
+    device.free_cached_memory()

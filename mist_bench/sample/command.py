@@ -15,6 +15,7 @@ from ..api.component import IntArray, UserError
 from ..api.samplers import Sampler, most_steps
 from ..engine import beam, compiler, noise
 from ..engine.graph import captured
+from ..engine.tinygrad_private import patches
 from ..host.registry import Registry
 from ..inference.causal import CausalEvaluator
 from ..inference.generate import generate
@@ -59,6 +60,8 @@ def sample(registry: Registry, options: SampleOptions) -> int:
         for graph in captured:
             errors.print(f"graph {graph.name}: {graph.kernels} calls, compiled in {graph.compile_seconds:.1f} s",
                          markup=False, highlight=False)  # fmt: skip
+        for patch in patches:
+            errors.print(str(patch), markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
