@@ -17,7 +17,7 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_geometric import GeometricSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
-from mist_bench import ScoreSampler, UserError
+from mist_bench import Count, ScoreSampler, UserError
 from mist_bench.measure.one_step import sequences
 from mist_bench.measure.sampler_law import law_distance, sampler_law, total_variation
 
@@ -206,14 +206,17 @@ def test_what_is_too_large_or_continuous_or_remembers_has_no_law():
     assert law_distance(Remembers(), LINEAR, 4, WORLD) is None
 
 
+class Nothing(Count):
+    def of(self, view, score):
+        return view.to_fill.zeros_like()
+
+
 class RevealsNothing(ScoreSampler):
     name = "reveals-nothing"
+    count = Nothing()
 
-    def score(self, view):
+    def scores(self, view):
         return view.margin
-
-    def reveal_count(self, view):
-        return view.to_fill.zeros_like()
 
 
 def test_masks_that_stay_are_an_error():

@@ -20,7 +20,7 @@ from mist_bench_plugins.sampler_top_k import TopKSampler
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
-from mist_bench import Choice, Sampler, ScoreSampler, UserError
+from mist_bench import Choice, Count, Sampler, ScoreSampler, UserError
 from mist_bench.measure.one_step import Start, transitions, view_of
 
 V, L, MASK = 4, 4, 4
@@ -98,10 +98,9 @@ def situation(step: int, steps: int, *, last: bool) -> tuple[Start, list[Numbers
     """Six rows: masks, fixed tokens (kept from the start), masks that may not be revealed yet, and equal scores."""
     m = MASK
     tokens = np.array([[m, m, m, m], [2, m, m, m], [m, 1, m, 0], [m, m, 3, m], [0, 1, 2, 3], [m, m, m, m]])
-    masked = tokens == m
-    masked[3, 1] = False  # a mask that belongs to a later block
     free = np.ones((6, L), dtype=bool)
     free[1, 0] = free[2, 3] = False
+    free[3, 1] = False  # a mask that belongs to a later block
     p = np.random.default_rng(7).dirichlet(np.ones(V), size=(6, L))
     p[5] = p[0, 2]  # the same law everywhere: all ties
     target, fill = np.array([2, 3, 1, 0, 0, 2]), np.array([4, 3, 3, 2, 4, 4])  # row 1: all stay, yet one must go
@@ -109,7 +108,7 @@ def situation(step: int, steps: int, *, last: bool) -> tuple[Start, list[Numbers
     if last:
         r = np.ones_like(r)  # the target stays: `last` alone must be enough to reveal all
     start = Start(
-        tokens=tokens, masked=masked, free=free, log_probabilities=np.log(p), to_fill=fill, target_masked=target,
+        tokens=tokens, free=free, log_probabilities=np.log(p), to_fill=fill, target_masked=target,
         reveal_probability=r, alpha_t=np.full(6, 0.2), alpha_s=np.full(6, 0.5), step=step, steps=steps, last=last,
     )  # fmt: skip
     return start, [Numbers(int(target[b]), int(fill[b]), r[b], step, steps, last) for b in range(6)]
@@ -160,23 +159,27 @@ class RevealsFivePercentTooRarely(RandomSampler):
 
 
 class LowestMargin(MarginSampler):
-    def score(self, view):
+    def scores(self, view):
         return -view.margin
 
 
 class TiesGoRight(EntropySampler):
-    def score(self, view):
+    def scores(self, view):
         return -view.entropy + 1e-6 * view.entropy.arange(L)
 
 
-class RemainderLast(TopKSampler):
-    def reveal_count(self, view):
+class LateShares(Count):
+    def of(self, view, score):
         share = view.to_fill // view.steps + (view.step >= view.steps - view.to_fill % view.steps).int()
         return view.last.where(view.masked.sum(axis=-1).int(), share)
 
 
+class RemainderLast(TopKSampler):
+    count = LateShares()
+
+
 class FavoursTheLikely(FirstHittingSampler):
-    def score(self, view):
+    def scores(self, view):
         return view.uniform + 0.5 * view.log_probability.exp()
 
 
@@ -217,7 +220,7 @@ class Undeclared(ScoreSampler):
     def choice(self) -> Choice:
         return self.declared  # type: ignore[attr-defined]
 
-    def score(self, view):
+    def scores(self, view):
         return (view.uniform * 20).sin()
 
 
@@ -282,7 +285,7 @@ def trajectory(sampler: Sampler, schedule, steps: int):
         r = np.where(before > 0, (before - after) / np.maximum(before, 1e-300), 1.0)
         p = rng.dirichlet(np.ones(V), (ROWS, LONG))
         start = Start(
-            tokens=now, masked=now == MASK, free=free, log_probabilities=np.log(p),
+            tokens=now, free=free, log_probabilities=np.log(p),
             to_fill=to_fill, target_masked=target[step], reveal_probability=r, alpha_t=1 - before, alpha_s=1 - after,
             step=step, steps=steps, last=step == t.shape[1] - 2,
         )  # fmt: skip

@@ -284,7 +284,7 @@ def _law(cell: Cell, bench: Workbench, sampler: Any) -> float | None:
     if bench.oracle is None or cell.schedule is None or not perfect or not own:
         return None
     steps, frequencies = cell.content["steps"] or bench.dataset.length, None
-    if sampler.needs_frequencies:
+    if "log_frequency" in sampler.needs:
         frequencies = bench.frequencies
     return law_distance(
         sampler, cell.schedule, steps, bench.oracle, temperature=cell.content["temperature"], frequencies=frequencies
