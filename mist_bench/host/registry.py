@@ -19,6 +19,7 @@ from ..api.metrics import Metric
 from ..api.samplers import Sampler
 from ..api.schedules import Schedule
 from ..api.tokenizers import Tokenizer
+from ..api.view import needs_problem
 from .discovery import Plugin, error_text, load_file, load_installed, named_files, new_host
 from .values import field_types, from_text, parse_spec, suggest, type_name
 
@@ -207,6 +208,9 @@ def _problem(cls: Any, base: type[Component]) -> str:
     name = getattr(cls, "name", None)
     if not (isinstance(name, str) and NAME.fullmatch(name)):
         return f"{cls.__name__}.name is {name!r}; a name is lower-case letters, digits, - and _"
+    needs: Any = getattr(cls, "needs", frozenset())
+    if issubclass(cls, Sampler) and not isinstance(needs, property) and (problem := needs_problem(needs)):
+        return f"{cls.__name__}.{problem}"
     try:
         cls()
     except (UserError, ValueError, TypeError):  # a parameter is required

@@ -213,8 +213,8 @@ class Workbench:
 
     def sampler_graph(self, sampler: Sampler) -> SamplerGraph:
         data, batch = self.dataset, self.generation_batch
-        frequencies = self.frequencies if sampler.needs_frequencies else None
-        text = (self.experiment.corpus.spec, self.experiment.tokenizer.spec) if sampler.needs_frequencies else ()
+        frequencies = self.frequencies if "log_frequency" in sampler.needs else None
+        text = (self.experiment.corpus.spec, self.experiment.tokenizer.spec) if "log_frequency" in sampler.needs else ()
         key = ("sampler", sampler.spec, batch, data.length, data.vocab_size, *text)
         return kept(key, lambda: SamplerGraph(sampler, batch, data.length, data.vocab_size, frequencies))
 

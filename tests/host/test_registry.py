@@ -35,7 +35,7 @@ SAMPLER = """
             if self.count < 0:
                 raise ValueError("count must not\\n be negative")
 
-        def score(self, view):
+        def scores(self, view):
             return view.margin
 
     @hookimpl

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mist_bench.run.work import make
 
 from harness import GRID
 from harness.tiny_models import CONTEXT, END, folder_like, gpt2
@@ -28,7 +29,6 @@ from mist_bench.report.rows import Rows
 from mist_bench.run import grid
 from mist_bench.run.grid import judge_model
 from mist_bench.run.store import Store
-from mist_bench.run.work import make
 from mist_bench.run.workbench import Workbench
 
 REGISTRY = Registry.discover()

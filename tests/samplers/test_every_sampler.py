@@ -8,6 +8,7 @@ from mist_bench_plugins.corpus_markov import world
 from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
+from mist_bench.api.view import NEEDS
 from mist_bench.host.registry import Registry
 from mist_bench.inference.generate import SamplerGraph, generate
 from mist_bench.inference.masked import MaskedEvaluator
@@ -62,4 +63,4 @@ def test_fills_keeps_and_is_the_same_in_any_batch(spec):
 def test_tells_about_itself(spec):
     sampler = REGISTRY.make("sampler", spec)
     assert sampler.spec == spec and sampler.__doc__ and sampler.source
-    assert not sampler.remembers_answer or sampler.needs_log_probabilities
+    assert sampler.needs <= NEEDS and (not sampler.skips_idle_steps or sampler.reveals == "chance")

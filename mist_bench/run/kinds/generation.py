@@ -182,7 +182,7 @@ class GenerationCell(Cell):
         settings, perfect = self.experiment.config.generation, self.model.family.needs_oracle
         if bench.oracle is None or self.schedule is None or not perfect or settings.nucleus < 1 or settings.prompt:
             return None
-        frequencies = bench.frequencies if self.sampler.needs_frequencies else None
+        frequencies = bench.frequencies if "log_frequency" in self.sampler.needs else None
         steps = self.steps or bench.dataset.length
         return law_distance(self.sampler, self.schedule, steps, bench.oracle, temperature=self.temperature,
                             frequencies=frequencies)  # fmt: skip
