@@ -14,12 +14,11 @@ from mist_bench_plugins.sampler_semi_autoregressive import SemiAutoregressiveSam
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
-from harness import GRID
 from harness.brute_force import assert_counts_follow
+from harness.experiments import cells
 from mist_bench import Count, Sampler, ScoreSampler, UserError, block_shares
 from mist_bench.api.samplers import FACTS
 from mist_bench.cli import listing
-from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
 from mist_bench.inference import generate as generate_module
 from mist_bench.inference.generate import SamplerGraph, generate
@@ -27,7 +26,6 @@ from mist_bench.inference.masked import MaskedEvaluator
 from mist_bench.inference.step import Needs, pack_step
 from mist_bench.measure.one_step import sequences
 from mist_bench.measure.sampler_law import law_distance, sampler_law, total_variation
-from mist_bench.run import grid
 
 REGISTRY = Registry.discover()
 LINEAR = LinearSchedule()
@@ -396,9 +394,7 @@ def mist_bench_samplers():
 
 
 def generations(registry, samplers):
-    config = override(load_preset(GRID), (), samplers=samplers)
-    found = grid.plan(config, registry, "CPU", "float32").cells
-    return {cell.hash for cell in found if cell.kind == "generation" and cell.sampler is not None}
+    return {cell.hash for cell in cells(registry=registry, samplers=samplers) if cell.kind == "generation"}
 
 
 def test_the_inner_sampler_decides_the_name_of_a_cell(tmp_path):
