@@ -95,18 +95,35 @@ def situation(step: int, steps: int, *, last: bool) -> tuple[Start, list[Numbers
     return start, [Numbers(int(target[b]), int(fill[b]), r[b], step, steps, last) for b in range(6)]
 
 
-def law_of_rule(rule, start: Start, numbers: list[Numbers]) -> dict:
+def proposals(start: Start, b: int):
+    """What may be drawn for row b: a token for each masked position, and the probability of all of them."""
+    places = [int(i) for i in np.flatnonzero(start.masked[b])]
+    p = np.exp(start.log_probabilities[b])
+    for values in product(range(p.shape[1]), repeat=len(places)):
+        x = dict(zip(places, values, strict=True))
+        yield x, np.prod([p[i, x[i]] for i in places])
+
+
+def law_of_rule(rule, start: Start, numbers: list) -> dict:
+    """`rule(places, p, x, numbers)` gives sets of positions to reveal, and their probabilities."""
     law: dict = {}
     for b, row in enumerate(start.tokens):
-        places = [i for i in range(L) if start.masked[b, i]]
         p = np.exp(start.log_probabilities[b])
-        for values in product(range(V), repeat=len(places)):
-            x = dict(zip(places, values, strict=True))
-            weight = np.prod([p[i, x[i]] for i in places])
-            for revealed, chance in rule(places, p, x, numbers[b]):
-                key = (b, *(x[i] if i in revealed else int(row[i]) for i in range(L)))
+        for x, weight in proposals(start, b):
+            for revealed, chance in rule(list(x), p, x, numbers[b]):
+                key = (b, *(x[i] if i in revealed else int(token) for i, token in enumerate(row)))
                 law[key] = law.get(key, 0.0) + weight * chance
     return law
+
+
+def assert_law_of_draws(sampler: Sampler, start: Start, after, **settings) -> None:
+    """The same for a rule that also masks again: `after(b, x)` is the text of row b once x was drawn."""
+    law: dict = {}
+    for b in range(len(start.tokens)):
+        for x, weight in proposals(start, b):
+            key = (b, *after(b, x))
+            law[key] = law.get(key, 0.0) + weight
+    assert_laws_agree(one_step_law(*transitions(sampler, start, **settings)), law)
 
 
 def assert_same_law(sampler: Sampler, rule, start: Start, numbers: list[Numbers], **settings) -> None:

@@ -51,12 +51,13 @@ from harness.rules import (
     rule_top_k,
     situation,
 )
+from harness.runs import Runs
 from harness.wrong_estimators import WrongWeight, masked_mean, realized_count, weighted_by
 from harness.wrong_rates import RevealsFivePercentTooOften, RevealsFivePercentTooRarely
 from mist_bench import UserError
 from mist_bench.engine import noise
 from mist_bench.host.registry import Registry
-from mist_bench.inference.generate import SamplerGraph, generate, grid
+from mist_bench.inference.generate import grid
 from mist_bench.inference.step import on_device
 from mist_bench.measure import likelihood
 from mist_bench.measure.sampler_law import sampler_law, total_variation
@@ -171,12 +172,7 @@ def texts_of(sampler, stream: int = noise.CHOICE, steps: int = 3) -> np.ndarray:
     """How often each of the 81 texts is made on the device, of 8192; `stream`: where the noise of choices is from."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(noise, "CHOICE", stream)
-        graph, empty = SamplerGraph(sampler, BATCH, L, MASK), np.full((BATCH, L), MASK, dtype=np.int32)
-        made = np.concatenate([
-            generate(oracle(), graph, LINEAR, steps, empty, seed=2, sequences=np.arange(i * BATCH, (i + 1) * BATCH),
-                     temperature=1.0)[0] for i in range(32)
-        ])  # fmt: skip
-    return np.bincount(np.ravel_multi_index(made.T, (3,) * L), minlength=81)
+        return Runs(WORLD).counts(sampler, 8192, steps=steps, seed=2)
 
 
 @pytest.mark.parametrize("sampler", [RandomSampler(), ConfidenceSampler(), TopKSampler()], ids=lambda s: s.spec)
