@@ -61,7 +61,7 @@ def shown(distance: float | None) -> str:
 
 def row(sampler: Sampler, schedule: Schedule, steps: Sequence[int], oracle: Oracle) -> Row:
     """Total variation between the sampler's law and the oracle's at each number of steps."""
-    frequencies = frequencies_of(oracle) if sampler.needs_frequencies else None
+    frequencies = frequencies_of(oracle) if "log_frequency" in sampler.needs else None
     distances = {n: law_distance(sampler, schedule, n, oracle, frequencies=frequencies) for n in steps}
     return Row(spec=sampler.spec, exact_one_at_a_time=sampler.exact_one_at_a_time, distances=distances)
 

@@ -18,7 +18,7 @@ from mist_bench_plugins.corpus_text8 import Text8Corpus
 from mist_bench_plugins.corpus_tinystories import TinyStoriesCorpus
 from mist_bench_plugins.corpus_wikitext import WikiTextCorpus
 
-from mist_bench import Column, Texts, UserError, hold_out
+from mist_bench import TextColumn, Texts, UserError, hold_out
 
 
 def plain(texts: Texts) -> dict[str, list[str]]:
@@ -177,23 +177,23 @@ ROWS = [f"row {i}" for i in range(2050)]
 def test_column_is_a_lazy_sequence(hub, tmp_path):
     import datasets
 
-    column = Column(datasets.Dataset.from_dict({"text": ROWS}), "text")
+    column = TextColumn(datasets.Dataset.from_dict({"text": ROWS}), "text")
     assert list(column) == ROWS
-    assert isinstance(column[5:], Column)
+    assert isinstance(column[5:], TextColumn)
     assert list(column[10:-3][5:]) == ROWS[15:-3]
     assert list(column[::-1][:3]) == ROWS[::-1][:3]
     assert (column[-1], column[3:][0], len(column[3:9])) == (ROWS[-1], ROWS[3], 6)
     with pytest.raises(IndexError):
         column[2:5][3]
-    holes = Column(datasets.Dataset.from_dict({"text": ["a", None]}), "text")
-    with pytest.raises(UserError, match="row 1 of column 'text' holds no text but NoneType"):
+    holes = TextColumn(datasets.Dataset.from_dict({"text": ["a", None]}), "text")
+    with pytest.raises(UserError, match="row 1 of column 'text' is NoneType, not text"):
         list(holes)
 
 
 def test_hold_out(hub):
     import datasets
 
-    column = Column(datasets.Dataset.from_dict({"text": ROWS}), "text")
+    column = TextColumn(datasets.Dataset.from_dict({"text": ROWS}), "text")
     for most, count in ((10_000, 102), (7, 7)):
         train, held = hold_out(column, most)
         assert (list(train), list(held)) == (ROWS[:-count], ROWS[-count:])

@@ -10,10 +10,10 @@ from tinygrad import Device, Tensor
 from tinygrad.helpers import BEAM, Context
 
 from mist_bench import cli
-from mist_bench.engine import beam, device
+from mist_bench.cli import run as command_run
+from mist_bench.engine import beam, device, tinygrad_private
 from mist_bench.engine.graph import Graph
 from mist_bench.engine.kernel_cache import Kernels
-from mist_bench.run import execute
 
 A, B = (np.random.default_rng(i).standard_normal((8, 8)).astype(np.float32) for i in range(2))
 
@@ -30,15 +30,16 @@ def searching(monkeypatch, tmp_path):
     monkeypatch.setattr(search, "actions", [Opt(OptOps.UPCAST, 0, 4), Opt(OptOps.UPCAST, 1, 2), Opt(OptOps.UNROLL, 0, 4)])
     monkeypatch.setattr(search, "beam_search", search.beam_search)
     monkeypatch.setattr(beam, "FOLDER", tmp_path)
-    monkeypatch.setattr(beam, "found", {})
+    monkeypatch.setattr(beam, "results", {})
     beam.counts.clear()
 
     def use(width):
         for module in (codegen, realize):  # as a new process finds them
             monkeypatch.setattr(module, "to_program_cache", Kernels(tmp_path / "kernels", {}))
-        beam.known.cache_clear()
+        beam.shipped.cache_clear()
         beam.use(width)
-        beam.install()
+        if width:
+            tinygrad_private.replace_beam_search(beam.read_or_search)
         return product
 
     x, y = Tensor(A).realize(), Tensor(B).realize()
@@ -81,7 +82,7 @@ def target():
 def shipped(cuts=None, **other):
     """What `benchmarks.beam` would have written of this process, with changes."""
     path = beam.path_of(*target())
-    beam.write(path, *target(), beam.found if cuts is None else cuts)
+    beam.write(path, *target(), beam.results if cuts is None else cuts)
     path.write_text(json.dumps({**json.loads(path.read_text()), **other}))
     return path
 
@@ -106,7 +107,7 @@ def test_a_file_spares_the_search(searching, tmp_path):
         searching(2)()
         assert beam.counts == {"searched": 1}
     renewed(tmp_path)
-    shipped({key: [["UPCAST", 0, 3]] for key in beam.found})  # does not divide 8
+    shipped({key: [["UPCAST", 0, 3]] for key in beam.results})  # does not divide 8
     searching(1)()
     assert beam.counts == {"searched": 1}
 
@@ -127,9 +128,9 @@ def test_a_broken_or_hostile_file_is_named_in_one_line_and_not_used(content, sea
         shipped({GOOD: [["UPCAST", 0, 4], ["TC", 0, [-1, 2, 1]], ["NOLOCALS", None, None]]}, **content)
     else:
         beam.path_of(*target()).write_bytes(content if isinstance(content, bytes) else content.encode())
-    beam.known.cache_clear()
-    assert beam.known(*target(), 0) == {}
-    assert beam.known(*target(), 0) == {}
+    beam.shipped.cache_clear()
+    assert beam.shipped(*target(), 0) == {}
+    assert beam.shipped(*target(), 0) == {}
     said = capsys.readouterr().err
     assert said.startswith(f"mist-bench: warning: {beam.path_of(*target()).name} is not used: ") and said.count("\n") == 1
 
@@ -137,13 +138,13 @@ def test_a_broken_or_hostile_file_is_named_in_one_line_and_not_used(content, sea
 def test_the_good_file_of_these_is_used(searching):
     cuts = {GOOD: [["UPCAST", 0, 4], ["TC", 0, [-1, 2, 1]], ["NOLOCALS", None, None]]}
     shipped(cuts)
-    beam.known.cache_clear()
-    assert beam.known(*target(), 0) == cuts
+    beam.shipped.cache_clear()
+    assert beam.shipped(*target(), 0) == cuts
 
 
 def test_an_upcast_that_would_be_a_book_of_code_is_not_applied(searching, monkeypatch):
     searching(1)()
-    shipped({key: [["UPCAST", 0, 0], ["UPCAST", 0, 0]] for key in beam.found})
+    shipped({key: [["UPCAST", 0, 0], ["UPCAST", 0, 0]] for key in beam.results})
     monkeypatch.setattr(beam, "MOST_UPCAST", 32)
     beam.counts.clear()
     renewed(beam.FOLDER)
@@ -153,7 +154,7 @@ def test_an_upcast_that_would_be_a_book_of_code_is_not_applied(searching, monkey
 
 def test_the_option_changes_no_configuration(searching, monkeypatch, capsys, tmp_path):
     seen = []
-    monkeypatch.setattr(execute, "run", lambda config, registry, **more: seen.append((config, beam.width())) or 0)
+    monkeypatch.setattr(command_run, "run", lambda config, registry, **more: seen.append((config, beam.width())) or 0)
     for more in ([], ["--beam", "3"], ["--beam", "0"]):
         assert cli.main(["run", "--preset", "quick", *more]) == 0
     configs, widths = zip(*seen, strict=True)
@@ -192,7 +193,7 @@ def test_the_command_writes_a_file_that_spares_the_search(searching, monkeypatch
                                      str(made)])  # fmt: skip
     command.main()
     said = capsys.readouterr().out
-    assert "likelihood: beam 2: 1 kernels searched" in said and f"mist_bench/searched/{beam.path_of(*target()).name}" in said
+    assert "likelihood: beam 2: 1 kernels searched" in said and f"mist_bench/engine/searched/{beam.path_of(*target()).name}" in said
     made.rename(beam.path_of(*target()))
     renewed(tmp_path)
     searching(2)()

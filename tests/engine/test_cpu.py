@@ -8,7 +8,7 @@ import pytest
 from tinygrad import Context, Device, Tensor, UOp
 from tinygrad.engine.realize import get_graph_runtime
 
-from mist_bench.engine import device
+from mist_bench.engine import compiler, device
 from mist_bench.engine import graph as graph_module
 from mist_bench.engine import heuristic as tiles
 from mist_bench.engine.graph import Graph, Inbox
@@ -105,7 +105,7 @@ def test_other_devices_keep_their_own_choice():
         "from tinygrad import Tensor, GlobalCounters\n"
         "from tinygrad.codegen.opt import heuristic\n"
         "if sys.argv[1] == 'tiles':\n"
-        "    from mist_bench.engine import heuristic as tiles; tiles.install()\n"
+        "    from mist_bench.engine import compiler; compiler.prepare()\n"
         "of, own = [], heuristic.hand_coded_optimizations\n"
         "def watch(k):\n"
         "    made = own(k); of.append([str(o) for o in made.applied_opts]); return made\n"
@@ -122,14 +122,14 @@ def test_rows_of_a_gpu_are_shared_by_a_warp():
     """On tinygrad's device that runs GPU kernels in Python: what is cut so, and that it adds up."""
     code = (
         "import numpy as np\n"
-        "from mist_bench.engine import heuristic as tiles; tiles.install(); tiles.FEW = 8\n"
+        "from mist_bench.engine import compiler, heuristic as ours; compiler.prepare(); ours.FEW = 8\n"
         "from tinygrad import Tensor\n"
         "from tinygrad.codegen.opt import heuristic\n"
         "shared, own = [], heuristic.hand_coded_optimizations\n"
         "def watch(k):\n"
         "    made = own(k); shared.append(['GROUP' in str(o) and '32' in str(o) for o in made.applied_opts] == [True])\n"
         "    return made\n"
-        "watch.of_tiles = True; heuristic.hand_coded_optimizations = watch\n"
+        "heuristic.hand_coded_optimizations = watch\n"
         "x = np.random.default_rng(0).standard_normal((16, 256)).astype(np.float32)\n"
         "t, w = Tensor(x).realize(), Tensor(x.T[:, :16].copy()).realize()\n"
         "np.testing.assert_allclose((t * t).sum(axis=1).numpy(), (x * x).sum(axis=1), rtol=1e-5)\n"
@@ -147,9 +147,15 @@ def test_rows_of_a_gpu_are_shared_by_a_warp():
 def test_compile_workers_begin_with_the_tiles():
     from tinygrad.engine import worker
 
-    assert worker._init_worker is tiles.start_worker
-    tiles.install()  # again, to no effect
-    assert worker._init_worker is tiles.start_worker and tiles._start is not tiles.start_worker
+    assert worker._init_worker is compiler.start_compile_worker
+    code = (
+        "from tinygrad.codegen.opt import heuristic\n"
+        "from mist_bench.engine import compiler, tinygrad_private\n"
+        "compiler.start_compile_worker()\n"
+        "print(heuristic.hand_coded_optimizations is tinygrad_private.patches[0].replacement)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
 
 
 # ---- replays
@@ -207,7 +213,6 @@ def test_a_replay_gives_the_same_bits_as_tinygrads_own_way(monkeypatch):
     replayed = Graph("ours", work)
     ours = [replayed(a, b).numpy() for _ in range(3)][-1]
     monkeypatch.setattr(Device["CPU"], "graph", None)
-    monkeypatch.setattr("mist_bench.engine.replay.install", lambda: None)
     plain = Graph("theirs", work)
     np.testing.assert_array_equal(ours, [plain(a, b).numpy() for _ in range(3)][-1])
 

@@ -1,4 +1,4 @@
-"""What is mended for CUDA, without a card: arguments of kernels on a CPU, which takes them by place as well."""
+"""Corrections of tinygrad for CUDA, tested without a card: arguments of kernels on a CPU, which takes them by place as well."""
 
 import ctypes
 from types import SimpleNamespace
@@ -36,9 +36,9 @@ def inputs() -> list[Tensor]:
 def test_a_kernel_is_given_what_it_takes(monkeypatch):
     untrimmed = Graph("untrimmed", cancels)
     with monkeypatch.context() as patch:
-        patch.setattr(jit, "graph_split_rewrite", tinygrad_private._own)
+        patch.setattr(jit, "graph_split_rewrite", tinygrad_private.original("tinygrad.engine.jit.graph_split_rewrite"))
         untrimmed(*inputs())
-    assert not all(taken(call) for call in programs(untrimmed))  # else there would be nothing to mend
+    assert not all(taken(call) for call in programs(untrimmed))  # else the correction would not be needed
     graph, (x, y, z) = Graph("trimmed", cancels), inputs()
     for _ in range(4):
         expected = z.numpy() - 2 * x.numpy()
@@ -51,7 +51,7 @@ def test_statistics_hold_no_buffer_that_is_not_read():
     rng = np.random.default_rng(0)
     scores = Tensor(rng.standard_normal((2, 3, 7)).astype(np.float32)).realize()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jit, "graph_split_rewrite", tinygrad_private._own)
+        patch.setattr(jit, "graph_split_rewrite", tinygrad_private.original("tinygrad.engine.jit.graph_split_rewrite"))
         graph(scores, Tensor(rng.integers(0, 7, (2, 3)).astype(np.int32)).realize())
     assert len(programs(graph)) > 2 and all(taken(call) for call in programs(graph))
 
@@ -63,7 +63,7 @@ def test_the_context_is_the_cards_primary_one_and_current(monkeypatch):
     monkeypatch.setattr(driver, "cuDevicePrimaryCtxRetain", lambda context, number: said.append(("retain", number)) or 0)
     monkeypatch.setattr(driver, "cuCtxSetCurrent", lambda context: said.append(("current", context)) or 0)
     own = SimpleNamespace(_obj=ctypes.c_void_p(7))
-    assert driver.cuCtxCreate_v2 is tinygrad_private._shared_context and driver.cuCtxCreate_v2(own, 0, 3) == 0
+    assert driver.cuCtxCreate_v2(own, 0, 3) == 0
     assert said == [("retain", 3), ("current", own._obj)]
     monkeypatch.setattr(driver, "cuDevicePrimaryCtxRetain", lambda context, number: 101)
     assert driver.cuCtxCreate_v2(own, 0, 3) == 101 and len(said) == 2

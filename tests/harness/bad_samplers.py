@@ -6,25 +6,29 @@ from itertools import count
 
 from tinygrad import Tensor
 
-from mist_bench import Sampler, ScoreSampler
+from mist_bench import Count, Sampler, ScoreSampler
 
 
 class Margin(ScoreSampler):
     name = "bad"
     source = "tests"
 
-    def score(self, view):
+    def scores(self, view):
         return view.margin
 
 
 class AsksForTheWholeAnswer(Margin):
-    def score(self, view):
+    def scores(self, view):
         return view.log_probabilities.max(axis=-1)
 
 
-class OneEachTime(Margin):
-    def reveal_count(self, view):
+class One(Count):
+    def of(self, view, score):
         return view.to_fill.ones_like()
+
+
+class OneEachTime(Margin):
+    count = One()
 
 
 class WritesOverWhatIsFixed(Margin):
@@ -34,12 +38,12 @@ class WritesOverWhatIsFixed(Margin):
 
 
 class DrawsForItself(Margin):
-    def score(self, view):
+    def scores(self, view):
         return Tensor.rand(*view.masked.shape)
 
 
 class Greedy(Margin):
-    needs_log_probabilities = True
+    needs = frozenset({"log_probabilities"})
 
     def step(self, view, state):
         reveal = view.masked & view.last
@@ -49,21 +53,25 @@ class Greedy(Margin):
         return steps
 
 
-class LooksAtTheBatch(Margin):
-    def reveal_count(self, view):
+class OfTheBatch(Count):
+    def of(self, view, score):
         left = view.masked.sum(axis=-1).int()
         return view.last.where(left, (view.masked.sum() % 3).int().expand(*left.shape))
 
 
+class LooksAtTheBatch(Margin):
+    count = OfTheBatch()
+
+
 class LooksAtValues(Margin):
-    def score(self, view):
+    def scores(self, view):
         return view.margin * (1 if view.step.item() % 2 else -1)
 
 
 class CountsItsCalls(Margin):
     calls = count()
 
-    def score(self, view):
+    def scores(self, view):
         return view.margin * (1 if next(self.calls) % 2 else -1)
 
 
@@ -95,12 +103,9 @@ class SaysThatItRemasks(Margin):
     remasks = True
 
 
-class DeclaresTooFew(Margin):
+class DeclaresTooFew(OneEachTime):
     def nfe(self, steps, to_fill):
         return 1
-
-    def reveal_count(self, view):
-        return view.to_fill.ones_like()
 
 
 class DeclaresTooMany(Margin):
@@ -127,7 +132,7 @@ class SaysLeftToRight(Margin):
 
 
 class NoiseUndeclared(Margin):
-    def score(self, view):
+    def scores(self, view):
         return (view.uniform * 20).sin()
 
 
@@ -149,14 +154,14 @@ class CoinIsNotAll(Margin):
 class ChoosesByTheDraw(Margin):
     exact_one_at_a_time = True
 
-    def score(self, view):
+    def scores(self, view):
         return view.log_probability
 
 
 class ChoosesByTheDrawWithNoise(ChoosesByTheDraw):
     choice = "continuous"
 
-    def score(self, view):
+    def scores(self, view):
         return view.log_probability + 0.1 * view.uniform
 
 
@@ -171,7 +176,7 @@ class ExactByNoise(Margin):
     exact_one_at_a_time = True
     choice = "continuous"
 
-    def score(self, view):
+    def scores(self, view):
         return view.margin + view.uniform
 
 
@@ -193,7 +198,7 @@ class Unsure(Sampler):
 
 
 BAD = [
-    (AsksForTheWholeAnswer, "runs", r"raised AttributeError at bad_samplers.py:\d+: .*set needs_log_probabilities = True"),
+    (AsksForTheWholeAnswer, "runs", r"raised AttributeError at bad_samplers.py:\d+: .*set needs = frozenset\(\{'log_probabilities'\}\)"),
     (StateLosesAName, "runs", "raised KeyError: 'count'"),
     (LooksAtValues, "runs", r"raised JitError at bad_samplers.py:\d+: .*a step is captured once: tensor operations only"),
     (OneEachTime, "no-mask-left", r"L = 2, 1 steps: \d+ of 64 texts still hold masks .* view.last is true"),

@@ -63,7 +63,7 @@ PARTS = """
     class S(ScoreSampler):
         name = "confidence"
         score_by: str = parameter("proposal", "a text")
-        def score(self, view): ...
+        def scores(self, view): ...
 
     @hookimpl
     def mist_bench_corpora(): return [C]

@@ -35,7 +35,7 @@ SAMPLER = """
             if self.count < 0:
                 raise ValueError("count must not\\n be negative")
 
-        def score(self, view):
+        def scores(self, view):
             return view.margin
 
     @hookimpl
@@ -154,8 +154,8 @@ def test_one_raising_hook_does_not_take_the_others_down(plugins: Plugins):
     ("old", "new", "message"),
     [
         ("yield Sampler", "yield Sampler()", "yield the class"),
-        ("yield Sampler", "yield int", "no subclass of mist_bench.Sampler"),
-        ("yield Sampler", "yield 3", "no subclass of mist_bench.Sampler"),
+        ("yield Sampler", "yield int", "not a subclass of mist_bench.Sampler"),
+        ("yield Sampler", "yield 3", "not a subclass of mist_bench.Sampler"),
         ("yield Sampler", "return None", "TypeError"),
         ("def score", "def scores", "does not implement score"),
         ('name = "good"', "name = 7", "name is 7"),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mist_bench.run.work import make
 
 from harness import GRID
 from harness.tiny_models import CONTEXT, END, folder_like, gpt2
@@ -28,7 +29,6 @@ from mist_bench.report.rows import Rows
 from mist_bench.run import grid
 from mist_bench.run.grid import judge_model
 from mist_bench.run.store import Store
-from mist_bench.run.work import make
 from mist_bench.run.workbench import Workbench
 
 REGISTRY = Registry.discover()
@@ -85,8 +85,8 @@ def test_without_the_extra_one_line_says_what_to_type(monkeypatch, capsys, tmp_p
         ("hf:./nowhere", "no folder './nowhere'"),
         ("hf:{empty}", "has no config.json; give the folder that save_pretrained wrote"),
         ("hf:{light}", "has no weights (*.safetensors)"),
-        ("hf:{bert}", "is BertForMaskedLM, no causal language model"),
-        ("hf:{t5}", "is an encoder-decoder, no causal language model"),
+        ("hf:{bert}", "is BertForMaskedLM, not a causal language model"),
+        ("hf:{t5}", "is an encoder-decoder, not a causal language model"),
         ("hf:{broken}", "its config.json cannot be read"),
         ("hf[model={fine},revision=main]", "a folder has no revisions"),
     ],
@@ -110,9 +110,9 @@ def test_wrong_judges(judge, message, installed, capsys, tmp_path):
         ("RepositoryNotFoundError", "no such model on the Hugging Face Hub; give OWNER/NAME"),
         ("HFValidationError", "no such model on the Hugging Face Hub"),
         ("RevisionNotFoundError", "'no/body' has no revision 'then'"),
-        ("GatedRepoError", "asks for its terms to be accepted"),
-        ("EntryNotFoundError", "no model of transformers"),
-        ("", "cannot ask the Hugging Face Hub: out of order"),
+        ("GatedRepoError", "requires accepting its terms"),
+        ("EntryNotFoundError", "not a model of transformers"),
+        ("", "cannot query the Hugging Face Hub: out of order"),
     ],
 )
 def test_what_the_hub_refuses_is_one_line(error, message, installed, monkeypatch, capsys, tmp_path):
@@ -126,7 +126,7 @@ def test_what_the_hub_refuses_is_one_line(error, message, installed, monkeypatch
         raise refusal
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
-    monkeypatch.setattr(models, "go_offline_where_there_is_no_network", lambda: None)
+    monkeypatch.setattr(models, "go_offline_without_network", lambda: None)
     assert message in said(capsys, tmp_path, "hf[model=no/body,revision=then]")
 
 
@@ -179,7 +179,7 @@ def test_a_model_of_the_hub_is_its_commit(installed, monkeypatch, tmp_path):
         return str(folder_like(tmp_path / commit) / "config.json")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    monkeypatch.setattr(models, "go_offline_where_there_is_no_network", lambda: None)
+    monkeypatch.setattr(models, "go_offline_without_network", lambda: None)
     newest, then = judge_model("hf:no/body"), judge_model("hf[model=no/body,revision=then]")
     assert newest.identity() == {"model": "no/body", "commit": "2" * 40}
     assert then == HubModel(source="no/body", version="1" * 40, is_folder=False)
@@ -405,7 +405,7 @@ def test_what_is_not_whole_is_no_judge(tiny, tmp_path):
     save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="cannot load damaged, sha256"):
         judge_model(f"hf:{damaged}").load()
-    with pytest.raises(UserError, match="partial, .* is no whole causal language model: it lacks .*h.0.mlp.c_fc.weight"):
+    with pytest.raises(UserError, match="partial, .* is not a complete causal language model: it lacks .*h.0.mlp.c_fc.weight"):
         judge_model(f"hf:{partial}").load()
 
 

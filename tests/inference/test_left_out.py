@@ -120,7 +120,7 @@ def situation(revealed) -> tuple[Start, dict]:
     left_out[1, 0], left_out[1, 2] = 0.91, 0.61  # just above the bars
     every = np.ones(7)
     start = Start(
-        tokens=tokens, masked=(tokens == m) & free, free=free, log_probabilities=np.log(p), to_fill=free.sum(axis=1),
+        tokens=tokens, free=free, log_probabilities=np.log(p), to_fill=free.sum(axis=1),
         target_masked=free.sum(axis=1), reveal_probability=every / 3, alpha_t=every / 4, alpha_s=every / 2, step=0,
         steps=4, last=False, left_out_log_probability=np.log(left_out),
     )  # fmt: skip
@@ -188,14 +188,14 @@ def test_never_more_than_its_limits_are_revealed():
     p[..., 0] = 0.9
     one = np.ones(1)
     start = Start(
-        tokens=np.full((1, length), MASK), masked=np.ones((1, length), dtype=bool), free=np.ones((1, length), dtype=bool),
+        tokens=np.full((1, length), MASK), free=np.ones((1, length), dtype=bool),
         log_probabilities=np.log(p), to_fill=one.astype(int), target_masked=one.astype(int), reveal_probability=one,
         alpha_t=one, alpha_s=one, step=0, steps=1, last=False,
     )  # fmt: skip
     from mist_bench.measure.one_step import view_of
 
     for hidden, most in ((40, 20), (20, 14), (6, 5), (3, 3)):
-        start.masked[:, hidden:] = False
+        start.free[:, hidden:] = False
         proposal, half = np.zeros((1, length), dtype=int), np.full((1, length), 0.5)
         view = view_of(WinoSampler(), start, np.array([0]), proposal, half)
         after, state = WinoSampler().step(view, {"revealed": Tensor([0])})

@@ -54,7 +54,7 @@ from harness.rules import (
 from harness.runs import Runs
 from harness.wrong_estimators import WrongWeight, masked_mean, realized_count, weighted_by
 from harness.wrong_rates import RevealsFivePercentTooOften, RevealsFivePercentTooRarely
-from mist_bench import UserError
+from mist_bench import EqualSharesCount, UserError
 from mist_bench.engine import noise
 from mist_bench.host.registry import Registry
 from mist_bench.inference.generate import grid
@@ -227,11 +227,15 @@ class OneTooEarly(ConfidenceSampler):
         return super().step(replace(view, target_masked=view.target_masked - 1), state)
 
 
+class OneLess(EqualSharesCount):
+    def of(self, view, score):
+        return view.last.where(view.masked.sum(axis=-1).int(), (super().of(view, score) - 1).maximum(0))
+
+
 class OneTooLate(TopKSampler):
     """One less than its share while more is left, so that the last step makes up for it."""
 
-    def reveal_count(self, view):
-        return view.last.where(view.masked.sum(axis=-1).int(), (super().reveal_count(view) - 1).maximum(0))
+    count = OneLess()
 
 
 COUNTS = [(OneTooEarly(), rule_confidence, 1), (OneTooLate(), rule_top_k, 0)]

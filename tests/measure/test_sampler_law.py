@@ -17,7 +17,7 @@ from mist_bench_plugins.schedule_geometric import GeometricSchedule
 
 from harness.chain import LINEAR, WORLD, S, brute_force, by_coins, law_of, truth
 from harness.rules import L
-from mist_bench import ScoreSampler, UserError
+from mist_bench import Count, ScoreSampler, UserError
 from mist_bench.measure.sampler_law import law_distance, total_variation
 
 
@@ -135,14 +135,17 @@ def test_what_is_too_large_or_continuous_or_remembers_has_no_law():
     assert law_distance(Remembers(), LINEAR, 4, WORLD) is None
 
 
+class Nothing(Count):
+    def of(self, view, score):
+        return view.to_fill.zeros_like()
+
+
 class RevealsNothing(ScoreSampler):
     name = "reveals-nothing"
+    count = Nothing()
 
-    def score(self, view):
+    def scores(self, view):
         return view.margin
-
-    def reveal_count(self, view):
-        return view.to_fill.zeros_like()
 
 
 def test_masks_that_stay_are_an_error():

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from mist_bench.run.work import make
 from mist_bench_plugins import metric_mauve
 from mist_bench_plugins.metric_mauve import MauveMetric
 
@@ -21,7 +22,6 @@ from mist_bench.report import columns, files, tables
 from mist_bench.report.rows import Rows
 from mist_bench.run import grid
 from mist_bench.run.store import Store
-from mist_bench.run.work import make
 from mist_bench.run.workbench import Workbench
 from mist_bench.testing import Subject, checks_of
 

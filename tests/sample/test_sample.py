@@ -6,6 +6,7 @@ import shlex
 
 import numpy as np
 import pytest
+from mist_bench.run.work import make, unpack
 from mist_bench_plugins.tokenizer_byte import ByteTokenizer
 from mist_bench_plugins.tokenizer_word import PieceCodec
 from rich.console import Console
@@ -18,7 +19,6 @@ from mist_bench.host.registry import Registry
 from mist_bench.report import layout
 from mist_bench.run.grid import plan
 from mist_bench.run.store import Store
-from mist_bench.run.work import make, unpack
 from mist_bench.run.workbench import Workbench
 from mist_bench.sample import watch
 from mist_bench.sample.template import template
@@ -35,8 +35,7 @@ def dataset(codec, *, end=True, length=8, usual=5) -> Dataset:
     split = Split(tokens=rows, clusters=np.arange(3), text_bytes=np.full(3, 9))
     return Dataset(
         corpus="made", tokenizer="word", codec=codec, vocab_size=vocab, end=vocab - 1 if end else None, mask=vocab,
-        length=length, train=split, validation=split, test=split, duplicates={}, fingerprint="", scored_end=end,
-        oracle_ids=False,
+        length=length, train=split, validation=split, test=split, duplicates={}, oracle_ids=False,
     )  # fmt: skip
 
 

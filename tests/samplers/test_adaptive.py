@@ -75,15 +75,14 @@ def corners() -> Start:
         ([m, m, 0, 1], [sure(0.81), sure(0.5), even, even]),  # an entropy of 0.682: a bar of 0.7 is just above
     ]
     tokens, p = np.array([row for row, _ in rows]), np.array([law for _, law in rows])
-    masked = tokens == m
-    masked[6, 3] = False  # a mask of a later block
     count = len(rows)
     with np.errstate(divide="ignore"):
         answer = np.maximum(np.log(p), -1e9)
     free = np.ones((count, L), dtype=bool)
     free[3, 1] = free[4, :3] = False
+    free[6, 3] = False  # a mask of a later block
     return Start(
-        tokens=tokens, masked=masked, free=free, log_probabilities=answer, to_fill=masked.sum(axis=1),
+        tokens=tokens, free=free, log_probabilities=answer, to_fill=((tokens == m) & free).sum(axis=1),
         target_masked=np.zeros(count, dtype=int), reveal_probability=np.full(count, 0.5), alpha_t=np.full(count, 0.2),
         alpha_s=np.full(count, 0.5), step=0, steps=4, last=False,
     )  # fmt: skip

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from harness.runs import LONG, REGISTRY
+from mist_bench.api.view import NEEDS
 
 MORE = ["random[cached=true]", "threshold[form=factor]", "threshold[tau=0.6]", "entropy-bound[gamma=0.7]",
         "klass[tau=0.5,kappa=0.1,history=1]"]  # fmt: skip
@@ -31,4 +32,4 @@ def test_fills_keeps_and_is_the_same_in_any_batch(spec):
 def test_tells_about_itself(spec):
     sampler = REGISTRY.make("sampler", spec)
     assert sampler.spec == spec and sampler.__doc__ and sampler.source
-    assert not sampler.remembers_answer or sampler.needs_log_probabilities
+    assert sampler.needs <= NEEDS and (not sampler.skips_idle_steps or sampler.reveals == "chance")

@@ -74,20 +74,20 @@ def corners(step, steps):
         ([m, m, m, m], [skewed, high, skewed, high], [skewed, high, skewed, high], [7, 7, 7, 7]),
     ]
     tokens, p, last, held = (np.array([row[i] for row in rows]) for i in range(4))
-    masked, target = tokens == m, np.array([2, 3, 1, 0, 3, 0, 0, 1, 1, 2])
-    masked[9, 2] = False  # a mask of a later block
-    free = np.ones_like(masked)
+    target = np.array([2, 3, 1, 0, 3, 0, 0, 1, 1, 2])
+    free = np.ones(tokens.shape, dtype=bool)
     free[3, 1] = free[5, 0] = False
+    free[9, 2] = False  # a mask of a later block
     count, to_fill = len(rows), np.array([4, 4, 4, 3, 4, 2, 4, 4, 4, 4])
     with np.errstate(divide="ignore"):
         answer, before = (np.maximum(np.log(x), -1e9) for x in (p, last))
     start = Start(
-        tokens=tokens, masked=masked, free=free, log_probabilities=answer, to_fill=to_fill, target_masked=target,
+        tokens=tokens, free=free, log_probabilities=answer, to_fill=to_fill, target_masked=target,
         reveal_probability=np.full(count, 0.5), alpha_t=np.full(count, 0.2), alpha_s=np.full(count, 0.5), step=step,
-        steps=steps, last=False,
+        steps=steps, last=False, previous_log_probabilities=before,
     )  # fmt: skip
     told = [Remembered(last[b], held[b], step, steps, to_fill[b], target[b]) for b in range(count)]
-    return start, told, {"answer": before.astype(np.float32), "held": held.astype(np.float32)}
+    return start, told, {"held": held.astype(np.float32)}
 
 
 SAMPLERS = [
@@ -161,7 +161,7 @@ def test_it_remembers_so_it_has_no_law():
 
 def test_declared_facts():
     sampler = KlassSampler()
-    assert sampler.adaptive and sampler.uses_steps and sampler.needs_log_probabilities and sampler.remembers_answer
+    assert sampler.adaptive and sampler.uses_steps and sampler.needs == {"log_probabilities", "previous_log_probabilities"}
     assert (sampler.nfe(5, 12), sampler.nfe(20, 12)) == (5, 12) and not sampler.exact_one_at_a_time
 
 

@@ -37,7 +37,7 @@ from harness.rules import (
     situation,
 )
 from harness.wrong_rates import RevealsFivePercentTooOften, RevealsFivePercentTooRarely
-from mist_bench import Choice, Sampler, ScoreSampler, UserError
+from mist_bench import Choice, Count, Sampler, ScoreSampler, UserError
 from mist_bench.measure.one_step import Start, transitions, view_of
 
 RULES = [
@@ -65,23 +65,27 @@ class CountOffByOne(ConfidenceSampler):
 
 
 class LowestMargin(MarginSampler):
-    def score(self, view):
+    def scores(self, view):
         return -view.margin
 
 
 class TiesGoRight(EntropySampler):
-    def score(self, view):
+    def scores(self, view):
         return -view.entropy + 1e-6 * view.entropy.arange(L)
 
 
-class RemainderLast(TopKSampler):
-    def reveal_count(self, view):
+class LateShares(Count):
+    def of(self, view, score):
         share = view.to_fill // view.steps + (view.step >= view.steps - view.to_fill % view.steps).int()
         return view.last.where(view.masked.sum(axis=-1).int(), share)
 
 
+class RemainderLast(TopKSampler):
+    count = LateShares()
+
+
 class FavoursTheLikely(FirstHittingSampler):
-    def score(self, view):
+    def scores(self, view):
         return view.uniform + 0.5 * view.log_probability.exp()
 
 
@@ -122,7 +126,7 @@ class Undeclared(ScoreSampler):
     def choice(self) -> Choice:
         return self.declared  # type: ignore[attr-defined]
 
-    def score(self, view):
+    def scores(self, view):
         return (view.uniform * 20).sin()
 
 
@@ -187,7 +191,7 @@ def trajectory(sampler: Sampler, schedule, steps: int):
         r = np.where(before > 0, (before - after) / np.maximum(before, 1e-300), 1.0)
         p = rng.dirichlet(np.ones(V), (ROWS, LONG))
         start = Start(
-            tokens=now, masked=now == MASK, free=free, log_probabilities=np.log(p),
+            tokens=now, free=free, log_probabilities=np.log(p),
             to_fill=to_fill, target_masked=target[step], reveal_probability=r, alpha_t=1 - before, alpha_s=1 - after,
             step=step, steps=steps, last=step == t.shape[1] - 2,
         )  # fmt: skip

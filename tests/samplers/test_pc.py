@@ -52,7 +52,7 @@ def test_far_positions_are_told_apart():
     p = np.full((2, length, V), 0.25)
     p[0, places, 1], p[1, places, 1] = [0.4, 0.8], [0.4, 0.45]
     start = Start(
-        tokens=tokens, masked=tokens == MASK, free=tokens == MASK, log_probabilities=np.log(p), to_fill=np.array([2, 2]),
+        tokens=tokens, free=tokens == MASK, log_probabilities=np.log(p), to_fill=np.array([2, 2]),
         target_masked=np.array([1, 1]), reveal_probability=np.ones(2), alpha_t=np.zeros(2), alpha_s=np.ones(2), step=0,
         steps=2, last=False, frequencies=FREQUENCIES,
     )  # fmt: skip

@@ -35,7 +35,7 @@ def situation(*, last: bool = False, step: int = 0) -> Start:
     s = np.ones(9) if last else s
     log_p = np.log(np.random.default_rng(3).dirichlet(np.ones(V), size=(9, L)))
     return Start(
-        tokens=tokens, masked=(tokens == m) & free, free=free, log_probabilities=log_p, to_fill=free.sum(axis=1),
+        tokens=tokens, free=free, log_probabilities=log_p, to_fill=free.sum(axis=1),
         target_masked=np.zeros(9, dtype=int), reveal_probability=(s - t) / (1 - t), alpha_t=t, alpha_s=s, step=step,
         steps=5, last=last,
     )  # fmt: skip
@@ -241,7 +241,7 @@ def test_as_much_is_masked_as_the_schedule_says(sampler, sigma, schedule, steps)
         alive = np.flatnonzero(law)
         every = np.ones(len(alive))
         start = Start(
-            tokens=states[alive], masked=masked[alive], free=np.ones((len(alive), L), bool),
+            tokens=states[alive], free=np.ones((len(alive), L), bool),
             log_probabilities=answers[alive], to_fill=(every * many).astype(int),
             target_masked=(every * stay).astype(int), reveal_probability=every * reveal, alpha_t=every * t,
             alpha_s=every * s, step=step, steps=steps, last=step == steps - 1,

@@ -14,7 +14,8 @@ from harness import GRID
 from harness.brute_force import WORLD, L, assert_counts_follow
 from harness.chain import LINEAR, TEXTS, law_of, posterior
 from harness.runs import LONG, REGISTRY, SMALL
-from mist_bench import Sampler, ScoreSampler, UserError, block_shares
+from mist_bench import Count, Sampler, ScoreSampler, UserError, block_shares
+from mist_bench.api.samplers import FACTS
 from mist_bench.cli import listing
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
@@ -210,17 +211,21 @@ def test_random_times_are_others_in_each_block(monkeypatch):
     assert not (one == two).any() and not (two == three).any() and not (one == three).any()
 
 
+class Everything(Count):
+    adaptive = True
+
+    def of(self, view, score):
+        return view.to_fill
+
+
 class AllAtOnce(ScoreSampler):
     """Adaptive: it is done when nothing of the block is masked."""
 
     name = "all-at-once"
-    adaptive = True
+    count = Everything()
 
-    def score(self, view):
+    def scores(self, view):
         return view.margin
-
-    def reveal_count(self, view):
-        return view.to_fill
 
 
 def test_an_adaptive_sampler_goes_on_as_soon_as_the_block_is_full():
@@ -281,15 +286,16 @@ def test_what_the_device_draws_follows_the_law(spec, steps, size, shares, outcom
 
 def test_every_fact_is_that_of_the_inner_sampler():
     """Also those that are declared some day: whatever the contract has, an inner sampler with other facts shows them."""
-    facts = [name for name, value in vars(Sampler).items() if isinstance(value, bool)]
-    assert {"remasks", "adaptive", "needs_shown_log_probability"} <= set(facts)
+    properties = [name for name, value in vars(Sampler).items() if isinstance(value, property)]
+    values = [name for name, value in vars(Sampler).items() if isinstance(value, bool | frozenset)]
+    assert set(properties + values) - {"default"} == set(FACTS)  # an outer sampler is not what `sample` takes
+    facts = [name for name in values if name not in ("needs", "default")]
     contrary = type("Contrary", (type(made("random")),), {name: not getattr(Sampler, name) for name in facts})()
     outer = SemiAutoregressiveSampler(inner=contrary)
     assert {name: getattr(outer, name) for name in facts} == {name: not getattr(Sampler, name) for name in facts}
-    properties = [name for name, value in vars(Sampler).items() if isinstance(value, property)]
-    for spec in ("first-hitting", "remdm", "margin", "confidence[noise=1.0]"):
+    for spec in ("first-hitting", "remdm", "margin", "confidence[noise=1.0]", "klass", "random[cached=true]"):
         outer = made(f"semi-autoregressive[inner={spec}]")
-        for name in set(properties) - {"block_size"}:
+        for name in set(FACTS) - {"block_size"}:
             assert getattr(outer, name) == getattr(outer.inner, name)
     assert outer.block_size == 16
 
