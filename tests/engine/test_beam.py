@@ -9,6 +9,7 @@ import pytest
 from tinygrad import Device, Tensor
 from tinygrad.helpers import BEAM, Context
 
+from harness.experiments import cells
 from mist_bench import cli
 from mist_bench.cli import run as command_run
 from mist_bench.engine import beam, device, tinygrad_private
@@ -203,15 +204,12 @@ def test_the_command_writes_a_file_that_spares_the_search(searching, monkeypatch
 def test_a_generation_of_another_width_is_another(tmp_path):
     """What is timed belongs to the width; what is trained does not."""
     from mist_bench.host.presets import load_preset
-    from mist_bench.host.registry import Registry
-    from mist_bench.run.grid import plan
 
     def hashes(width: int) -> dict[str, set[str]]:
         beam.use(width)
-        cells = plan(load_preset("smoke"), Registry.discover(), "CPU", "float32").cells
+        found = cells(load_preset("smoke"))
         beam.use(0)
-        return {kind: {c.hash for c in cells if c.kind == kind and c.sampler} if kind == "generation" else
-                {c.hash for c in cells if c.kind == kind} for kind in ("training", "likelihood", "generation")}  # fmt: skip
+        return {kind: {cell.hash for cell in found if cell.kind == kind} for kind in ("training", "likelihood", "generation")}
 
     without, narrow, wide = hashes(0), hashes(1), hashes(4)
     for kind in ("training", "likelihood"):

@@ -43,7 +43,7 @@ def likelihood() -> Rows:
             rows.append(likelihood_row(base, "bound", "weighted", schedule, nats + 0.02, 0.17))
         chain = likelihood_row(base, "chain-rule", "chain-rule", None, nats - 0.2, 0.42)
         rows.append({**chain, "sequences": 48, "truth_nats_per_sequence": TRUTH + 0.4, "bound_minus_chain_rule": 0.0031, "bound_minus_chain_rule_se": 0.0004})
-    oracle = {**WORLD, "family": "oracle", "schedule": None, "training_seed": 0, "checkpoint": "oracle"}
+    oracle = {**WORLD, "family": "oracle", "schedule": None, "training_seed": 0, "checkpoint": "oracle", "control": "oracle"}
     rows.append(likelihood_row(oracle, "bound", "exact-k", None, TRUTH + 0.01, 0.02))
     return rows
 
@@ -66,7 +66,8 @@ def generation() -> Rows:
     for model in training():
         base = {name: model[name] for name in MODEL}
         if model["family"] == "autoregressive":
-            rows.append(generation_row(base, "autoregressive", None, 64, 0.93 + 0.01 * model["training_seed"], 9100.0))
+            row = generation_row(base, "autoregressive", None, 64, 0.93 + 0.01 * model["training_seed"], 9100.0)
+            rows.append({**row, "causal": 1})
             continue
         for sampler, top in SAMPLERS.items():
             for steps in (None,) if sampler == "first-hitting" else (5, 10, 20, 64):
@@ -128,3 +129,9 @@ def samples() -> Rows:
     return [{**WORLD, "family": "mdlm", "schedule": "linear", "training_seed": 0, "sampler": "random", "steps": 5,
              "seed": 0, "index": index, "text": f"Once “{index}” upon\na time.", "nan": math.nan}
             for index in range(3)]  # fmt: skip
+
+
+def everything() -> dict[str, Rows]:
+    """The rows of all files, as `read_rows` gives them."""
+    return {"training": training(), "likelihood": likelihood(), "generation": generation(), "curves": curves(),
+            "comparisons": comparisons(), "samples": samples()}  # fmt: skip

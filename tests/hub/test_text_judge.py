@@ -14,24 +14,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mist_bench.run.work import make
 
 from harness import GRID
+from harness.experiments import bench_of, cells, experiment, silent
 from harness.tiny_models import CONTEXT, END, folder_like, gpt2
 from mist_bench import UserError, cli
-from mist_bench.host.presets import load_preset, override
-from mist_bench.host.registry import Registry
 from mist_bench.hub import models
 from mist_bench.hub.causal_lm import LanguageModel, windows
 from mist_bench.hub.models import HubModel
 from mist_bench.report import tables
-from mist_bench.report.rows import Rows
-from mist_bench.run import grid
-from mist_bench.run.grid import judge_model
+from mist_bench.report.rows import Finished, read_rows
+from mist_bench.run.experiment import judge_model
+from mist_bench.run.grid import lay_out
+from mist_bench.run.jobs import read_job, write_job
+from mist_bench.run.kinds.training import judging
 from mist_bench.run.store import Store
-from mist_bench.run.workbench import Workbench
 
-REGISTRY = Registry.discover()
 TEXTS = ["a tale", "", "x", "naïve 👩‍👩‍👧 e\u0301", "cut \ufffd and \x00 and \ud800", "<|endoftext|>", "w" * 90, "b"]
 
 
@@ -42,12 +40,12 @@ def installed(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in models.LIBRARIES else real(name))
 
 
-def lay_out(judge, **given):
-    return grid.plan(override(load_preset(GRID), [f"generation.judge={judge}"], **given), REGISTRY, "CPU", "float32")
+def judged_by(judge):
+    return cells(settings=[f"generation.judge={judge}"])
 
 
-def hashes(laid, kind):
-    return {cell.hash for cell in laid.cells if cell.kind == kind}
+def hashes(found, kind):
+    return {cell.hash for cell in found if cell.kind == kind}
 
 
 # ---- asked for on the command line
@@ -77,7 +75,7 @@ def test_without_the_extra_one_line_says_what_to_type(monkeypatch, capsys, tmp_p
 @pytest.mark.parametrize(
     ("judge", "message"),
     [
-        ("gpt2", "judge is auto, autoregressive, none or hf:NAME, given 'gpt2'"),
+        ("gpt2", "unknown family 'gpt2'"),
         ("hf:", "names no model; write hf:OWNER/NAME, e.g. hf:gpt2"),
         ("hf[revision=main]", "names no model"),
         ("hf[model=gpt2,revsion=main]", "no parameter 'revsion'; did you mean 'revision'?"),
@@ -136,7 +134,7 @@ def test_importing_and_planning_load_no_library(tmp_path):
     program = (
         "import sys, importlib.util; real = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name: name if name in ('torch', 'transformers') else real(name)\n"
-        "from mist_bench.run.grid import judge_model; import mist_bench.hub.causal_lm\n"
+        "from mist_bench.run.experiment import judge_model; import mist_bench.hub.causal_lm\n"
         f"judge_model('hf:{tmp_path}')\n"
         "print([m for m in ('torch', 'transformers', 'datasets', 'huggingface_hub') if m in sys.modules])"
     )
@@ -148,19 +146,19 @@ def test_importing_and_planning_load_no_library(tmp_path):
 
 
 def test_a_changed_folder_makes_new_judgements_and_another_place_does_not(installed, tmp_path):
-    before = lay_out(f"hf:{folder_like(tmp_path / 'one')}")
-    assert hashes(before, "judgement") and before.judge is None
+    before = judged_by(f"hf:{folder_like(tmp_path / 'one')}")
+    assert hashes(before, "judgement") and all(cell.judge.source for cell in before if cell.kind == "judgement")
     assert {cell.needs for cell in before.cells if cell.kind == "judgement"} == {
         (cell.hash,) for cell in before.cells if cell.kind == "generation"
     }
-    moved = lay_out(f"hf:{shutil.copytree(tmp_path / 'one', tmp_path / 'moved')}")
+    moved = judged_by(f"hf:{shutil.copytree(tmp_path / 'one', tmp_path / 'moved')}")
     (tmp_path / "moved" / "README.md").write_text("What it is.")
     assert hashes(moved, "judgement") == hashes(before, "judgement")
-    assert hashes(lay_out(f"hf:{tmp_path / 'moved'}"), "judgement") == hashes(before, "judgement")
+    assert hashes(judged_by(f"hf:{tmp_path / 'moved'}"), "judgement") == hashes(before, "judgement")
     for name, text in (("model.safetensors", "other"), ("tokenizer.json", "{}")):
         other = shutil.copytree(tmp_path / "one", tmp_path / name)
         (other / name).write_text(text)
-        after = lay_out(f"hf:{other}")
+        after = judged_by(f"hf:{other}")
         assert hashes(after, "judgement").isdisjoint(hashes(before, "judgement"))
         for kind in ("training", "likelihood", "generation"):
             assert hashes(after, kind) == hashes(before, kind)
@@ -185,23 +183,24 @@ def test_a_model_of_the_hub_is_its_commit(installed, monkeypatch, tmp_path):
     assert then == HubModel(source="no/body", version="1" * 40, is_folder=False)
     assert asked == [("no/body", "config.json", None), ("no/body", "config.json", "then")]
     assert newest.title == "no/body, commit 222222222"
-    assert hashes(lay_out("hf:no/body"), "judgement").isdisjoint(
-        hashes(lay_out("hf[model=no/body,revision=then]"), "judgement")
+    assert hashes(judged_by("hf:no/body"), "judgement").isdisjoint(
+        hashes(judged_by("hf[model=no/body,revision=then]"), "judgement")
     )
 
 
 def test_it_replaces_the_network_that_judged(installed, tmp_path):
-    judged, ours = lay_out(f"hf:{folder_like(tmp_path)}"), lay_out("auto")
-    assert hashes(ours, "training") - hashes(judged, "training") == {ours.judge.hash}
+    judged, ours = judged_by(f"hf:{folder_like(tmp_path)}"), judged_by("auto")
+    assert hashes(ours, "training") - hashes(judged, "training") == {judging(experiment()).hash}
     assert hashes(judged, "generation") == hashes(ours, "generation")
     assert hashes(judged, "judgement").isdisjoint(hashes(ours, "judgement"))
 
 
-def test_processes_of_trainings_do_not_look_for_it_again(tmp_path):
-    config = override(load_preset(GRID), [f"generation.judge=hf:{tmp_path / 'gone'}"])
-    laid = grid.plan(config.for_training(), REGISTRY, "CPU", "float32")
-    assert hashes(laid, "training") == hashes(lay_out("none"), "training")
-    assert override(load_preset(GRID)).for_training() == override(load_preset(GRID)), "its network is a training"
+def test_processes_of_trainings_do_not_look_for_it_again(installed, tmp_path):
+    folder, store = folder_like(tmp_path / "model"), Store(tmp_path / "store")
+    training = next(cell for cell in judged_by(f"hf:{folder}") if cell.kind == "training")
+    write_job(training, store)
+    shutil.rmtree(folder)
+    assert read_job(training.hash, store).experiment.text_judge.source == str(folder)
 
 
 # ---- what is stored and shown, by a judge that stands in
@@ -221,16 +220,16 @@ def judged(installed, monkeypatch, tmp_path):
     """The control rows of the grid, judged: (bench, rows by control)."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(HubModel, "load", lambda self: Counting())
-    laid = lay_out(f"hf:{folder_like(tmp_path / 'counting')}")
-    store = Store(tmp_path / "store")
-    bench, made = Workbench(laid, store, REGISTRY), set()
-    for cell in laid.cells:
+    folder = folder_like(tmp_path / "counting")
+    bench, made = bench_of(experiment(settings=[f"generation.judge=hf:{folder}"]), tmp_path / "store"), set()
+    found = lay_out(bench.experiment)
+    for cell in found:
         control = cell.labels.get("control") and not cell.labels.get("sampler")
-        if cell.kind in ("generation", "judgement") and control:
+        if cell.kind in ("control", "judgement") and control:
             assert made.issuperset(cell.needs)
-            store.write(cell.hash, {"labels": dict(cell.labels), **make(cell, bench, lambda *_: None)})
+            bench.store.write(cell.hash, cell.make(bench, silent))
             made.add(cell.hash)
-    return bench, Rows(laid, store).generation
+    return bench, read_rows(Finished.of([cell.entry for cell in found], bench.store), 4)["generation"]
 
 
 def test_controls_are_judged_by_their_text(judged):
@@ -250,11 +249,11 @@ def test_controls_are_judged_by_their_text(judged):
 
 def test_the_tables_say_what_the_number_is(judged):
     _, rows = judged
-    shown = tables.markdown([], [], rows)
+    shown = tables.markdown(tables.throughput_tables(rows))
     assert "judge hf:counting, sha256" in shown and "judge nats/byte" in shown and "judge ppl" in shown
     assert "those of the text under the judge's own tokenizer, over our tokens" in shown
     ours = [{k: v for k, v in row.items() if k not in ("judge_nats_per_byte", "judge_perplexity")} for row in rows]
-    assert "judge ppl" not in tables.markdown([], [], ours) and "own tokenizer" not in tables.markdown([], [], ours)
+    assert "judge ppl" not in tables.markdown(tables.throughput_tables(ours)) and "own tokenizer" not in tables.markdown(tables.throughput_tables(ours))
 
 
 def test_texts_without_a_byte_have_no_nats_per_byte():

@@ -29,9 +29,9 @@ FIXED = {
     "perplexity_high sequences mask_draws",
     "generation": "corpus tokenizer family schedule training_seed checkpoint sampler steps temperature seed batch "
     "samples control nfe nfe_iqr tokens_per_second tokens_per_second_iqr seconds_per_batch compile_seconds "
-    "peak_memory_bytes judge judge_nats_per_token judge_nats_per_token_se token_entropy token_entropy_se distinct_2 "
+    "peak_memory_bytes token_entropy token_entropy_se distinct_2 "
     "longest_overlap oracle_valid_rate oracle_valid_rate_se oracle_distinct_ratio oracle_divergence "
-    "oracle_divergence_floor law_distance prompt",
+    "oracle_divergence_floor law_distance prompt judge judge_nats_per_token judge_nats_per_token_se",
     "comparisons": "corpus tokenizer kind estimator evaluation_schedule family_a schedule_a family_b schedule_b "
     "training_seed training_seeds sequences clusters difference difference_se difference_low difference_high z p_value "
     "difference_seed_se seed_p_value",
@@ -41,16 +41,14 @@ FIXED = {
 
 
 def write(out: Path, **changed):
-    given = {"training": rows.training(), "likelihood": rows.likelihood(), "generation": rows.generation(),
-             "samples": rows.samples(), "curves": rows.curves(), "comparisons": rows.comparisons(), "run": {"preset": "demo"}}  # fmt: skip
-    given |= changed
-    four = {name: given[name] for name in ("training", "likelihood", "generation", "curves")}
-    origin = given["run"].get("provenance")
+    given = {**rows.everything(), "run": {"preset": "demo"}, **changed}
+    run = given.pop("run")
+    origin = run.get("provenance")
     heading = provenance.one_line(origin) if origin else ""
-    table_rows = [given[name] for name in ("training", "likelihood", "generation", "comparisons")]
     return files.write_run(
-        out, **given, tables=lambda: tables.markdown(*table_rows, heading=heading), plots=lambda: plots.draw(**four)
-    )
+        out, given, run=run, tables=lambda: tables.markdown(tables.tables_of_run(given), heading=heading),
+        plots=lambda: plots.draw(given),
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -59,21 +57,15 @@ def written(tmp_path_factory):
 
 
 def test_columns_are_those_of_the_design():
-    assert list(columns.TRAINING_COLUMNS) == FIXED["training"].split()
-    assert list(columns.LIKELIHOOD_COLUMNS) == FIXED["likelihood"].split()
-    assert list(columns.GENERATION_COLUMNS) == FIXED["generation"].split()
-    assert list(columns.CURVE_COLUMNS) == FIXED["curves"].split()
-    assert list(columns.COMPARISON_COLUMNS) == FIXED["comparisons"].split()
+    assert {file: " ".join(columns.header_of(file)) for file in columns.files()} == FIXED
 
 
 def test_every_column_is_documented():
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    for file, table in [("training", columns.TRAINING), ("likelihood", columns.LIKELIHOOD),
-                        ("generation", columns.GENERATION), ("curves", columns.CURVES),
-                        ("comparisons", columns.COMPARISONS)]:  # fmt: skip
+    for file in columns.files():
         section = text.split(f"## `{file}.csv`")[1].split("\n## ")[0]
         documented = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", section, re.MULTILINE)
-        assert [(c.name, c.unit or "-") for c in table] == [(name, unit.strip()) for name, unit in documented], file
+        assert [(c.name, c.unit or "-") for c in columns.columns_in(file)] == [(name, unit.strip()) for name, unit in documented], file
 
 
 def test_files_and_their_names(written):
@@ -88,9 +80,9 @@ def test_files_and_their_names(written):
 
 def test_fixed_columns_come_first_and_extra_ones_by_name_after_them(written):
     header = written["likelihood.csv"].read_text().splitlines()[0].split(",")
-    extra = ["bound_minus_chain_rule", "bound_minus_chain_rule_se", "nats_per_sequence", "nats_per_sequence_se",
+    extra = ["bound_minus_chain_rule", "bound_minus_chain_rule_se", "control", "nats_per_sequence", "nats_per_sequence_se",
              "ratio_to_ar", "ratio_to_ar_se", "truth_nats_per_sequence"]  # fmt: skip
-    assert header == [*columns.LIKELIHOOD_COLUMNS, *extra]
+    assert header == [*columns.header_of("likelihood"), *extra]
 
 
 def test_same_rows_in_any_order_give_the_same_bytes(written, tmp_path):
@@ -117,12 +109,12 @@ def test_csv_gives_every_bit_back(tmp_path):
     table = [{"sampler": 'a "quoted", [x=1]\nline', "seed": i, "steps": 5, "control": None, "nfe": value}
              for i, value in enumerate(awkward)]  # fmt: skip
     path = tmp_path / "generation.csv"
-    path.write_text(files.to_csv(table, columns.GENERATION_COLUMNS), encoding="utf-8")
+    path.write_text(files.to_csv(table, columns.header_of("generation")), encoding="utf-8")
     back = files.read_csv(path)
     assert [repr(row["nfe"]) for row in back] == [repr(value) for value in awkward]
     assert [row["sampler"] for row in back] == [table[0]["sampler"]] * len(table)
     assert {type(row["steps"]) for row in back} == {int} and back[0]["control"] is None
-    assert files.to_csv(back, columns.GENERATION_COLUMNS) == path.read_text()
+    assert files.to_csv(back, columns.header_of("generation")) == path.read_text()
 
 
 def test_order_of_rows():
@@ -148,9 +140,9 @@ def test_a_plot_of_an_earlier_run_does_not_stay(tmp_path):
 
 
 def test_a_run_without_rows_writes_headers_alone(tmp_path):
-    nothing = dict.fromkeys(("training", "likelihood", "generation", "samples", "curves"), [])
+    nothing = dict.fromkeys(rows.everything(), [])
     files = write(tmp_path, **nothing)
-    assert files["training.csv"].read_text() == ",".join(columns.TRAINING_COLUMNS) + "\n"
+    assert files["training.csv"].read_text() == ",".join(columns.header_of("training")) + "\n"
     assert files["samples.jsonl"].read_text() == "" and not (tmp_path / "plots").exists()
 
 
@@ -171,7 +163,7 @@ def test_perplexity_interval():
 def test_standard_error_is_that_of_numpy():
     values = [0.3, 1.7, 2.2, -1.0]
     assert statistics.standard_error(values) == pytest.approx(np.std(values, ddof=1) / math.sqrt(4))
-    assert statistics.standard_error([1.0]) is None and files.standard_error([]) is None
+    assert statistics.standard_error([1.0]) is None and statistics.standard_error([]) is None
 
 
 def test_over_seeds_shrinks_sampling_errors_and_averages_training_seeds():

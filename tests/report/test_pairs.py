@@ -5,15 +5,16 @@ import pytest
 
 from mist_bench.measure import statistics
 from mist_bench.report import pairs
-from mist_bench.run.cells import Cell
+from mist_bench.run.cells import Entry
+from mist_bench.run.store import content_hash
 
 LENGTH = 8
 
 
-def likelihood_cell(family, estimator, kind, needs=(), **labels) -> Cell:
-    content = {"family": family, "estimator": estimator, "kind": kind, "needs": list(needs), **labels}
+def likelihood_cell(family, estimator, kind, model=(), **labels) -> Entry:
     labels = {"training_seed": 0, **labels, "family": family, "estimator": estimator, "kind": kind}
-    return Cell(kind="likelihood", content=content, labels=labels, needs=tuple(needs))
+    facts = {"model": list(model), "one_bound": True}
+    return Entry(hash=content_hash({**labels, **facts}), kind="likelihood", title=family, labels=labels, facts=facts)
 
 
 def recorded(*pairs):
@@ -126,18 +127,18 @@ def test_rows_are_pairs_of_one_kind_at_each_seed_and_over_all():
     def cell(schedule, seed, estimator="exact-k", kind="bound", **more):
         return likelihood_cell("mdlm", estimator, kind, [f"{schedule}{seed}"], schedule=schedule, training_seed=seed, **more)
 
-    pairs = [(cell(schedule, seed), rng.normal(size=6)) for schedule in ("linear", "cosine") for seed in (0, 1)]
-    pairs += [(cell("linear", 2), rng.normal(size=6)), (cell("linear", 0, "chain-rule", "chain-rule"), rng.normal(size=2)),
+    given = [(cell(schedule, seed), rng.normal(size=6)) for schedule in ("linear", "cosine") for seed in (0, 1)]
+    given += [(cell("linear", 2), rng.normal(size=6)), (cell("linear", 0, "chain-rule", "chain-rule"), rng.normal(size=2)),
               (cell("linear", 0, "weighted", evaluation_schedule="linear"), rng.normal(size=6)),
               (likelihood_cell("autoregressive", "chain-rule", "exact", ["x"]), rng.normal(size=6)),
               (likelihood_cell("oracle", "exact-k", "bound", control="oracle"), rng.normal(size=6))]  # fmt: skip
-    rows = pairs.compare(*recorded(*pairs), np.arange(6), LENGTH)
+    rows = pairs.compare(*recorded(*given), np.arange(6), LENGTH)
     assert [(r["schedule_a"], r["schedule_b"], r["training_seed"], r["training_seeds"]) for r in rows] == [
         ("linear", "cosine", 0, 1), ("linear", "cosine", 1, 1), ("linear", "cosine", None, 2)]  # fmt: skip
     each = [row["difference"] for row in rows]
     assert each[2] == pytest.approx(np.mean(each[:2]))
     assert rows[2]["difference_seed_se"] == pytest.approx(abs(each[0] - each[1]) / 2)
-    assert rows[0]["difference"] == pytest.approx((pairs[0][1] - pairs[2][1]).mean() / LENGTH)
+    assert rows[0]["difference"] == pytest.approx((given[0][1] - given[2][1]).mean() / LENGTH)
 
 
 def test_one_cluster_has_no_interval():

@@ -14,9 +14,7 @@ from mist_bench.report import plot_entropy, plot_style, plots
 
 
 def draw(**changed):
-    given = {"training": rows.training(), "likelihood": rows.likelihood(), "generation": rows.generation(),
-             "curves": rows.curves()}  # fmt: skip
-    return plots.draw(**{**given, **changed})
+    return plots.draw({**rows.everything(), **changed})
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +91,7 @@ def test_baseline_and_data_are_the_lines_for_comparison():
             pass
 
     names = [name for name, _ in plots._reference_lines(Axes(), points)]
-    assert names == ["autoregressive", "autoregressive", "held-out data"]
+    assert names == ["autoregressive (baseline)", "autoregressive (baseline)", "held-out data"]
     assert Axes.lines == pytest.approx([93.0, 94.0, 100.0])
 
 

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from harness import synthetic_rows as rows
+from mist_bench.cli.show import show_tables
 from mist_bench.measure import statistics
 from mist_bench.report import fields, layout, tables
 
@@ -140,8 +141,8 @@ def test_each_corpus_has_its_own_table():
 
 def printed(width, likelihood=None, generation=None):
     console = Console(width=width, force_terminal=False, file=io.StringIO())
-    tables.print_tables(console, rows.training(), likelihood or rows.likelihood(), generation or rows.generation(),
-                        rows.comparisons())  # fmt: skip
+    given = {**rows.everything(), "likelihood": likelihood or rows.likelihood()}
+    show_tables(tables.tables_of_run({**given, "generation": generation or rows.generation()}), console)
     return console.file.getvalue()
 
 
@@ -184,26 +185,25 @@ def test_markup_of_rich_is_not_read_from_names():
 
 
 def test_markdown_is_rectangular_and_numbers_are_right():
-    text = tables.markdown(rows.training(), rows.likelihood(), rows.generation(), heading="HEAD")
+    text = tables.markdown(tables.tables_of_run(rows.everything()), heading="HEAD")
     assert text.startswith("HEAD\n\n## Perplexity bounds: tales\n") and text.endswith("\n")
     for block in text.split("\n\n"):
         if block.startswith("|"):
             lines = block.splitlines()
             assert len({line.count("|") for line in lines}) == 1
             marks = dict(zip(lines[0].split(" | "), lines[1].split(" | "), strict=True))
-            assert marks["schedule"] == ":---"
+            assert marks["schedule" if "schedule" in marks else "kind"] == ":---"
             assert all(m.strip("| ") == "---:" for h, m in marks.items() if "↓" in h or "↑" in h)
     assert "| **controls** |" in text
 
 
 def test_markdown_escapes_what_would_break_a_row():
-    text = tables.markdown([], [{**rows.likelihood()[0], "family": "a|b<c"}], [])
+    text = tables.markdown(tables.perplexity_tables([], [{**rows.likelihood()[0], "family": "a|b<c"}]))
     assert "a\\|b\\<c" in text
 
 
 def test_nothing_to_show_is_nothing():
-    assert tables.markdown([], [], []) == ""
-    tables.print_tables(Console(file=io.StringIO()), [], [], [])
+    assert tables.tables_of_run({"likelihood": [], "generation": []}) == [] and tables.markdown([]) == ""
 
 
 def test_a_spare_column_goes_before_a_number_is_broken():

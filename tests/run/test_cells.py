@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from harness import GRID
+from harness.experiments import cells as lay_out
+from harness.experiments import experiment
 from mist_bench.host import presets
 from mist_bench.host.config import HOW_IT_IS_READ, LikelihoodConfig, ModelConfig, TrainingConfig
-from mist_bench.host.presets import load_preset, override
+from mist_bench.host.presets import load_preset
 from mist_bench.host.registry import Registry
 from mist_bench.run import grid
-
-REGISTRY = Registry.discover()
 
 FOREIGN = """
 from mist_bench_plugins.corpus_markov import MarkovCorpus
@@ -61,10 +61,6 @@ def mist_bench_tokenizers():
 """
 
 
-def lay_out(registry=REGISTRY, device="CPU", precision="float32", settings=(), **given):
-    return grid.plan(override(load_preset(GRID), settings, **given), registry, device, precision).cells
-
-
 def hashes(found, kind=None):
     return {cell.hash for cell in found if kind in (None, cell.kind)}
 
@@ -88,7 +84,7 @@ def test_every_setting_of_a_training_is_in_its_name(section, key):
     if key in ("dim", "heads"):  # one divides the other
         other = {"dim": 32} if key == "dim" else {"heads": 4}
     config = dataclasses.replace(config, **{section: dataclasses.replace(part, **other)})
-    after = grid.plan(config, REGISTRY, "CPU", "float32").cells
+    after = lay_out(config)
     before = lay_out()
     assert hashes(before, "training").isdisjoint(hashes(after, "training"))
     trained = {cell.hash for cell in after if cell.needs}
@@ -101,8 +97,8 @@ def test_how_a_batch_is_read_changes_no_name(key):
 
 
 def test_the_configuration_that_is_kept_has_the_length_that_was_used():
-    laid = grid.plan(override(load_preset(GRID), corpus="markov[length=3]"), REGISTRY, "CPU", "float32")
-    assert laid.config.length == laid.length == 3 == laid.cells[0].content["length"]
+    made = experiment(corpus="markov[length=3]")
+    assert made.config.length == 3 == made.text["length"] == grid.lay_out(made)[0].content["length"]
 
 
 def test_weights_are_compared_on_the_first_checkpoint_alone():
@@ -133,9 +129,10 @@ def test_what_comes_after_a_training_is_not_in_its_name(given):
 
 @pytest.mark.parametrize(
     ("key", "kinds"),
-    [("generation.samples=32", {"generation"}), ("generation.batch_size=16", {"generation"}),
+    [("generation.samples=32", {"generation", "control"}), ("generation.batch_size=16", {"generation"}),
      ("generation.rounds=3", {"generation"}), ("generation.nucleus=0.9", {"generation"}),
-     ("likelihood.sequences=16", {"likelihood"}), ("likelihood.mask_draws=2", {"likelihood"}),
+     ("likelihood.sequences=16", {"likelihood", "control-likelihood", "corpus"}),
+     ("likelihood.mask_draws=2", {"likelihood"}),
      ("likelihood.weighted_draws=2", {"likelihood"}), ("likelihood.chain_rule_sequences=3", {"likelihood"}),
      ("likelihood.target_se=0.01", {"likelihood"})],
 )  # fmt: skip
@@ -194,7 +191,7 @@ def test_each_cell_comes_after_what_it_needs():
 
 def test_a_sampler_that_ignores_the_steps_makes_one_row():
     found = [cell for cell in lay_out(samplers="first-hitting", families="oracle", schedules="linear")
-             if cell.kind == "generation" and cell.sampler]  # fmt: skip
+             if cell.kind == "generation"]  # fmt: skip
     assert [(cell.labels["sampler"], cell.labels["steps"]) for cell in found] == [("first-hitting", None)]
 
 
@@ -216,11 +213,11 @@ def test_an_edited_plugin_makes_other_cells(kind, tmp_path):
     """Whatever a plugin of somebody else offers: its file is part of the name of what was made with it."""
     file = tmp_path / "foreign.py"
     file.write_text(FOREIGN)
-    before = lay_out(Registry.discover([file]), **USES[kind])
+    before = lay_out(registry=Registry.discover([file]), **USES[kind])
     moved = Path(shutil.copy(file, tmp_path / "elsewhere.py"))
-    assert hashes(lay_out(Registry.discover([moved]), **USES[kind])) == hashes(before), "the code, not its place"
+    assert hashes(lay_out(registry=Registry.discover([moved]), **USES[kind])) == hashes(before), "the code, not its place"
     file.write_text(FOREIGN + "# edited\n")
-    after = lay_out(Registry.discover([file]), **USES[kind])
+    after = lay_out(registry=Registry.discover([file]), **USES[kind])
     assert len(after) == len(before)
     kept = {cell.title for cell in after if cell.hash in hashes(before)}
     made_with = [cell for cell in before if "other-" in str(cell.labels)]

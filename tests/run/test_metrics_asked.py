@@ -8,21 +8,18 @@ import sys
 
 import numpy as np
 import pytest
-from mist_bench.run.work import make
 from mist_bench_plugins import metric_mauve
 from mist_bench_plugins.metric_mauve import MauveMetric
 
 from harness import GRID
+from harness.experiments import bench_of, experiment, silent
 from harness.tiny_models import folder_like, gpt2
 from mist_bench import UserError, cli
-from mist_bench.host.presets import load_preset, override, resolve
 from mist_bench.host.registry import Registry
 from mist_bench.measure import controls
 from mist_bench.report import columns, files, tables
-from mist_bench.report.rows import Rows
-from mist_bench.run import grid
-from mist_bench.run.store import Store
-from mist_bench.run.workbench import Workbench
+from mist_bench.report.rows import Finished, read_rows
+from mist_bench.run.grid import lay_out
 from mist_bench.testing import Subject, checks_of
 
 PLUGIN = """
@@ -69,14 +66,16 @@ def plugin(tmp_path):
     return file
 
 
-def lay_out(registry, metrics=None, **given):
-    settings = [] if metrics is None else [f"generation.metrics={metrics}"]
-    config = resolve(override(load_preset(GRID), settings, **given), registry)
-    return grid.plan(config, registry, "CPU", "float32")
+def asked(registry, metrics=None):
+    return experiment(registry=registry, settings=[] if metrics is None else [f"generation.metrics={metrics}"])
 
 
-def hashes(laid, *, metric):
-    return {cell.hash for cell in laid.cells if (cell.kind == "metric") == metric}
+def laid(registry, metrics=None):
+    return lay_out(asked(registry, metrics))
+
+
+def hashes(cells, *, metric):
+    return {cell.hash for cell in cells if (cell.kind == "metric") == metric}
 
 
 # ---- what is asked for
@@ -85,21 +84,20 @@ def hashes(laid, *, metric):
 def test_no_metric_is_measured_unless_it_is_named(plugin):
     registry = Registry.discover([plugin])
     assert {"letters", "mauve"} <= set(registry.names("metric"))
-    assert not hashes(lay_out(registry), metric=True) and not hashes(lay_out(registry, "none"), metric=True)
+    assert not hashes(laid(registry), metric=True) and not hashes(laid(registry, "none"), metric=True)
 
 
 def test_a_metric_adds_a_cell_for_each_generation_and_changes_none(plugin):
     registry = Registry.discover([plugin])
-    before, one, two = (lay_out(registry, asked) for asked in ("none", "letters", "letters,letters[letter=b]"))
+    before, one, two = (laid(registry, names) for names in ("none", "letters", "letters,letters[letter=b]"))
     assert hashes(before, metric=False) == hashes(one, metric=False) == hashes(two, metric=False)
-    generations = {cell.hash for cell in one.cells if cell.kind == "generation"}
-    assert {cell.needs for cell in one.cells if cell.kind == "metric"} == {(hash,) for hash in generations}
+    generations = {cell.hash for cell in one if cell.file == "generation" and not cell.adds}
+    assert {cell.needs for cell in one if cell.kind == "metric"} == {(hash,) for hash in generations}
     assert hashes(one, metric=True) < hashes(two, metric=True)
-    assert hashes(lay_out(registry, "letters[letter=a],letters"), metric=True) == hashes(one, metric=True)
+    assert hashes(laid(registry, "letters[letter=a],letters"), metric=True) == hashes(one, metric=True)
     plugin.write_text(PLUGIN + "# edited\n")
-    edited = lay_out(Registry.discover([plugin]), "letters")
+    edited = laid(Registry.discover([plugin]), "letters")
     assert hashes(edited, metric=True).isdisjoint(hashes(one, metric=True))
-    assert {cell.metric for cell in edited.cells} - {None} and one.config.for_training().generation.metrics == ()
 
 
 def test_references_are_held_out_and_not_those_of_the_data_row():
@@ -122,13 +120,12 @@ def measured(plugin, monkeypatch, tmp_path):
     """The control rows of the grid with two metrics and one that names a column that there is."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     registry = Registry.discover([plugin])
-    laid = lay_out(registry, "letters,letters[letter=b],taken")
-    store = Store(tmp_path / "store")
-    bench = Workbench(laid, store, registry)
-    for cell in laid.cells:
-        if cell.kind in ("generation", "metric") and cell.labels.get("control") and not cell.labels.get("sampler"):
-            store.write(cell.hash, {"labels": dict(cell.labels), **make(cell, bench, lambda *_: None)})
-    return bench, Rows(laid, store).generation
+    bench = bench_of(asked(registry, "letters,letters[letter=b],taken"), tmp_path / "store")
+    cells = lay_out(bench.experiment)
+    for cell in cells:
+        if cell.kind in ("control", "metric") and cell.labels.get("control") and not cell.labels.get("sampler"):
+            bench.store.write(cell.hash, cell.make(bench, silent))
+    return bench, read_rows(Finished.of([cell.entry for cell in cells], bench.store), 4)["generation"]
 
 
 def test_metrics_give_columns_and_replace_none(measured):
@@ -141,18 +138,18 @@ def test_metrics_give_columns_and_replace_none(measured):
     assert data["letters"] == ours.count("a") - theirs.count("a") and data["letters_here"] == 64
     assert data["letters[letter=b] letters"] == ours.count("b") - theirs.count("b")
     assert data.get("nfe") is None and data["taken nfe"] == -1
-    header = files.to_csv(rows, columns.GENERATION_COLUMNS).splitlines()[0].split(",")
+    header = files.to_csv(rows, columns.header_of("generation")).splitlines()[0].split(",")
     assert set(header) >= {"letters", "letters_se", "taken nfe", "metric_columns"}
 
 
 def test_the_tables_show_them(measured):
     _, rows = measured
-    shown = tables.markdown([], [], rows)
+    shown = tables.markdown(tables.throughput_tables(rows))
     assert "| letters | letters[letter=b] letters |" in shown and "±0.50" in shown
     assert "letters_se" not in shown and "letters_here 64" in shown and "taken nfe -1" in shown
     assert "of metrics that were asked for (mist-bench ls metrics -v)" in shown
     plain = [{k: v for k, v in row.items() if k != "metric_columns"} for row in rows]
-    assert "letters" not in tables.markdown([], [], plain)
+    assert "letters" not in tables.markdown(tables.throughput_tables(plain))
 
 
 @pytest.mark.parametrize(
@@ -298,7 +295,7 @@ def test_features_are_the_last_state_whatever_the_company(tiny):
     import torch
     from transformers import GPT2Model
 
-    from mist_bench.run.grid import judge_model
+    from mist_bench.run.experiment import judge_model
 
     model = judge_model(f"hf:{tiny}").load()
     found = model.features(["tale", "a longer tale of a frog", "", "x" * 99], 20)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,14 +15,16 @@ from mist_bench_plugins.corpus_markov import MarkovCorpus
 from rich.console import Console
 
 from harness import EXAMPLE, GRID, TESTS
+from harness.experiments import cells
 from mist_bench import cli
-from mist_bench.cli import run as run_module
 from mist_bench.cli.progress import Display
-from mist_bench.host.presets import load_preset, override
+from mist_bench.cli.show import show_samples
 from mist_bench.host.registry import Registry
 from mist_bench.measure import speed
 from mist_bench.report import columns, files
-from mist_bench.run import grid, provenance
+from mist_bench.report.rows import Finished
+from mist_bench.run import provenance
+from mist_bench.run.cells import Entry
 
 TABLES = ("training.csv", "likelihood.csv", "generation.csv", "curves.csv", "comparisons.csv", "samples.jsonl")
 MEASURED = (
@@ -66,8 +67,8 @@ def test_the_files_and_columns(finished):
     _, out = finished
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert names >= {*TABLES, "run.json", "tables.md", *(f"plots/{p}" for p in files.PLOTS if p != "quality-entropy.svg")}
-    for name, wanted in (("training", columns.TRAINING_COLUMNS), ("likelihood", columns.LIKELIHOOD_COLUMNS),
-                          ("generation", columns.GENERATION_COLUMNS)):  # fmt: skip
+    for name, wanted in (("training", columns.header_of("training")), ("likelihood", columns.header_of("likelihood")),
+                          ("generation", columns.header_of("generation"))):  # fmt: skip
         assert (out / f"{name}.csv").read_text().splitlines()[0].split(",")[: len(wanted)] == list(wanted)
     run = json.loads((out / "run.json").read_text())
     assert run["configuration"]["corpus"] == "markov" and run["provenance"]["date"]
@@ -78,10 +79,9 @@ def test_the_rows_are_the_grid(finished):
     training, likelihood, generation = (
         files.read_csv(out / f"{n}.csv") for n in ("training", "likelihood", "generation")
     )
-    assert sorted((r["family"], r["schedule"], r["training_seed"]) for r in training) == sorted(
-        [("autoregressive", None, 0), ("autoregressive", None, 1000), ("mdlm", "cosine", 0), ("mdlm", "linear", 0)],
-        key=str,
-    ) or len(training) == 4
+    assert {(r["family"], r["schedule"], r["training_seed"]) for r in training} == {
+        ("autoregressive", None, 0), ("autoregressive", None, 1000), ("mdlm", "cosine", 0), ("mdlm", "linear", 0)
+    } and len(training) == 4  # fmt: skip
     kinds = {(r["family"], r["kind"], r["estimator"]) for r in likelihood}
     assert kinds == {
         ("mdlm", "bound", "exact-k"), ("mdlm", "bound", "weighted"), ("oracle", "bound", "exact-k"),
@@ -183,8 +183,7 @@ def test_a_target_draws_more_masks_and_says_where_they_do_not_help(finished, tmp
 
 def test_hashes_do_not_depend_on_the_order_of_names():
     def hashes(**given):
-        config = override(load_preset(GRID), (), **given)
-        return {cell.hash for cell in grid.plan(config, Registry.discover(), "CPU", "float32").cells}
+        return {cell.hash for cell in cells(**given)}
 
     assert hashes(samplers="random,confidence", steps="2,4") == hashes(samplers="confidence,random", steps="4,2")
     assert hashes(steps="2,4") != hashes(steps="2,5")
@@ -234,32 +233,32 @@ def test_killed_in_training(finished, tmp_path):
 
 KILLER_IN_CELL = """
 import os, signal
-from mist_bench.run import work
-real, calls = work.{function}, []
+from mist_bench.run.kinds import kind_named
+kind, calls = kind_named("{kind}"), []
+real = kind.make
 
-def killed(*arguments, **named):
-    calls.append(None)
+def killed(cell, bench, progress):
+    record = real(cell, bench, progress)
+    calls.append(cell)
     if len(calls) == {number}:
         os.kill(os.getpid(), signal.SIGKILL)
-    return real(*arguments, **named)
+    return record
 
-work.{function} = killed
+kind.make = killed
 """
 
 
-@pytest.mark.parametrize(("kind", "function", "number"), [("likelihood", "estimate", 3), ("generation", "generate", 6),
-                                                          ("judgement", "unpack", 4)])  # fmt: skip
-def test_killed_in_a_cell(kind, function, number, finished, tmp_path):
+@pytest.mark.parametrize(("kind", "number"), [("likelihood", 3), ("generation", 6), ("judgement", 4)])
+def test_killed_in_a_cell(kind, number, finished, tmp_path):
     """Some cells of the kind are made, one is under way; the trainings are there already."""
     before, undisturbed = finished
     store, out = tmp_path / "store", tmp_path / "out"
     shutil.copytree(before, store)
-    plan = grid.plan(load_preset(GRID), Registry.discover(), "CPU", "float32")
-    mine = [store / "cells" / f"{cell.hash}.json" for cell in plan.cells if cell.kind == kind]
+    mine = [store / "cells" / f"{cell.hash}.json" for cell in cells() if cell.kind == kind]
     for path in mine:
         path.unlink()
     killer = tmp_path / "killer.py"
-    killer.write_text(KILLER_IN_CELL.format(function=function, number=number))
+    killer.write_text(KILLER_IN_CELL.format(kind=kind, number=number))
     process = spawn(*command(store, out), MIST_BENCH_PLUGINS=str(killer), MIST_BENCH_JOBS="1")
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -316,9 +315,8 @@ def test_an_edited_plugin_does_not_reuse_old_results(tmp_path):
     def hashes(text):
         file = tmp_path / "edited.py"
         file.write_text(text)
-        config = override(load_preset(GRID), (), samplers="right-to-left", families="oracle")
-        plan = grid.plan(config, Registry.discover([file]), "CPU", "float32")
-        return {cell.hash for cell in plan.cells if cell.labels.get("sampler") == "right-to-left"}
+        found = cells(registry=Registry.discover([file]), samplers="right-to-left", families="oracle")
+        return {cell.hash for cell in found if cell.labels.get("sampler") == "right-to-left"}
 
     text = (EXAMPLE / "mist_bench_example.py").read_text()
     assert hashes(text).isdisjoint(hashes(text + "\n# edited\n"))
@@ -420,11 +418,9 @@ def test_tables_of_another_run_are_not_replaced_in_silence(finished, tmp_path, c
 
 
 def test_every_line_of_a_sample_is_indented(capsys):
-    rows = SimpleNamespace(
-        cells=lambda kind: [SimpleNamespace(hash="a", labels={"family": "mdlm", "sampler": "random"}, title="mdlm")],
-        records={"a": {"nfe": 4, "texts": ["One day a cat sat.\n\nThe end\x1b[2J."]}},
-    )
-    run_module._show_samples(rows, Console(width=12))
+    entry = Entry(hash="a", kind="generation", title="mdlm", labels={"family": "mdlm", "sampler": "random"})
+    records = {"a": {"nfe": 4, "texts": ["One day a cat sat.\n\nThe end\x1b[2J."]}}
+    show_samples(Finished(entries=(entry,), records=records), Console(width=12))
     assert capsys.readouterr().out == "mdlm:\n  One day a\n  cat sat.\n\n  The\n  end\ufffd[2J.\n\n"
 
 

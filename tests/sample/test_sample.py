@@ -6,19 +6,19 @@ import shlex
 
 import numpy as np
 import pytest
-from mist_bench.run.work import make, unpack
 from mist_bench_plugins.tokenizer_byte import ByteTokenizer
 from mist_bench_plugins.tokenizer_word import PieceCodec
 from rich.console import Console
 
 from harness import GRID
+from harness.experiments import experiment, silent
 from mist_bench import UserError, cli
 from mist_bench.data.dataset import Dataset, Split
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
 from mist_bench.report import layout
-from mist_bench.run.grid import plan
-from mist_bench.run.store import Store
+from mist_bench.run.grid import lay_out
+from mist_bench.run.store import Store, unpack_tokens
 from mist_bench.run.workbench import Workbench
 from mist_bench.sample import watch
 from mist_bench.sample.template import template
@@ -169,10 +169,9 @@ def untrained(tmp_path_factory, registry):
     folder = tmp_path_factory.mktemp("sample")
     store = Store(folder / "store")
     config = override(load_preset(GRID), corpus=WORLD, families="mdlm,autoregressive", schedules="linear")
-    laid = plan(config, registry, "CPU", "float32")
-    bench = Workbench(laid, store, registry)
+    bench = Workbench(experiment(config), store)
     hashes = {}
-    for cell in laid.cells:
+    for cell in lay_out(bench.experiment):
         if cell.kind == "training" and cell.labels["training_seed"] == 0:
             values = bench.initial_parameters(cell.family, 0)
             store.save_checkpoint(cell.hash, values, {"content": cell.content, "labels": cell.labels})
@@ -262,7 +261,7 @@ def test_the_network_that_is_missing_is_named_by_the_command_that_trains_it(samp
         load_preset(GRID), ["training.learning_rate=1e-3"], corpus=WORLD, families="mdlm", schedules="linear",
         training_seeds="7",
     )  # fmt: skip
-    wanted = next(cell.hash for cell in plan(config, registry, "CPU", "float32").cells if cell.kind == "training")
+    wanted = next(cell.hash for cell in lay_out(experiment(config)) if cell.kind == "training")
     assert cli.main([*command[1:], "--dry-run"]) == 0
     assert f"{wanted}  would be made  training mdlm linear" in sampled.capsys.readouterr().out
 
@@ -358,8 +357,8 @@ def test_the_texts_are_those_of_a_run_with_the_same_seed(sampled, registry, fami
         load_preset(GRID), small, corpus=WORLD, families=family, schedules="linear", samplers="confidence", steps="3",
         seeds="5",
     )  # fmt: skip
-    laid = plan(config, registry, "CPU", "float32")
-    [cell] = [c for c in laid.cells if c.kind == "generation" and c.needs]
-    rows = unpack(make(cell, Workbench(laid, sampled.store, registry), lambda *_: None)["tokens"])
+    bench = Workbench(experiment(config), sampled.store)
+    [cell] = [cell for cell in lay_out(bench.experiment) if cell.kind == "generation"]
+    rows = unpack_tokens(cell.make(bench, silent)["tokens"])
     texts = ["".join("abc|"[i] for i in row).partition("|")[0] for row in rows]
     assert sampled("--family", family, *how, "--steps", "3", "--seed", "5")[1::2] == texts

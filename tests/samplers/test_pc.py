@@ -9,6 +9,7 @@ from mist_bench_plugins.sampler_pc import PcSampler
 
 from harness.brute_force import BATCH, assert_counts_follow
 from harness.chain import LINEAR, WORLD, S, brute_force, law_of, truth
+from harness.experiments import bench_of, experiment
 from harness.rules import MASK, L, V, assert_same_law, best, ids, scheduled, situation
 from harness.runs import FREQUENCIES, SMALL
 from mist_bench.host.presets import load_preset, override
@@ -16,9 +17,6 @@ from mist_bench.host.registry import Registry
 from mist_bench.inference.generate import SamplerGraph
 from mist_bench.measure.one_step import Start, view_of
 from mist_bench.measure.sampler_law import law_distance, sampler_law, total_variation
-from mist_bench.run.grid import plan
-from mist_bench.run.store import Store
-from mist_bench.run.workbench import Workbench
 
 
 def score(sampler, i, p, x):
@@ -100,7 +98,7 @@ def test_the_frequencies_are_those_of_the_train_split_of_each_corpus(tmp_path):
     tables = []
     for corpus in ("markov", "markov[skew=0.5]"):
         config = override(load_preset("smoke"), corpus=corpus, tokenizer="word", families="oracle", samplers="pc,margin")
-        bench = Workbench(plan(config, registry, "CPU", "float32"), Store(tmp_path), registry)
+        bench = bench_of(experiment(config), tmp_path)
         train = np.asarray(bench.dataset.train.tokens)
         expected = [((train == v).sum() + 1) / (train.size + V) for v in range(V)]
         table = bench.sampler_graph(PcSampler()).log_frequency.numpy().ravel()

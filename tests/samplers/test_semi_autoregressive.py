@@ -10,19 +10,17 @@ from mist_bench_plugins.sampler_random import RandomSampler
 from mist_bench_plugins.sampler_semi_autoregressive import SemiAutoregressiveSampler
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 
-from harness import GRID
 from harness.brute_force import WORLD, L, assert_counts_follow
 from harness.chain import LINEAR, TEXTS, law_of, posterior
+from harness.experiments import cells
 from harness.runs import LONG, REGISTRY, SMALL
 from mist_bench import Count, Sampler, ScoreSampler, UserError, block_shares
 from mist_bench.api.samplers import FACTS
 from mist_bench.cli import listing
-from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
 from mist_bench.inference import generate as generate_module
 from mist_bench.inference.step import pack_step
 from mist_bench.measure.sampler_law import law_distance, total_variation
-from mist_bench.run import grid
 
 
 def made(spec: str) -> Sampler:
@@ -353,9 +351,7 @@ def mist_bench_samplers():
 
 
 def generations(registry, samplers):
-    config = override(load_preset(GRID), (), samplers=samplers)
-    found = grid.plan(config, registry, "CPU", "float32").cells
-    return {cell.hash for cell in found if cell.kind == "generation" and cell.sampler is not None}
+    return {cell.hash for cell in cells(registry=registry, samplers=samplers) if cell.kind == "generation"}
 
 
 def test_the_inner_sampler_decides_the_name_of_a_cell(tmp_path):

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,14 +12,14 @@ from tinygrad import Tensor
 
 from harness import GRID
 from harness.brute_force import WORLD, L, S, shaken
+from harness.experiments import REGISTRY, experiment
 from mist_bench import NetworkSize, UserError, cli
+from mist_bench.cli import run as run_command
 from mist_bench.engine import device
 from mist_bench.engine.graph import fetch, overwrite
 from mist_bench.host.config import TrainingConfig
-from mist_bench.host.presets import load_preset, override
-from mist_bench.host.registry import Registry
 from mist_bench.report import files
-from mist_bench.run import execute, grid
+from mist_bench.run.grid import lay_out
 from mist_bench.training import loop
 from mist_bench.training.step import TrainingGraph
 
@@ -205,12 +203,8 @@ def test_more_devices_than_there_are(run, capsys, monkeypatch):
 
 
 def test_trainings_on_several_devices_run_one_after_another(monkeypatch):
-    registry, ran = Registry.discover(), []
-    monkeypatch.setattr(execute.parallel, "run", lambda *given: ran.append(given))
     monkeypatch.setenv("MIST_BENCH_JOBS", "2")
-    for settings in ([], ["training.devices=2"]):
-        laid = grid.plan(override(load_preset(GRID), settings), registry, "CPU", "float32")
-        bench = SimpleNamespace(config=laid.config)
-        left = execute._side_by_side(laid.cells, bench, SimpleNamespace(path=Path()), registry, None, {})
-        assert list(left) == list(laid.cells)  # nothing was made
-    assert len(ran) == 1
+    for settings, automatic in ([], "local"), (["training.devices=2"], None):
+        made = experiment(settings=settings)
+        chosen = run_command._launcher(None, REGISTRY, made, lay_out(made), debug=False)
+        assert (chosen and chosen.name) == automatic

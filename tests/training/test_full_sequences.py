@@ -10,6 +10,7 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
 from harness.brute_force import WORLD, L, S, shaken
+from harness.experiments import bench_of, experiment
 from mist_bench import NetworkSize
 from mist_bench.engine import noise
 from mist_bench.host.config import TrainingConfig
@@ -17,9 +18,6 @@ from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
 from mist_bench.inference.masked_rows import full_sequences
 from mist_bench.network import layers, transformer
-from mist_bench.run.grid import plan
-from mist_bench.run.store import Store
-from mist_bench.run.workbench import Workbench
 from mist_bench.training import loop
 from mist_bench.training.step import TrainingGraph
 
@@ -101,7 +99,7 @@ def test_a_part_of_a_batch_is_read_whole(monkeypatch):
 
 def test_schedules_share_a_graph_unless_the_table_is_large(tmp_path, monkeypatch):
     config = override(load_preset("smoke"), corpus="tales", families="mdlm", samplers="confidence")
-    bench = Workbench(plan(config, REGISTRY, "CPU", "float32"), Store(tmp_path), REGISTRY)
+    bench = bench_of(experiment(config), tmp_path)
     family, schedules = MdlmFamily(), (LinearSchedule(), CosineSchedule())
     small = [bench.training_graph(family, schedule) for schedule in schedules]
     assert small[0] is small[1] and small[0].full is None
