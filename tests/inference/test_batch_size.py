@@ -16,7 +16,7 @@ from mist_bench.inference import batch_size
 from mist_bench.inference.batch_size import remember, remembered, search
 from mist_bench.inference.masked import MaskedEvaluator
 from mist_bench.report import files
-from mist_bench.run import work
+from mist_bench.run import workbench
 
 
 def speeds(table, room=10**9):
@@ -204,7 +204,7 @@ def test_what_does_not_fit_after_all_says_what_to_type(run, monkeypatch, capsys)
     def full(*inputs, **more):
         raise MemoryError("Allocation of 4 GB failed")
 
-    monkeypatch.setattr(work, "generate", full)
+    monkeypatch.setattr(workbench, "generate", full)
     status, rows = run("--set", "generation.batch_size=16")
     assert status == 1 and rows == []
     assert "not enough memory to evaluate 16 sequences at once; give a smaller generation.batch_size" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import gc
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Device
 
 from harness.brute_force import WORLD, L, S, shaken
+from harness.experiments import cells
 from mist_bench import NetworkSize, UserError
 from mist_bench.engine import device
 from mist_bench.engine import graph as graph_module
 from mist_bench.host.config import TrainingConfig
-from mist_bench.run import work
+from mist_bench.run.kinds.training import TrainingCell
 from mist_bench.training import loop
 from mist_bench.training.step import RATES, TrainingGraph
 
@@ -297,17 +299,33 @@ class Bench:
         self.asked.append(state)
 
 
+def trains(**settings):
+    """A training cell of `mdlm`."""
+    given = [f"training.{name}={value}" for name, value in settings.items()]
+    return next(cell for cell in cells(settings=given) if isinstance(cell, TrainingCell) and cell.family.name == "mdlm")
+
+
 def test_a_resumed_training_reads_as_much_at_once_as_before():
-    progress = loop.Progress(step=4, micro_batch=16)
+    progress, cell = loop.Progress(step=4, micro_batch=16), trains()
     bench = Bench(({"state": 1}, vars(progress)))
-    assert work._resume(bench, "abc-partial", None, None, 7) == (bench, progress) and bench.asked == [16, {"state": 1}]
+    assert cell._resume(bench, "abc-partial") == (bench, progress) and bench.asked == [16, {"state": 1}]
     older = {name: value for name, value in vars(progress).items() if name != "micro_batch"}
-    assert work._resume(Bench(({}, older)), "abc-partial", None, None, 7)[1].micro_batch == 0
+    assert cell._resume(Bench(({}, older)), "abc-partial")[1].micro_batch == 0
     bench = Bench(None)
-    assert work._resume(bench, "abc-partial", None, None, 7) == (bench, loop.Progress())
-    assert bench.asked == [0, {"seed": 7}]
+    assert cell._resume(bench, "abc-partial") == (bench, loop.Progress())
+    assert bench.asked == [0, {"seed": cell.seed}]
 
 
-def test_the_progress_says_how_a_batch_is_read():
-    assert work._parts(graph("mdlm", BATCH)) == ""
-    assert work._parts(graph("mdlm", PART)) == ", 2 of 8 sequences at once"
+@pytest.mark.parametrize(("micro_batch", "parts"), [(BATCH, ""), (PART, ", 2 of 8 sequences at once")])
+def test_the_progress_says_how_a_batch_is_read(monkeypatch, micro_batch, parts):
+    def train(graph, schedule, tokens, seed, reached, *, report, **more):
+        report(4, 2.0)
+        raise InterruptedError
+
+    resumed = SimpleNamespace(micro_batch=micro_batch), loop.Progress()
+    monkeypatch.setattr(TrainingCell, "_resume", lambda self, bench, partial: resumed)
+    monkeypatch.setattr(loop, "train", train)
+    bench, notes = SimpleNamespace(dataset=SimpleNamespace(train=SimpleNamespace(tokens=DATA))), []
+    with pytest.raises(InterruptedError):
+        trains(batch_size=BATCH).make(bench, lambda done, total, note: notes.append((done, note)))
+    assert notes == [(4, f"loss 2.000{parts}")]
