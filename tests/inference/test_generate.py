@@ -98,7 +98,7 @@ def test_watch_sees_each_step():
 
 @pytest.mark.parametrize("spec", ["random", "first-hitting", "remdm", "threshold"])
 def test_replays_over_standing_buffers_change_no_token(spec, monkeypatch):
-    """Two networks by one sampler, in turn: as when tinygrad looks at every input at every call."""
+    """Two networks with one sampler, in turn: the same as when tinygrad checks every input of every call."""
     found = []
     for looks in (True, False):
         with monkeypatch.context() as patch:

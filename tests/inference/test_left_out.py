@@ -1,4 +1,4 @@
-"""What the others say of a token that is shown: exact under oracles, by the shadow row of a network, and for `wino`."""
+"""p of a visible token given all others: exact for oracles, by the shadow row of a network, and as `wino` uses it."""
 
 
 import numpy as np

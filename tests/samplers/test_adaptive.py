@@ -159,7 +159,7 @@ def test_what_the_device_draws_follows_the_law_of_its_own(sampler):
 
 @pytest.mark.parametrize("sampler", [OWN[1][0], OWN[2][0], OWN[3][0]], ids=ids)
 def test_each_sequence_counts_the_evaluations_that_it_used(sampler):
-    """Some of its positions fixed, one sequence wholly: it uses none."""
+    """With some positions fixed, and one sequence wholly fixed, which uses none."""
     rng = np.random.default_rng(0)
     given = np.where(rng.random((BATCH, L)) < 0.4, WORLD.sample(BATCH, rng), WORLD.vocab_size).astype(np.int32)
     given[3] = [0, 1, 2, 0]

@@ -1,4 +1,4 @@
-"""Every sampler with its defaults, as `--sampler all` takes them, and some with parameters: what all of them owe."""
+"""Promises of every sampler, with its defaults as in `--sampler all`, and of some with parameters."""
 
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Guidance without labels, and `evaluate`: who asks the network its own way, and is counted for it."""
+"""Guidance without labels, and `evaluate`: samplers that call the network themselves, and their evaluations."""
 
 from dataclasses import dataclass
 
@@ -86,7 +86,7 @@ def test_the_device_follows_the_guided_law():
 
 @dataclass(frozen=True, kw_only=True)
 class AsksOnceMore(OuterSampler):
-    """Says that it asks twice, and asks three times."""
+    """Declares two evaluations, and makes three."""
 
     name = "asks-once-more"
     asks_itself = True

@@ -18,7 +18,7 @@ IMPOSSIBLE = 1e-300
 
 @dataclass(frozen=True)
 class Remembered:
-    """What the rule is told beside the answer: p of the step before, for how many steps each position held, counts."""
+    """Inputs of the rule besides the answer: p of the step before, for how many steps each position held, counts."""
 
     last: np.ndarray
     held: np.ndarray

@@ -1,4 +1,4 @@
-"""P2 against its rule written again in numpy: one step, whole runs, and what the network itself says of shown tokens."""
+"""P2 against its rule written again in numpy: one step, whole runs, and the network's own p of visible tokens."""
 
 from dataclasses import replace
 from functools import cache
@@ -117,7 +117,7 @@ def test_a_slightly_wrong_sampler_is_caught(wrong):
 # ---- whole runs
 
 class Doubts(OracleModel):
-    """An oracle that says of a seen token what it would if that one were masked: p(x_i | all others that are seen)."""
+    """An oracle whose p of a visible token is that of the same position masked: p(x_i | all other visible tokens)."""
 
     def free_log_probabilities(self, tokens, t, previous=None):
         parts = []

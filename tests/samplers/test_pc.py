@@ -1,4 +1,4 @@
-"""`pc` and the token frequencies that it needs: one-step and whole laws, far positions, and where the table is from."""
+"""`pc` and the token frequencies that it needs: one-step and whole laws, far positions, and the frequency table."""
 
 from dataclasses import replace
 from itertools import product

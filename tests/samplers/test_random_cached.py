@@ -20,7 +20,7 @@ CACHED, PLAIN = RandomSampler(cached=True), RandomSampler()
 
 
 class Told(MaskedModel):
-    """Its answer depends on the text, the time and, if self-conditioned, its last answer."""
+    """A model whose answer depends on the text, the time and, if self-conditioned, its last answer."""
 
     vocab_size, length = WORLD.vocab_size, L
 
@@ -94,7 +94,7 @@ def test_a_network_that_is_told_its_last_answer_is_asked_at_every_step():
 
 
 def test_graphs_are_captured_by_evaluations_not_by_steps():
-    """The warm-up must ask the network, even if the first steps reveal nothing."""
+    """The warm-up must evaluate the network, even if the first steps reveal nothing."""
     assert len(run(SMALL, cached=True, steps=1000, tokens=few(1), limit=2)[2]) == 2
 
 

@@ -1,4 +1,4 @@
-"""ReMDM against its rule written again in numpy: one step from fixed states, whole runs on a small world, the device."""
+"""ReMDM against its rule in numpy: one step from fixed states, whole runs on a small world, the device."""
 
 from dataclasses import replace
 
@@ -99,7 +99,7 @@ def assert_same_law(sampler, sigma, start: Start) -> None:
 
 
 class Recalls(RemdmSampler):
-    """`conf` without a memory of its own: what was drawn with which p is read off the text."""
+    """`conf` without a state: the p with which a token was drawn is read off the text."""
 
     def recalled(self, view):
         return {"drawn": 0.1 + 0.2 * view.tokens.float() + 0.05 * view.tokens.arange(L)}

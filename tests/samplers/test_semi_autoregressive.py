@@ -151,7 +151,7 @@ def test_one_block_is_the_inner_sampler_token_for_token(inner):
 
 
 def given_here_and_there() -> tuple[np.ndarray, np.ndarray]:
-    """Texts with other numbers of fixed tokens at other places: none, all, half of them."""
+    """Texts with different numbers of fixed tokens at different positions: none, all, half of them."""
     rng = np.random.default_rng(0)
     fixed = rng.random((BATCH, 12)) < np.linspace(0, 1, BATCH)[:, None]
     fixed[-1] = True
@@ -255,7 +255,7 @@ def test_times_are_those_of_the_inner_sampler(inner):
 
 
 class InBlocks(RandomSampler):
-    """A sampler with blocks of its own: all that it takes is to say so."""
+    """A sampler that declares blocks of its own."""
 
     block_size = 5
 
@@ -283,7 +283,7 @@ def test_what_the_device_draws_follows_the_law(spec, steps, size, shares, outcom
 
 
 def test_every_fact_is_that_of_the_inner_sampler():
-    """Also those that are declared some day: whatever the contract has, an inner sampler with other facts shows them."""
+    """Every fact of the contract, also a future one: an inner sampler with different facts shows through."""
     properties = [name for name, value in vars(Sampler).items() if isinstance(value, property)]
     values = [name for name, value in vars(Sampler).items() if isinstance(value, bool | frozenset)]
     assert set(properties + values) - {"default"} == set(FACTS)  # an outer sampler is not what `sample` takes

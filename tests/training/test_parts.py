@@ -156,7 +156,7 @@ MANY = replace(CONFIG, batch_size=64, train_steps=4, validate_every=4)
 
 
 def make(config: TrainingConfig, at_once: int = 0) -> TrainingGraph:
-    """A training of its own, begun."""
+    """A started training with a graph of its own."""
     model = FAMILIES["mdlm"].create(SIZE, S, L, 1, None)
     shaken(model, 5)
     values = {name: tensor.numpy() for name, tensor in model.parameters.items()}
@@ -166,7 +166,7 @@ def make(config: TrainingConfig, at_once: int = 0) -> TrainingGraph:
 
 
 class Trained:
-    """Losses and parameters of a training that is told how many sequences to read at once, and the bytes it held."""
+    """Losses, parameters and peak bytes of a training with this many sequences at once."""
 
     def __init__(self, micro_batch: int) -> None:
         gc.collect()
@@ -183,7 +183,7 @@ def trained(micro_batch: int) -> Trained:
 
 @pytest.fixture
 def limit(monkeypatch):
-    """Gives the CPU's allocator so many more bytes, and no more; the list says what it refused."""
+    """`limit(n)` lets the CPU's allocator give n more bytes; the list that it returns holds the refused requests."""
 
     def give(count: int) -> list[int]:
         gc.collect()
@@ -216,7 +216,7 @@ def test_what_fits_is_read_whole(limit):
 
 
 def test_what_does_not_fit_is_halved_until_it_does(limit):
-    """Also when the first step runs out of memory half way: it begins again, and trains the same network."""
+    """Also when the first step runs out of memory half way: it starts again, and trains the same network."""
     refused = limit((trained(16).memory + trained(32).memory) // 2)
     its = make(MANY)
     progress = train(its)
@@ -249,7 +249,7 @@ def test_when_nothing_fits_one_line_says_so(limit):
 
 
 def fails_once(monkeypatch, error: Exception) -> None:
-    """The device finds out after the first step, which has changed the parameters by then."""
+    """The device raises the error after the first step, which has changed the parameters by then."""
     real, errors = graph_module.device.synchronize, [error]
 
     def synchronize():
@@ -277,7 +277,7 @@ def test_only_a_lack_of_memory_is_taken_for_one(monkeypatch):
 
 
 class Bench:
-    """What `_resume` asks for: a store with one saved state, and graphs; it notes what it was asked."""
+    """A stand-in for the workbench of `_resume`: a store with one saved state, and graphs; it records the calls."""
 
     def __init__(self, saved) -> None:
         self.store, self.saved, self.asked = self, saved, []
