@@ -1,4 +1,4 @@
-"""Tiny families, two that are right and others that each break one promise."""
+"""Tiny families: two are right, each of the rest breaks one promise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two launchers that are right, and others that each break one promise."""
+"""Launchers: two are right, each of the rest breaks one promise."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RetriesWhatFailed(OneByOne):
 
 
 class DoesNotWait(OneByOne):
-    """As if the first were still to come."""
+    """Returns before its processes have ended."""
 
     def launch(self, commands):
         return [0, *super().launch(commands[1:])]

@@ -1,4 +1,4 @@
-"""Small samplers that each break one promise, for the check that must say so."""
+"""Small samplers that each break one promise, with the check that must fail."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ class ChoosesByTheDrawAndRemembers(ChoosesByTheDraw):
 
 
 class ExactByNoise(Margin):
-    """Nothing is wrong with it: its law can only be sampled, and is the world's."""
+    """Right: its law can only be sampled, and is the world's."""
 
     exact_one_at_a_time = True
     choice = "continuous"
@@ -181,7 +181,7 @@ class ExactByNoise(Margin):
 
 
 class Unsure(Sampler):
-    """Nothing is wrong with it: adaptive, and exact only where it reveals one at a time."""
+    """Right: adaptive, and exact only where it reveals one at a time."""
 
     name = "unsure"
     adaptive = True

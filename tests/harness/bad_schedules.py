@@ -1,4 +1,4 @@
-"""Small schedules that each break one promise, for the check that must say so."""
+"""Small schedules that each break one promise, with the check that must fail."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TwoFunctions(Linear):
 
 
 class Cancels(Schedule):
-    """The cosine as one would write it down: its mask probability loses half its digits near 0."""
+    """The cosine in its textbook form: its mask probability loses half its digits near 0."""
 
     name = "bad"
 
@@ -79,7 +79,7 @@ class Cancels(Schedule):
 
 
 class Quadratic(Schedule):
-    """Cancels too, and by a polynomial."""
+    """A polynomial that cancels as well."""
 
     name = "bad"
 

@@ -1,4 +1,4 @@
-"""Small tokenizers that each break one promise, for the check that must say so."""
+"""Small tokenizers that each break one promise, with the check that must fail."""
 
 from __future__ import annotations
 

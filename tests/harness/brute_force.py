@@ -33,7 +33,7 @@ Values = dict[str, np.ndarray[Any, Any]]
 
 
 def shaken(model: Model, seed: int) -> Values:
-    """Random numbers for every parameter, also for those that start at zero, put into the model."""
+    """Set every parameter of the model to random numbers, also those that start at zero; returns them in float64."""
     rng = np.random.default_rng(seed)
     values = {}
     for name, tensor in model.parameters.items():
@@ -52,14 +52,14 @@ def network(family: Family, size: NetworkSize = SIZE, seed: int = 3) -> tuple[An
 
 @cache
 def masked() -> tuple[MaskedEvaluator, Values]:
-    """`mdlm` with random parameters behind its graph, which also gives the whole answer."""
+    """The graph of an `mdlm` with random parameters, which also returns the whole answer; and the parameters."""
     model, values = network(MdlmFamily())
     return MaskedEvaluator("tiny", model, BATCH, needs=Needs(whole=True)), values
 
 
 @cache
 def told_last() -> tuple[MaskedEvaluator, Values]:
-    """`mdlm` that is told the time and its last answer."""
+    """The graph of an `mdlm` that takes the time and its last answer; and its parameters."""
     model, values = network(MdlmFamily(conditioning="time", self_conditioning=True), seed=4)
     return MaskedEvaluator("told", model, BATCH, needs=Needs(whole=True)), values
 
@@ -142,13 +142,13 @@ def logits(
 
 
 def masked_answer(values: Values, tokens: IntArray, t: FloatArray | None = None, extra: Any = 0.0) -> FloatArray:
-    """(B, L) with masks -> (B, L, V), before the carry-over. Told t, or else the masked fraction."""
+    """(B, L) with masks -> (B, L, V), before the carry-over. The level is t, or else the masked fraction."""
     level = None if "time.in" not in values else (tokens == S).mean(axis=1) if t is None else t
     return log_softmax(logits(values, SIZE.heads, tokens, S, causal=False, level=level, extra=extra))
 
 
 def carried(answer: FloatArray, tokens: IntArray) -> FloatArray:
-    """Seen positions certain of themselves; probability 0 is -1e9."""
+    """The answer with visible positions certain of their token; probability 0 is -1e9."""
     itself = np.where(tokens[:, :, None] == np.arange(answer.shape[-1]), 0.0, -1e9)
     return np.where((tokens == answer.shape[-1])[:, :, None], answer, itself)
 

@@ -1,4 +1,4 @@
-"""To ask about masked positions alone is to ask the same: against the graph that answers for all of them."""
+"""Evaluating masked positions alone gives the same answers as the graph that evaluates all positions."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ SIZE = NetworkSize(dim=16, layers=1, heads=2, feed_forward=32, conditioning_dim=
 
 @pytest.fixture(scope="module")
 def both():
-    """The same network, behind one graph and asked by rows; counts are 1, 2, 4, 6 and 8 of 8."""
+    """The same network with one graph and by masked rows; the row counts are 1, 2, 4, 6 and 8 of 8."""
     made = []
     for pay in (10**6, 0):
         with pytest.MonkeyPatch.context() as patch:
@@ -45,7 +45,7 @@ def both():
 
 
 def asked(both, most):
-    """Everything that both say of texts of which `most` positions are masked at most, one of them as many."""
+    """All answers of both for texts with at most `most` masked positions, one of them with exactly as many."""
     rng = np.random.default_rng(most)
     clean = rng.integers(0, VOCAB, (MANY, LENGTH))
     hidden = rng.random((MANY, LENGTH)).argsort(axis=1) < rng.integers(0, most + 1, (MANY, 1))
@@ -85,7 +85,7 @@ SAMPLERS = [
 
 
 class Watched:
-    """Rows, and how many were asked for."""
+    """Masked rows that note how many were asked for."""
 
     def __init__(self, rows):
         self.rows, self.seen = rows, []
@@ -111,7 +111,7 @@ def test_texts_are_the_same(both, sampler, monkeypatch):
 
 
 class Liar(ConfidenceSampler):
-    """Says that it leaves half of what it does."""
+    """Declares that it leaves half of what it really leaves masked."""
 
     name = "liar"
 
@@ -135,7 +135,7 @@ def test_likelihoods_are_the_same(both):
 
 @pytest.mark.parametrize("sampler", [ConfidenceSampler(), RandomSampler()], ids=lambda sampler: sampler.spec)
 def test_a_warm_up_captures_all_and_accuses_nobody(sampler, monkeypatch):
-    """As a run begins: graphs for few positions are captured before the first step, with a text that may be all masks."""
+    """Graphs for few positions are captured before the first step, with a text that may be all masks."""
     monkeypatch.setattr(transformer, "ROWS_PAY", 0)
     monkeypatch.setattr(masked_rows, "MULTIPLE", 1)
     evaluator = MaskedEvaluator("warm", MdlmFamily().create(SIZE, VOCAB, 7, 0, None), 2)

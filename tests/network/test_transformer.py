@@ -40,7 +40,7 @@ PROPOSAL, WHOLE, CONDITION = "proposal", "log_probabilities", "condition"
 
 
 def answer(evaluator, tokens, t, previous=None) -> dict[str, np.ndarray]:
-    """Everything that the graph gives; (B, L) tokens with masks."""
+    """All outputs of the graph for (B, L) tokens with masks."""
     packed = on_device(pack_step(t, np.zeros((5, BATCH)), (0, 1, 0), (0, 0)), np.int32)
     ids, free = on_device(np.arange(BATCH), np.uint32), on_device(np.ones((BATCH, L)), np.bool_)
     extra = evaluator.no_condition() if previous is None else [on_device(previous, np.float32)]
@@ -189,7 +189,7 @@ def test_causal_samples_belong_to_their_number():
 
 
 class Shape:
-    """Stands for a tensor: the networks of the large presets are counted without being made."""
+    """A stand-in for a tensor, to count the parameters of large presets without allocating them."""
 
     def __init__(self, values) -> None:
         self.shape = values.shape
@@ -255,7 +255,7 @@ def test_the_same_seed_makes_the_same_network():
 
 @pytest.mark.parametrize("length", [4, 16])
 def test_local_heads_begin_at_a_neighbour(length):
-    """With the same word everywhere, and no table of places, only the bias and the rotation are left in the scores."""
+    """With the same token everywhere and no position table, the scores depend on the bias and the rotation alone."""
     size = replace(SIZE, heads=2, local_heads=1)
     values = {n: t.numpy().astype(np.float64) for n, t in
               MdlmFamily().create(size, S, length, 0, None).parameters.items()}  # fmt: skip

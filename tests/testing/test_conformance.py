@@ -1,4 +1,4 @@
-"""The conformance kit: built-in plugins pass, a small bad plugin fails each check, and an author's whole way."""
+"""The conformance kit: built-in plugins pass, a small bad plugin fails each check, and the workflow of an author."""
 
 from __future__ import annotations
 

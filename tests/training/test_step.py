@@ -69,12 +69,12 @@ def train(progress=None, *, save=lambda now: None, schedule=None, tokens=DATA, s
 
 
 def on_all_texts(schedule, seed: int, steps: range) -> np.ndarray:
-    """Runs these steps on all 81 texts; the ring of losses."""
+    """Run these steps on all 81 texts; returns the losses."""
     return graph().steps(loop.batches(graph().config, [TEXTS] * len(steps), schedule, seed, steps)).numpy()
 
 
 def one_step(schedule, step: int, seed: int = 9) -> float:
-    """Runs one step on all 81 texts; its loss."""
+    """Run one step on all 81 texts; returns its loss."""
     return float(on_all_texts(schedule, seed, range(step, step + 1))[step % loop.RING])
 
 
@@ -194,7 +194,7 @@ class Small(LinearSchedule):
 
 
 def gradients() -> dict[str, np.ndarray]:
-    """What the first step handed to the optimiser: its first moment is (1 - beta1) g."""
+    """The gradients of the first step, from the optimiser's first moment (1 - beta1) g."""
     state = graph().state()
     return {n: state[f"first/{n}"].astype(np.float64) / (1 - CONFIG.beta1) for n in graph().layout.shapes}
 
@@ -297,7 +297,7 @@ def test_a_resumed_training_is_the_undisturbed_one_bit_for_bit():
 
 
 def told(monkeypatch, schedule, seed=0):
-    """What each of the first 25 steps is told: tokens, numbers, key."""
+    """The inputs of each of the first 25 steps: tokens, numbers, key."""
     seen, real = [], TrainingGraph.steps
 
     def spy(self, batches):
