@@ -131,6 +131,23 @@ class SaysLeftToRight(Margin):
     left_to_right = True
 
 
+class SaysByChance(Margin):
+    reveals = "chance"
+
+
+class LeavesMoreThanItSays(Margin):
+    def most_left(self, masked, target_masked, to_fill, step, steps):
+        return target_masked // 2
+
+
+class SkipsByTheText(Margin):
+    skips_idle_steps = True
+
+
+class RevealsByLuck(Margin):
+    reveals = "luck"
+
+
 class NoiseUndeclared(Margin):
     def scores(self, view):
         return (view.uniform * 20).sin()
@@ -217,6 +234,10 @@ BAD = [
     (TimesRise, "times", "times fall, within 1..0, and end at 0"),
     (TimesOfOneRow, "times", r"gives shape \(2,\) for 5 sequences; give \(B, n \+ 1\)"),
     (SaysLeftToRight, "left-to-right", "something else than the first masked position; set left_to_right = False"),
+    (SaysByChance, "reveals", "reveals is 'chance', but a step does not reveal exactly .* set reveals = 'text'"),
+    (LeavesMoreThanItSays, "reveals", "a step leaves more masked than most_left says; correct most_left"),
+    (SkipsByTheText, "reveals", "skips_idle_steps is True and reveals is 'schedule'; .* with reveals = 'chance'"),
+    (RevealsByLuck, "reveals", "reveals is 'luck'; it is one of 'chance', 'schedule', 'text'"),
     (NoiseUndeclared, "choice", "choice is 'none', but noise that says the same changes the outcome"),
     (OrderIsNotAll, "choice", "choice is 'order', but"),
     (CoinIsNotAll, "choice", "choice is 'bernoulli', but"),

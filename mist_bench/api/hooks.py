@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from .families import Family
     from .launchers import Launcher
     from .metrics import Metric
+    from .samplers import Sampler
     from .schedules import Schedule
     from .tokenizers import Tokenizer
-from .samplers import Sampler
 
 hookspec = pluggy.HookspecMarker("mist_bench")
 hookimpl = pluggy.HookimplMarker("mist_bench")

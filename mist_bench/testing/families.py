@@ -5,14 +5,14 @@ Fresh parameters may be zero where training begins at zero, which would hide wha
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from ..api.component import FloatArray, IntArray, UserError
-from ..api.families import CausalModel, Family, MaskedModel, Model, TrainingBatch
+from ..api.families import CausalModel, Family, LikelihoodKind, MaskedModel, Model, TrainingBatch
 from ..engine import compiler
-from ..host.registry import Registry
+from ..host.registry import NAME, Registry
 from .core import Failed, Skipped, Study, check
 from .worlds import SIZE, SYMBOLS
 
@@ -33,9 +33,9 @@ class FamilyStudy(Study):
         return self.once("oracle", corpus.oracle)
 
     def create(self, seed: int) -> Model:
-        """A fresh model. A trained family must not need the truth."""
+        """A fresh model. Only a family that declares so is given the truth."""
         compiler.prepare()
-        oracle = None if self.component.trained else self.oracle
+        oracle = self.oracle if self.component.needs_oracle else None
         return self.component.create(SIZE, self.oracle.vocab_size, LENGTH, seed, oracle)
 
     @property
@@ -107,17 +107,39 @@ def study(component: Family, registry: Registry) -> FamilyStudy:
 
 
 @check("family")
+def facts(its: FamilyStudy) -> None:
+    """What it declares about itself fits together."""
+    family = its.component
+    if family.likelihood_kind not in get_args(LikelihoodKind):
+        kinds = ", ".join(map(repr, get_args(LikelihoodKind)))
+        raise Failed(f"likelihood_kind is {family.likelihood_kind!r}; it is one of {kinds}")
+    if family.judges and family.likelihood_kind != "exact":
+        raise Failed(
+            f"judges is True and likelihood_kind is {family.likelihood_kind!r}; only an exact likelihood judges: set "
+            "judges = False"
+        )
+    if family.control and not NAME.fullmatch(family.control):
+        raise Failed(f"control is {family.control!r}; a name is lower-case letters, digits, - and _")
+    if family.trained and family.control:
+        raise Failed(f"control is {family.control!r}, and the family is trained; set control = '' or trained = False")
+    if family.trained and family.needs_oracle:
+        raise Failed("needs_oracle is True, and the family is trained; set needs_oracle = False or trained = False")
+    if family.uses_schedule and not family.trained:
+        raise Failed("uses_schedule is True, but only training uses the schedule; set uses_schedule = False")
+
+
+@check("family")
 def creates(its: FamilyStudy) -> str:
     """It makes a model of the kind that its likelihood asks for, of the size that it was asked for."""
     try:
         model = its.model
     except UserError as error:
         raise Failed(f"create refuses V = {its.oracle.vocab_size}, L = {LENGTH}: {error}") from error
-    wanted = {"exact": CausalModel, "bound": MaskedModel}.get(its.component.likelihood_kind, Model)
+    wanted = CausalModel if its.component.causal else MaskedModel
     if not isinstance(model, wanted):
         raise Failed(
             f"likelihood_kind is {its.component.likelihood_kind!r}, and create gives {type(model).__name__}, which is "
-            f"no {wanted.__name__}; derive the model from mist_bench.{wanted.__name__}"
+            f"not a {wanted.__name__}; derive the model from mist_bench.{wanted.__name__}"
         )
     if (model.vocab_size, model.length) != (its.oracle.vocab_size, LENGTH):
         raise Failed(

@@ -133,3 +133,13 @@ def takes_none(its: LauncherStudy) -> None:
     found = its.component.launch([])
     if found != []:
         raise Failed(f"no commands give {found!r:.80}; give []")
+
+
+@check("launcher")
+def stops(its: LauncherStudy) -> None:
+    """It says whether its machines are exclusive, and stop does no harm when nothing runs."""
+    if not isinstance(its.component.exclusive, bool):
+        raise Failed(f"exclusive is {its.component.exclusive!r}; it is True if each command has a machine to itself")
+    its.mixed()
+    for _ in range(2):  # an interrupt may come twice
+        its.component.stop()

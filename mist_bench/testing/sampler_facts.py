@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import numpy.typing as npt
 
 from ..api.component import FloatArray, UserError
+from ..api.counts import Reveals
 from ..api.samplers import Sampler, most_steps
 from .core import Failed, Skipped, check
 from .sampler_study import SMALL, STEPS, SamplerStudy
@@ -174,6 +177,35 @@ def exact_one_at_a_time(its: SamplerStudy) -> str | None:
             raise Failed(f"{ENOUGH} texts are {z:.3g} standard deviations from the world's law (chi-square); {advice}")
         return f"by {ENOUGH} texts, {z:.2g} standard deviations from the law"
     return None
+
+
+@check("sampler")
+def reveals(its: SamplerStudy) -> None:
+    """What it reveals is decided by what reveals declares."""
+    sampler = its.component
+    if sampler.reveals not in get_args(Reveals):
+        raise Failed(f"reveals is {sampler.reveals!r}; it is one of {', '.join(map(repr, get_args(Reveals)))}")
+    if sampler.skips_idle_steps and sampler.reveals != "chance":
+        raise Failed(
+            f"skips_idle_steps is True and reveals is {sampler.reveals!r}; the host finds idle steps only of a sampler "
+            "with reveals = 'chance'"
+        )
+    for seen in its.eager()[1]:
+        view, after = seen.view, seen.own()
+        masked, left = view.masked.numpy(), after == view.mask
+        stays = masked & (view.uniform.numpy() >= view.reveal_probability.numpy()[:, None])
+        if sampler.reveals == "chance" and (left != stays).any():
+            raise Failed(
+                "reveals is 'chance', but a step does not reveal exactly the masked positions where uniform < "
+                "reveal_probability; set reveals = 'text'"
+            )
+        counts = masked.sum(axis=1), view.target_masked.numpy(), view.to_fill.numpy()
+        step, steps = int(view.step.item()), int(view.steps.item())
+        if sampler.reveals == "schedule" and (left.sum(axis=1) > sampler.most_left(*counts, step, steps)).any():
+            raise Failed(
+                "reveals is 'schedule', but a step leaves more masked than most_left says; correct most_left, or set "
+                "reveals = 'text'"
+            )
 
 
 def _most_at_once(its: SamplerStudy) -> int:
