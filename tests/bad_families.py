@@ -266,7 +266,7 @@ BAD = [
 FINE = [
     *((Masked, name, "ok", "") for name in ("creates", "normalised", "carries-over", "hidden-tokens", "mean-over-sequences", "learns")),
     *((Causal, name, "ok", "") for name in ("creates", "normalised", "sees-only-the-past", "cached", "learns")),
-    (Causal, "hidden-tokens", "skipped", "its models are not masked ones"),
+    (Causal, "hidden-tokens", "skipped", "its models are not masked models"),
     *((Uniform, name, "ok", "") for name in ("facts", "creates", "same-seed-same-model", "normalised", "carries-over")),
     *((Uniform, name, "skipped", "it is not trained") for name in ("hidden-tokens", "mean-over-sequences", "learns")),
 ]

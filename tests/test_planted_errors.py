@@ -205,7 +205,7 @@ OFF_BY_5 = [RevealsFivePercentTooOften(), RevealsFivePercentTooRarely()]
 def test_the_kit_catches_a_reveal_probability_5_percent_off(sampler):
     assert checked(RandomSampler(), "choice").status == "ok"
     result = checked(sampler, "choice")
-    assert result.status == "failed" and "choice is 'bernoulli', but noise that says the same" in result.message
+    assert result.status == "failed" and "choice is 'bernoulli', but equivalent noise" in result.message
 
 
 @pytest.mark.parametrize(("sampler", "factor"), [(OFF_BY_5[0], 1.05), (OFF_BY_5[1], 0.95)], ids=["often", "rarely"])

@@ -1,6 +1,6 @@
-"""Checks of a family: its models are laws, see what they may, and learn with every parameter.
+"""Checks of a family: its models are normalised, see only what they may, and learn with every parameter.
 
-Fresh parameters may be zero where training begins at zero, which would hide what is wrong: they are shaken first.
+Fresh parameters may be zero where training begins at zero, which would hide errors: noise is added to them first.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class FamilyStudy(Study):
     @property
     def masked(self) -> MaskedModel:
         if not isinstance(self.model, MaskedModel):
-            raise Skipped("its models are not masked ones")
+            raise Skipped("its models are not masked models")
         return self.model
 
     @property
     def causal(self) -> CausalModel:
         if not isinstance(self.model, CausalModel):
-            raise Skipped("its models are not causal")
+            raise Skipped("its models are not causal models")
         return self.model
 
     def texts(self) -> IntArray:
@@ -155,7 +155,7 @@ def creates(its: FamilyStudy) -> str:
 
 @check("family")
 def same_seed_same_model(its: FamilyStudy) -> None:
-    """The same seed gives the same parameters, another seed others."""
+    """The same seed gives the same parameters, another seed different ones."""
     first, again, other = ({n: p.numpy() for n, p in its.create(seed).parameters.items()} for seed in (0, 0, 1))
     differs = [n for n in first if not np.array_equal(first[n], again[n])]
     if first.keys() != again.keys() or differs:
@@ -168,7 +168,7 @@ def same_seed_same_model(its: FamilyStudy) -> None:
 
 @check("family")
 def normalised(its: FamilyStudy) -> None:
-    """Its answers are laws over the V tokens, without the mask."""
+    """Its answers are probabilities of the V tokens, without the mask."""
     tokens = its.texts() if isinstance(its.model, CausalModel) else its.seen()
     found = its.answer(tokens)
     if found.shape != (BATCH, LENGTH, its.oracle.vocab_size):
@@ -197,7 +197,7 @@ def carries_over(its: FamilyStudy) -> None:
 
 @check("family")
 def sees_only_the_past(its: FamilyStudy) -> None:
-    """In a causal model, entry i does not look at token i or later ones."""
+    """In a causal model, entry i does not depend on token i or later ones."""
     _ = its.causal
     texts = its.texts()
     first = its.answer(texts)
@@ -212,7 +212,7 @@ def sees_only_the_past(its: FamilyStudy) -> None:
 
 @check("family")
 def cached(its: FamilyStudy) -> None:
-    """A causal model says the same one position at a time."""
+    """A causal model gives the same answer one position at a time."""
     from tinygrad import Tensor, UOp
 
     model, texts = its.causal, its.texts()
@@ -222,13 +222,13 @@ def cached(its: FamilyStudy) -> None:
         found = model.next_log_probabilities(given, cast(Any, place.bind(i)), cache).numpy()
         if found.shape != (BATCH, 1, whole.shape[-1]) or np.abs(found[:, 0] - whole[:, i]).max() > 10 * ROUNDING:
             raise Failed(
-                f"next_log_probabilities at {i} is not entry {i} of log_probabilities; look at the cache and the shift"
+                f"next_log_probabilities at {i} is not entry {i} of log_probabilities; check the cache and the shift"
             )
 
 
 @check("family")
 def hidden_tokens(its: FamilyStudy) -> None:
-    """A masked model learns without seeing what is hidden.
+    """A masked model learns without seeing the masked tokens.
 
     With everything hidden the loss is a sum over positions, each of its own token: changing two tokens changes it by
     the sum of what changing each does. A network that was fed the text itself would break that.
