@@ -79,7 +79,8 @@ class MaskedTransformer(MaskedModel):
         """From a row of masks after the text: one pass of twice the length. Exact with one layer without conditioning;
         with more layers, the tokens that a mask sees have seen the token it replaces, and the masked fraction is that
         of the text as it is, with one mask fewer."""
-        masks = self.body.embed((tokens * 0 + self.vocab_size).cast(tokens.dtype))  # the last answer would reveal the token
+        # without the last answer, which would reveal the token
+        masks = self.body.embed((tokens * 0 + self.vocab_size).cast(tokens.dtype))
         x = self._embed(tokens, previous).cat(masks, dim=1)
         answer = self.body.logits(x, self._told(tokens, t)).log_softmax(-1).contiguous()
         left_out = answer[:, self.length :]

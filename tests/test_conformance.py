@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ import pytest
 from test_packaging import made, setuptools_builds_wheels
 
 from mist_bench import UserError, cli
+from mist_bench.api import hooks
 from mist_bench.host.registry import BASES, Registry
 from mist_bench.testing import Subject, checks_of, find
 from mist_bench.testing.worlds import chi_square_z
@@ -92,6 +94,16 @@ def test_each_bad_plugin_is_told_what_to_change(kind, plugin, check, message):
 def test_what_is_right_passes_and_what_cannot_be_checked_is_skipped(kind, plugin, check, status, message):
     result = outcome(kind, plugin, check)
     assert (result.status, bool(re.search(message, result.message))) == (status, True), result.message
+
+
+def test_an_untrained_family_that_is_no_oracle_passes(plugins):
+    doc = inspect.getdoc(hooks.mist_bench_families)
+    [subject] = find([plugins.file(doc.partition("Example::")[2])]).subjects
+    found = {one.name: subject.run(one).status for one in checks_of("family")}
+    assert subject.title == "family uniform" and set(found.values()) == {"ok", "skipped"}
+    assert [name for name, status in found.items() if status == "ok"] == [
+        "facts", "creates", "same-seed-same-model", "normalised", "carries-over",
+    ]  # fmt: skip
 
 
 def test_every_check_has_a_bad_plugin():
