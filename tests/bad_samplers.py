@@ -244,7 +244,7 @@ BAD = [
     (ChoosesByTheDraw, "exact-one-at-a-time", r"its law is 0.52\d .* revealing at most 1 at once; .*never by the drawn value"),
     (ChoosesByTheDrawWithNoise, "exact-one-at-a-time", "standard deviations from the world's law .*or set exact_one_at_a_time = False"),
     (ChoosesByTheDrawAndRemembers, "exact-one-at-a-time", "standard deviations from the world's law"),
-    (NoiseUndeclared, "exact-one-at-a-time", "law cannot be computed: .* uses its noise otherwise"),
+    (NoiseUndeclared, "exact-one-at-a-time", "law cannot be computed: .* does not use its noise as"),
 ]
 FINE = [
     (ReplacesAndSaysSo, "remasks", "ok", "^$"),

@@ -14,8 +14,8 @@ from test_samplers import MASK, L, V, assert_same_law, best, ids, situation
 
 from mist_bench.inference import generate as generate_module
 from mist_bench.inference.generate import SamplerGraph, generate
-from mist_bench.measure.one_step import Start
 from mist_bench.measure.sampler_law import law_distance, total_variation
+from mist_bench.measure.start import Start
 
 CLOSE = 1e-9  # p that equals the bar on paper passes it
 

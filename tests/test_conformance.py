@@ -236,7 +236,7 @@ def test_what_new_writes_passes(kind, tmp_path, monkeypatch, capsys):
         (["sampler", "Edges"], "cannot call a sampler 'Edges'; a name is lower-case letters"),
         (["sampler", "random"], "sampler 'random' exists already, from mist-bench:sampler-random; choose another"),
         (["schedule", "json"], "json.py would hide Python's own module 'json'"),
-        (["sampler", "there"], "there.py is there already; choose another name, or remove it first"),
+        (["sampler", "there"], "there.py exists already; choose another name, or remove it first"),
         (["sampler"], "Missing argument"),
     ],
 )

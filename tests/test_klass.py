@@ -14,8 +14,8 @@ from test_samplers import MASK, L, V, assert_same_law, best, ids
 from mist_bench.inference.generate import SamplerGraph, generate
 from mist_bench.inference.masked import MaskedEvaluator
 from mist_bench.inference.step import Needs
-from mist_bench.measure.one_step import Start, view_of
 from mist_bench.measure.sampler_law import law_distance
+from mist_bench.measure.start import Start, view_of
 
 IMPOSSIBLE = 1e-300
 

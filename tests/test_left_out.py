@@ -20,7 +20,8 @@ from mist_bench.host.registry import Registry
 from mist_bench.inference.generate import SamplerGraph, generate
 from mist_bench.inference.masked import MaskedEvaluator
 from mist_bench.inference.step import Needs
-from mist_bench.measure.one_step import Start, sequences, transitions
+from mist_bench.measure.one_step import sequences, transitions
+from mist_bench.measure.start import Start
 
 L = 4
 
@@ -204,7 +205,7 @@ def test_never_more_than_its_limits_are_revealed():
         log_probabilities=np.log(p), to_fill=one.astype(int), target_masked=one.astype(int), reveal_probability=one,
         alpha_t=one, alpha_s=one, step=0, steps=1, last=False,
     )  # fmt: skip
-    from mist_bench.measure.one_step import view_of
+    from mist_bench.measure.start import view_of
 
     for hidden, most in ((40, 20), (20, 14), (6, 5), (3, 3)):
         start.free[:, hidden:] = False

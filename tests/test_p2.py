@@ -22,8 +22,9 @@ from mist_bench.host.registry import Registry
 from mist_bench.inference.generate import SamplerGraph, generate, grid
 from mist_bench.inference.masked import MaskedEvaluator
 from mist_bench.inference.step import Needs, on_device, pack_step
-from mist_bench.measure.one_step import Start, sequences, transitions
+from mist_bench.measure.one_step import sequences, transitions
 from mist_bench.measure.sampler_law import sampler_law, total_variation
+from mist_bench.measure.start import Start
 
 V, L, MASK = 3, 4, 3
 

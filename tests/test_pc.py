@@ -13,8 +13,8 @@ from test_samplers import MASK, L, V, assert_same_law, best, ids, scheduled, sit
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
 from mist_bench.inference.generate import SamplerGraph, generate
-from mist_bench.measure.one_step import Start, view_of
 from mist_bench.measure.sampler_law import law_distance, sampler_law, total_variation
+from mist_bench.measure.start import Start, view_of
 from mist_bench.run.grid import plan
 from mist_bench.run.store import Store
 from mist_bench.run.workbench import Workbench
