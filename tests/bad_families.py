@@ -102,7 +102,7 @@ class Flat(Bag):
         self.vocab_size, self.length, self.parameters = vocab_size, length, {}
 
     def free(self, tokens):
-        return Tensor(-np.log(np.float32(self.vocab_size))).expand(*tokens.shape, self.vocab_size)
+        return Tensor.full((*tokens.shape, self.vocab_size), -float(np.log(self.vocab_size)))
 
 
 class JudgesByABound(Masked):
