@@ -1,4 +1,4 @@
-"""The interface of launchers: where cells are made."""
+"""What a launcher implements: where the cells of a run are made."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from .component import Component
 
 
 class Launcher(Component, ABC):
-    """What runs the commands that make cells: `mist-bench cell HASH… --store DIR`.
+    """Runs commands that make the cells of a run: on this machine, on several, or through a queue.
 
-    A command finds its cells described in the store and writes them there, so that it may run in any process, or on any
-    machine, that shares the store. Nothing else passes between it and the run, which reads progress from the store.
+    A command is a list of arguments, the program first: `mist-bench cell HASH… --store DIR`. It reads its cells from
+    the run's store and writes them there, so wherever it runs it must see the store's folder; nothing else passes
+    between it and the run. The launcher decides how many run at a time, and waits for all of them.
     """
 
     exclusive: ClassVar[bool] = False
@@ -27,7 +28,9 @@ class Launcher(Component, ABC):
 
     @abstractmethod
     def launch(self, commands: Sequence[Sequence[str]]) -> list[int]:
-        """Run each command and give their exit statuses, in order. Called in a thread of its own."""
+        """Run each command once, and return the exit statuses in the order of the commands once all have ended. A
+        command that fails does not stop the rest. Called in a thread of its own."""
 
     def stop(self) -> None:  # noqa: B027 - a launcher that has nothing to stop needs none
-        """Called in another thread if the run ends before `launch` returns: end the commands, so that it does."""
+        """End what `launch` has started, so that it returns. Called from another thread when the run is interrupted,
+        also when nothing runs."""

@@ -1,7 +1,7 @@
 """The exact law of a sampler on a world small enough to enumerate.
 
-The law over the (V + 1)^L states is carried from step to step, each of which is enumerated by `one_step`. Nothing is
-sampled: what remains is float32 rounding of the posterior.
+The law over the (V + 1)^L states is computed from step to step, each of which is enumerated by `one_step`. Nothing is
+sampled: the only error is the float32 rounding of the posterior.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from ..api.component import FloatArray, IntArray, UserError
 from ..api.corpora import Oracle
 from ..api.samplers import Sampler, block_shares, most_steps
 from ..api.schedules import Schedule
-from .one_step import CHUNK, BoolArray, Start, sequences, transitions
+from .one_step import CHUNK, sequences, transitions
+from .start import BoolArray, Start
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -38,7 +39,7 @@ def sampler_law(
     """The probability of each of `sequences(length, vocab_size)` when all L positions are sampled, (V^L,).
 
     `log_posterior`: (B, L) tokens with masks -> (B, L, V); `frequencies` (V,) for samplers that need them. None if
-    the world is too large, the sampler remembers what it did, its noise is continuous, or what it needs is not given.
+    the world is too large, the sampler has a state, its noise is continuous, or it needs frequencies that are missing.
     Raises `UserError` if something stays masked after the last step.
     """
     if not _enumerable(sampler, length, vocab_size) or ("log_frequency" in sampler.needs and frequencies is None):
@@ -48,12 +49,12 @@ def sampler_law(
     answers = _answers(log_posterior, states)
     law = np.zeros(len(states))
     law[-1] = 1.0  # all masked
-    for step, share, last, opened, told in _timetable(sampler, schedule, steps, length):
+    for step, share, last, opened, planned in _timetable(sampler, schedule, steps, length):
         moving = (law > 0) & ((masked & opened).any(axis=1) | (sampler.remasks and not sampler.adaptive))
         alive = np.flatnonzero(moving)
         if not len(alive):
             continue
-        numbers = np.tile(told, (len(alive), 1)).T
+        numbers = np.tile(planned, (len(alive), 1)).T
         start = Start(
             tokens=states[alive],
             free=np.tile(opened, (len(alive), 1)),
@@ -82,7 +83,7 @@ def _timetable(
     sampler: Sampler, schedule: Schedule, steps: int, length: int
 ) -> Iterator[tuple[int, int, bool, BoolArray, FloatArray]]:
     """Each step of each block: its number, the block's steps, whether it is the last, the positions that are open (L,),
-    and what the step is told (5,), as `grid` has it."""
+    and the numbers of the step (5,), as in `grid`."""
     from ..inference.generate import grid
 
     size = sampler.block_size or length

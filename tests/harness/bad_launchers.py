@@ -107,7 +107,18 @@ class NoneForNone(OneByOne):
         return super().launch(commands) or None
 
 
+class IsExclusiveSometimes(OneByOne):
+    exclusive = "at night"
+
+
+class StopsNothingBadly(OneByOne):
+    def stop(self):
+        self.processes.pop().kill()
+
+
 BAD = [
+    (IsExclusiveSometimes, "stops", "exclusive is 'at night'; it is True if each command has a machine to itself"),
+    (StopsNothingBadly, "stops", "raised AttributeError at bad_launchers.py:"),
     (StopsAtTheFirstFailure, "runs-each-once", "command 3 of 4 was run 0 times when launch returned; wait for all, and go on"),
     (RetriesWhatFailed, "runs-each-once", "command 2 of 4 was run 2 times .*a failed command is not tried again"),
     (DoesNotWait, "runs-each-once", "command 1 of 4 was run 0 times when launch returned; wait for all"),
@@ -127,5 +138,5 @@ BAD = [
 FINE = [
     (kind, name, "ok", "")
     for kind in (OneByOne, SideBySide)
-    for name in ("runs-each-once", "gives-statuses", "reports-failures", "keeps-order", "keeps-arguments", "takes-none")
+    for name in ("runs-each-once", "gives-statuses", "reports-failures", "keeps-order", "keeps-arguments", "takes-none", "stops")
 ]

@@ -124,7 +124,7 @@ BAD = [
     (Quadratic, "no-cancellation", r"loses its digits near t = 0 .*t \(2 - t\)"),
     (WeightOfAnother, "bound-weight", r"weight\(\S+\) is 2 times -dalpha/mask_probability; derive it again"),
     (WeightBelowZero, "bound-weight", r"w\(t\) is finite and above 0 inside \(0, 1\)"),
-    (InverseOfAnother, "inverse", r"inverse\(mask_probability\(0.25\)\) is not 0.25; mend inverse, or leave it out"),
+    (InverseOfAnother, "inverse", r"inverse\(mask_probability\(0.25\)\) is not 0.25; fix inverse, or leave it out"),
     (InverseBeyond, "inverse", "clip it to 0..1"),
 ]
 FINE = [(Linear, "no-cancellation", "ok", "^$")]

@@ -13,7 +13,8 @@ import numpy as np
 
 from harness.brute_force import assert_laws_agree, one_step_law
 from mist_bench import Sampler
-from mist_bench.measure.one_step import Start, transitions
+from mist_bench.measure.one_step import transitions
+from mist_bench.measure.start import Start
 
 V, L, MASK = 4, 4, 4
 

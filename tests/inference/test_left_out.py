@@ -13,7 +13,8 @@ from harness.rules import assert_law_of_draws
 from harness.runs import LONG
 from mist_bench import MaskedModel, NetworkSize, Oracle, UserError
 from mist_bench.host.registry import Registry
-from mist_bench.measure.one_step import Start, sequences
+from mist_bench.measure.one_step import sequences
+from mist_bench.measure.start import Start
 
 
 def test_an_oracle_says_it_by_enumeration():
@@ -192,7 +193,7 @@ def test_never_more_than_its_limits_are_revealed():
         log_probabilities=np.log(p), to_fill=one.astype(int), target_masked=one.astype(int), reveal_probability=one,
         alpha_t=one, alpha_s=one, step=0, steps=1, last=False,
     )  # fmt: skip
-    from mist_bench.measure.one_step import view_of
+    from mist_bench.measure.start import view_of
 
     for hidden, most in ((40, 20), (20, 14), (6, 5), (3, 3)):
         start.free[:, hidden:] = False

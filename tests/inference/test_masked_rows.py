@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from mist_bench_plugins.family_mdlm import MdlmFamily
+from mist_bench_plugins.sampler_autoregressive import AutoregressiveSampler
 from mist_bench_plugins.sampler_confidence import ConfidenceSampler
 from mist_bench_plugins.sampler_first_hitting import FirstHittingSampler
 from mist_bench_plugins.sampler_random import RandomSampler
@@ -80,7 +81,7 @@ def test_what_is_not_asked_is_counted(both):
 
 SAMPLERS = [
     ConfidenceSampler(), TopKSampler(), RandomSampler(), RandomSampler(cached=True), FirstHittingSampler(),
-    ThresholdSampler(), SemiAutoregressiveSampler(block=3, inner=ConfidenceSampler()),
+    ThresholdSampler(), AutoregressiveSampler(), SemiAutoregressiveSampler(block=3, inner=ConfidenceSampler()),
 ]  # fmt: skip
 
 

@@ -200,7 +200,7 @@ OFF_BY_5 = [RevealsFivePercentTooOften(), RevealsFivePercentTooRarely()]
 def test_the_kit_catches_a_reveal_probability_5_percent_off(sampler):
     assert checked(RandomSampler(), "choice").status == "ok"
     result = checked(sampler, "choice")
-    assert result.status == "failed" and "choice is 'bernoulli', but noise that says the same" in result.message
+    assert result.status == "failed" and "choice is 'bernoulli', but equivalent noise" in result.message
 
 
 @pytest.mark.parametrize(("sampler", "factor"), [(OFF_BY_5[0], 1.05), (OFF_BY_5[1], 0.95)], ids=["often", "rarely"])
@@ -208,7 +208,7 @@ def test_the_law_of_a_whole_run_shows_a_reveal_probability_5_percent_off(sampler
     chances = [1 / 4, 1 / 3, 1 / 2, 1.0]
     right, wrong = by_coins(chances), by_coins([min(1.0, factor * r) for r in chances[:3]] + [1.0])
     assert total_variation(law_of(RandomSampler(), LINEAR, 4), right) < 1e-5 < 1e-3 < total_variation(wrong, right)
-    with pytest.raises(UserError, match="uses its noise otherwise than its choice = 'bernoulli' says"):
+    with pytest.raises(UserError, match="does not use its noise as its choice = 'bernoulli' declares"):
         law_of(sampler, LINEAR, 4)
 
 

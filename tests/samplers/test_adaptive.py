@@ -14,8 +14,8 @@ from harness.chain import LINEAR, WORLD, brute_force, law_of, truth
 from harness.rules import MASK, L, V, assert_same_law, best, ids, situation
 from harness.runs import SMALL
 from mist_bench.inference import generate as generate_module
-from mist_bench.measure.one_step import Start
 from mist_bench.measure.sampler_law import law_distance, total_variation
+from mist_bench.measure.start import Start
 
 CLOSE = 1e-9  # p that equals the bar on paper passes it
 

@@ -115,7 +115,7 @@ def test_another_samplers_questions_are_no_answer():
 
 @pytest.mark.parametrize("inner", ["guided", "wino", "semi-autoregressive[inner=guided]"])
 def test_guidance_of_who_asks_itself_is_refused(inner):
-    with pytest.raises(UserError, match="inner asks the network its own way"):
+    with pytest.raises(UserError, match="inner must not have an evaluation of its own"):
         REGISTRY.make("sampler", f"guided[inner={inner}]")
 
 

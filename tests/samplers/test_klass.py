@@ -10,8 +10,8 @@ from harness.brute_force import BATCH
 from harness.chain import LINEAR, WORLD, posterior
 from harness.rules import MASK, L, V, assert_same_law, best, ids
 from harness.runs import SMALL
-from mist_bench.measure.one_step import Start, view_of
 from mist_bench.measure.sampler_law import law_distance
+from mist_bench.measure.start import Start, view_of
 
 IMPOSSIBLE = 1e-300
 

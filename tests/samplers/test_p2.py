@@ -21,8 +21,9 @@ from mist_bench.host.registry import Registry
 from mist_bench.inference.generate import generate, grid
 from mist_bench.inference.masked import MaskedEvaluator
 from mist_bench.inference.step import Needs, on_device, pack_step
-from mist_bench.measure.one_step import Start, transitions
+from mist_bench.measure.one_step import transitions
 from mist_bench.measure.sampler_law import total_variation
+from mist_bench.measure.start import Start
 
 V, L, MASK = 3, 4, 3
 

@@ -15,8 +15,8 @@ from harness.runs import FREQUENCIES, SMALL
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
 from mist_bench.inference.generate import SamplerGraph
-from mist_bench.measure.one_step import Start, view_of
 from mist_bench.measure.sampler_law import law_distance, sampler_law, total_variation
+from mist_bench.measure.start import Start, view_of
 
 
 def score(sampler, i, p, x):

@@ -16,8 +16,9 @@ from harness.runs import SMALL
 from mist_bench import UserError
 from mist_bench.host.registry import Registry
 from mist_bench.inference.generate import grid
-from mist_bench.measure.one_step import Start, sequences, transitions, view_of
+from mist_bench.measure.one_step import sequences, transitions
 from mist_bench.measure.sampler_law import law_distance, total_variation
+from mist_bench.measure.start import Start, view_of
 
 V, L, MASK = 3, 4, 3
 ALPHAS = [(0.0, 0.25), (0.2, 0.5), (0.8, 0.9), (0.9, 0.9), (0.3, 0.3), (0.45, 0.6), (0.0, 0.0), (0.6, 0.65),
@@ -163,7 +164,7 @@ class TossesAnotherCoin(RemdmSampler):
 
 
 def test_a_coin_that_is_not_the_declared_one_is_an_error():
-    with pytest.raises(UserError, match="uses its noise otherwise than its choice = 'coin' says"):
+    with pytest.raises(UserError, match="does not use its noise as its choice = 'coin' declares"):
         transitions(TossesAnotherCoin(eta=0.3), situation())
 
 
