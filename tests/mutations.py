@@ -52,7 +52,7 @@ NOISE = "test_samplers.py::test_annealed_choice_noise_follows_maskgit"
 TIES = "(order.reshape(1, 1, length) < order.reshape(1, length, 1))"
 ADAPTIVE = f"test_adaptive_samplers.py::{LAW}"
 TIMES = "test_samplers.py::test_{}_times"
-GRID = "test_generation.py::test_grid_{}"
+GRID = "test_generation.py::test_timetable_{}"
 GRID_COUNTS = "np.floor((1 - alpha_s) * many + 0.5 + 1e-9)"
 
 MUTATIONS = [
@@ -93,13 +93,13 @@ MUTATIONS = [
         ("the schedule is rounded up", GRID_COUNTS, "np.ceil((1 - alpha_s) * many - 1e-9)"),
         ("a half is rounded down", GRID_COUNTS, "np.ceil((1 - alpha_s) * many - 0.5 - 1e-9)"),
         ("the schedule of the time before", GRID_COUNTS, "np.floor((1 - alpha_t) * many + 0.5 + 1e-9)"),
-        shared="generation", test=GRID.format("counts_are_rounded_half_up")),
+        shared="inference/timetable", test=GRID.format("counts_are_rounded_half_up")),
     *of("random",
         ("the last step leaves what the schedule leaves", "np.where(times <= 0, 1.0, ", "np.where(times < 0, 1.0, "),
         ("what is masked already is not divided by", "(alpha_s - alpha_t) / np.maximum(1 - alpha_t, 1e-300)",
          "alpha_s - alpha_t"),
         ("divided by what is clean after the step", "np.maximum(1 - alpha_t, 1e-300)", "np.maximum(1 - alpha_s, 1e-300)"),
-        shared="generation", test=GRID.format("reveals_all_at_the_last_step")),
+        shared="inference/timetable", test=GRID.format("reveals_all_at_the_last_step")),
     *of("top-k",
         ("the remainder reaches one step too far", "view.step < view.to_fill", "view.step <= view.to_fill"),
         ("the remainder goes to the last steps", "view.step < view.to_fill % view.steps",
@@ -260,7 +260,7 @@ MUTATIONS = [
     *of("semi-autoregressive",
         ("blocks by place, not by what is to fill", "free.cumsum(axis=1) - 1, -1", "np.arange(free.shape[1]), -1"),
         ("a block too wide", "-1) // size", "-1) // (size + 1)"),
-        shared="generation", test="test_semi_autoregressive.py::test_blocks_are_filled_from_left_to_right_and_then_left_alone"),
+        shared="inference/plan", test="test_semi_autoregressive.py::test_blocks_are_filled_from_left_to_right_and_then_left_alone"),
 ]  # fmt: skip
 
 

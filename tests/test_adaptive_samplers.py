@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from answers import inputs_of
 from brute_force import BATCH, assert_counts_follow, oracle
 from mist_bench_plugins.sampler_entropy_bound import EntropyBoundSampler
 from mist_bench_plugins.sampler_threshold import ThresholdSampler
@@ -12,8 +13,8 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from test_laws import LINEAR, WORLD, brute_force, law_of, truth
 from test_samplers import MASK, L, V, assert_same_law, best, ids, situation
 
-from mist_bench.inference import generate as generate_module
 from mist_bench.inference.generate import SamplerGraph, generate
+from mist_bench.inference.texts import DeviceTexts
 from mist_bench.measure.one_step import Start
 from mist_bench.measure.sampler_law import law_distance, total_variation
 
@@ -186,14 +187,13 @@ def test_each_sequence_counts_the_evaluations_that_it_used(sampler):
 
 
 def test_networks_are_told_the_time_at_which_as_much_is_masked(monkeypatch):
-    told, states = [], []
-    pack = generate_module.pack_step
-    monkeypatch.setattr(generate_module, "pack_step", lambda t, *rest: told.append(t) or pack(t, *rest))
+    told, states, give = [], [], DeviceTexts.give
+    monkeypatch.setattr(DeviceTexts, "give", lambda texts, words: told.append(words) or give(texts, words))
     schedule = CosineSchedule()
     run(OWN[3][0], EMPTY, schedule=schedule, watch=lambda step, tokens, guesses: states.append(tokens))
-    for t, state in zip(told, states, strict=True):
+    for words, state in zip(told, states, strict=True):
         fraction = (state == WORLD.vocab_size).mean(axis=1)
-        np.testing.assert_allclose(schedule.mask_probability(t), fraction, atol=1e-9)
+        np.testing.assert_allclose(schedule.mask_probability(inputs_of(words, BATCH).t), fraction, atol=1e-6)
 
 
 def test_declared_facts():
