@@ -62,7 +62,7 @@ class Denoiser(ABC):
         compiles while the clock runs. The texts change."""
 
     def unanswered(self) -> int:
-        """How many masked positions have had no answer since `begin`, because a text had more than `most`."""
+        """How many masked positions got no answer since `begin`, because a text had more than `most`."""
         return 0
 
     def drop(self) -> None:
