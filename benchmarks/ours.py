@@ -14,8 +14,8 @@ from mist_bench.host.registry import Registry
 from mist_bench.inference.causal import CausalEvaluator
 from mist_bench.inference.generate import SamplerGraph, generate
 from mist_bench.inference.masked import MaskedEvaluator
-from mist_bench.inference.masked_rows import full_sequences
 from mist_bench.measure.likelihood import causal_likelihood, masked_likelihood
+from mist_bench.training.batch import full_sequences
 from mist_bench.training.loop import Progress, train
 from mist_bench.training.step import TrainingGraph
 
@@ -110,8 +110,7 @@ def autoregressive(size: Size) -> Entry:
     """A batch of texts by the baseline, with its key-value cache."""
     before = device.memory_used()
     made, model = create(size, "autoregressive")
-    rule = Registry.discover().make("sampler", "autoregressive")
-    evaluator = CausalEvaluator(made.spec, model, size.generation_batch, rule)
+    evaluator = CausalEvaluator(made.spec, model, size.generation_batch)
     empty, ids = _empty(size), np.arange(size.generation_batch)
 
     def run() -> None:
@@ -127,8 +126,7 @@ def likelihood(size: Size, family: str) -> Entry:
     made, model = create(size, family)
     draws, batch = size.likelihood_draws, size.generation_batch
     if made.likelihood_kind == "exact":
-        rule = Registry.discover().make("sampler", "autoregressive")
-        causal, texts = CausalEvaluator(made.spec, model, batch, rule), size.tokens(draws * batch)
+        causal, texts = CausalEvaluator(made.spec, model, batch), size.tokens(draws * batch)
         run = lambda: causal_likelihood(causal, texts)  # noqa: E731
     else:
         masked, texts = MaskedEvaluator(made.spec, model, batch), size.tokens(batch)
