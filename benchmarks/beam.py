@@ -1,4 +1,4 @@
-"""Search for fast kernels of a size; the result file, in `mist_bench/engine/searched/`, saves users the search.
+"""Search the kernels of a size and write the results as a file for `mist_bench/engine/searched/`.
 
     python -m benchmarks.beam --size tinystories --beam 4 --out FILE
 
@@ -46,8 +46,8 @@ def main() -> None:
     for name, make in work.items():
         if name in (given.only or name).split(","):
             make().run()
-            beam.write(given.out, target.device, target.arch, beam.found)
-            print(f"{name}: {beam.said()}; {len(beam.found)} of them differ", flush=True)
+            beam.write(given.out, target.device, target.arch, beam.results)
+            print(f"{name}: {beam.said()}; {len(beam.results)} of them differ", flush=True)
     print(f"in the package: mist_bench/engine/searched/{beam.path_of(target.device, target.arch).name}")
 
 

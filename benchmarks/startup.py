@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mist_bench.bench.contest import Entry
 
-GRID = Path(__file__).parent.parent / "tests" / "grid.toml"
+GRID = Path(__file__).parent.parent / "tests" / "harness" / "grid.toml"
 
 
 def process(*arguments: str) -> Entry:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mist_bench import FloatArray, IntArray, Sampler, Schedule, ScoreSampler, View, hookimpl
+from mist_bench import FloatArray, IntArray, OneCount, Sampler, Schedule, ScoreSampler, View, hookimpl
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -21,15 +21,9 @@ class AutoregressiveSampler(ScoreSampler):
 
     name = "autoregressive"
     source = "the chain rule"
-    uses_steps = False
     left_to_right = True
-
-    @property
-    def exact_one_at_a_time(self) -> bool:
-        return True
-
-    def nfe(self, steps: int, to_fill: int) -> int:
-        return to_fill
+    exact_one_at_a_time = True
+    count = OneCount()
 
     def times(self, schedule: Schedule, steps: int, to_fill: IntArray, uniform: FloatArray) -> FloatArray:
         """(B, n + 1), n the largest `to_fill`: the times at which so much is masked; fewer positions end earlier."""
@@ -39,12 +33,9 @@ class AutoregressiveSampler(ScoreSampler):
         inside = schedule.inverse(left / np.maximum(many, 1))
         return np.where(left == 0, 0.0, np.where(np.arange(events + 1) == 0, 1.0, inside))
 
-    def score(self, view: View) -> Tensor:
+    def scores(self, view: View) -> Tensor:
         # all equal: ties go to the left
         return view.uniform.zeros_like()
-
-    def reveal_count(self, view: View) -> Tensor:
-        return view.to_fill.ones_like()
 
 
 @hookimpl

@@ -7,18 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mist_bench import (
-    Choice,
-    IntArray,
-    Sampler,
-    State,
-    View,
-    hookimpl,
-    parameter,
-    reveal_best,
-    scheduled_count,
-    scheduled_left,
-)
+from mist_bench import Choice, Sampler, ScoreSampler, View, hookimpl, parameter
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -27,7 +16,7 @@ SCORES = ("proposal", "max")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfidenceSampler(Sampler):
+class ConfidenceSampler(ScoreSampler):
     """Reveal the positions of highest confidence: p of the drawn token (`proposal`), or the largest p (`max`).
 
     After the step round(m(s) M) positions stay masked; at least one is revealed, and all at the last step. Ordering by
@@ -42,6 +31,7 @@ class ConfidenceSampler(Sampler):
 
     name = "confidence"
     source = "MaskGIT, arXiv 2202.04200; Dream, arXiv 2508.15487"
+    default = True
     score: str = parameter("proposal", "what orders the positions: proposal (p of the drawn token) or max (largest p)")
     noise: float = parameter(0.0, "annealed Gumbel noise on the log confidence, 0 or more (MaskGIT: 4.5)")
     cool: float = parameter(0.0, "share of the temperature that is gone by the last step, 0 to 1")
@@ -65,21 +55,12 @@ class ConfidenceSampler(Sampler):
     def heat(self, step: int, steps: int) -> float:
         return 1.0 - self.cool * step / max(1, steps - 1)
 
-    def nfe(self, steps: int, to_fill: int) -> int:
-        return min(steps, to_fill)
-
-    def most_left(
-        self, masked: IntArray, target_masked: IntArray, to_fill: IntArray, step: int, steps: int
-    ) -> IntArray:
-        return scheduled_left(masked, target_masked)
-
-    def step(self, view: View, state: State) -> tuple[Tensor, State]:
+    def scores(self, view: View) -> Tensor:
         order = view.max_log_probability if self.score == "max" else view.log_probability
         if self.noise:
             gumbel = -(-view.uniform.log()).log()
             order = order + self.noise * (1.0 - (view.step + 1) / view.steps) * gumbel
-        reveal = reveal_best(order, view.masked, scheduled_count(view))
-        return reveal.where(view.proposal, view.tokens), state
+        return order
 
 
 @hookimpl

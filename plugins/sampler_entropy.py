@@ -19,12 +19,9 @@ class EntropySampler(ScoreSampler):
 
     name = "entropy"
     source = "Dream, arXiv 2508.15487"
+    exact_one_at_a_time = True
 
-    @property
-    def exact_one_at_a_time(self) -> bool:
-        return True
-
-    def score(self, view: View) -> Tensor:
+    def scores(self, view: View) -> Tensor:
         return -view.entropy
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mist_bench import Sampler, State, View, comes_before, hookimpl, parameter
+from mist_bench import Count, EntropyBoundCount, Sampler, ScoreSampler, View, hookimpl, parameter
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class EntropyBoundSampler(Sampler):
+class EntropyBoundSampler(ScoreSampler):
     """In ascending order of entropy, reveal the longest prefix with sum(H) - max(H) <= gamma, then draw it.
 
     The difference bounds from above what drawing the positions by themselves can lose against drawing them jointly, in
@@ -25,8 +25,6 @@ class EntropyBoundSampler(Sampler):
 
     name = "entropy-bound"
     source = "EB-Sampler, arXiv 2505.24857"
-    uses_steps = False
-    adaptive = True
     gamma: float = parameter(0.01, "nats that a step may lose at most, 0 or more")
 
     def __post_init__(self) -> None:
@@ -38,16 +36,12 @@ class EntropyBoundSampler(Sampler):
         # above 0 it reveals several at a time, and nothing that is asked for makes it one
         return self.gamma == 0.0
 
-    def nfe(self, steps: int, to_fill: int) -> int:
-        return to_fill
+    @property
+    def count(self) -> Count:
+        return EntropyBoundCount(self.gamma)
 
-    def step(self, view: View, state: State) -> tuple[Tensor, State]:
-        entropy = view.entropy.maximum(0.0)  # certain may round to just below
-        # in ascending order the largest of a prefix is its last: what is bounded is the sum of those before it
-        before = comes_before(-entropy, view.masked)
-        spent = before.where(entropy.unsqueeze(-2), 0.0).sum(axis=-1)
-        reveal = view.masked & (spent <= self.gamma)
-        return reveal.where(view.proposal, view.tokens), state
+    def scores(self, view: View) -> Tensor:
+        return -view.entropy.maximum(0.0)  # rounding may leave a certain position just below 0
 
 
 @hookimpl

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mist_bench import Choice, FloatArray, IntArray, Sampler, Schedule, ScoreSampler, View, hookimpl
+from mist_bench import FloatArray, IntArray, OneCount, Sampler, Schedule, ScoreSampler, View, hookimpl
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -22,18 +22,9 @@ class FirstHittingSampler(ScoreSampler):
 
     name = "first-hitting"
     source = "arXiv 2409.02908"
-    uses_steps = False
-
-    @property
-    def choice(self) -> Choice:
-        return "order"
-
-    @property
-    def exact_one_at_a_time(self) -> bool:
-        return True
-
-    def nfe(self, steps: int, to_fill: int) -> int:
-        return to_fill
+    choice = "order"
+    exact_one_at_a_time = True
+    count = OneCount()
 
     def times(self, schedule: Schedule, steps: int, to_fill: IntArray, uniform: FloatArray) -> FloatArray:
         """(B, n + 1), n the largest `to_fill`: the time of each reveal, at which the network is asked, then 0."""
@@ -44,16 +35,8 @@ class FirstHittingSampler(ScoreSampler):
         hit = np.where(left > 0, schedule.inverse(np.exp(np.cumsum(fall, axis=1))), 0.0)
         return np.concatenate([hit, np.zeros((len(to_fill), 1))], axis=1)
 
-    def score(self, view: View) -> Tensor:
+    def scores(self, view: View) -> Tensor:
         return view.uniform
-
-    def most_left(
-        self, masked: IntArray, target_masked: IntArray, to_fill: IntArray, step: int, steps: int
-    ) -> IntArray:
-        return np.maximum(masked - 1, 0)
-
-    def reveal_count(self, view: View) -> Tensor:
-        return view.to_fill.ones_like()
 
 
 @hookimpl

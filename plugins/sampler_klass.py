@@ -28,8 +28,7 @@ class KlassSampler(Sampler):
     name = "klass"
     source = "KLASS, arXiv 2511.05664"
     adaptive = True
-    needs_log_probabilities = True
-    remembers_answer = True
+    needs = frozenset({"log_probabilities", "previous_log_probabilities"})
     tau: float = parameter(0.9, "p(x̂) of a sure position is above this; from 0 to below 1")
     kappa: float = parameter(0.01, "nats that a stable position's law moves in a step, at most; above 0")
     history: int = parameter(2, "how many steps in a row a position is to be stable, 1 or more")
@@ -51,8 +50,8 @@ class KlassSampler(Sampler):
         return {"held": Tensor.zeros(batch, length).contiguous()}
 
     def step(self, view: View, state: State) -> tuple[Tensor, State]:
-        assert view.log_probabilities is not None
-        moved = view.log_probabilities - state["answer"]
+        assert view.log_probabilities is not None and view.previous_log_probabilities is not None
+        moved = view.log_probabilities - view.previous_log_probabilities
         stable = ((view.log_probabilities.exp() * moved).sum(axis=-1) < self.kappa) & (view.step > 0)
         held = stable.where(state["held"] + 1.0, 0.0)
         confidence = view.log_probability

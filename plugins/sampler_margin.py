@@ -16,12 +16,9 @@ class MarginSampler(ScoreSampler):
 
     name = "margin"
     source = "top probability margin, arXiv 2502.06768"
+    exact_one_at_a_time = True
 
-    @property
-    def exact_one_at_a_time(self) -> bool:
-        return True
-
-    def score(self, view: View) -> Tensor:
+    def scores(self, view: View) -> Tensor:
         return view.margin
 
 

@@ -33,7 +33,7 @@ class P2Sampler(Sampler):
     name = "p2"
     source = "P2 self-planning, arXiv 2502.03540"
     remasks = True
-    needs_shown_log_probability = True
+    needs = frozenset({"shown_log_probability"})
     eta: float = parameter(1.0, "weight of the log p of what is shown, 0 or more; 0 never masks again")
 
     def __post_init__(self) -> None:

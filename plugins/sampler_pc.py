@@ -26,7 +26,7 @@ class PcSampler(ScoreSampler):
 
     name = "pc"
     source = "PC-Sampler, arXiv 2508.13021"
-    needs_frequencies = True
+    needs = frozenset({"log_frequency"})
     strength: float = parameter(0.25, "how strongly the left comes first (the paper's lambda), 0 or more")
     alpha: float = parameter(10.0, "where -p log f is cut, above 0")
 
@@ -36,7 +36,7 @@ class PcSampler(ScoreSampler):
         if not 0.0 < self.alpha < math.inf:
             raise ValueError(f"alpha is a number above 0, not {self.alpha!r}")
 
-    def score(self, view: View) -> Tensor:
+    def scores(self, view: View) -> Tensor:
         assert view.log_frequency is not None
         surprise = (-view.log_frequency).maximum(1e-30).log()
         informed = (view.log_probability + surprise).minimum(math.log(self.alpha))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mist_bench import Choice, Sampler, State, View, hookimpl, parameter
+from mist_bench import Sampler, State, View, hookimpl, parameter
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -29,15 +29,9 @@ class RandomSampler(Sampler):
 
     name = "random"
     source = "MDLM ancestral sampling, arXiv 2406.07524"
+    choice = "bernoulli"
+    reveals = "chance"
     cached: bool = parameter(False, "leave out the evaluations at steps that reveal nothing")
-
-    @property
-    def choice(self) -> Choice:
-        return "bernoulli"
-
-    @property
-    def reveals_by_chance(self) -> bool:
-        return True
 
     @property
     def skips_idle_steps(self) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mist_bench import Choice, FloatArray, IntArray, Sampler, Schedule, State, View, hookimpl, parameter
+from mist_bench import FloatArray, IntArray, Sampler, Schedule, State, View, hookimpl, parameter
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -35,6 +35,7 @@ class RemdmSampler(Sampler):
     name = "remdm"
     source = "ReMDM, arXiv 2503.00307"
     remasks = True
+    choice = "coin"
     kind: str = parameter("cap", "how sigma is had: cap, rescale, conf or loop")
     eta: float | None = parameter(None, "0 to 1; none: cap 0.008, rescale 0.015, conf 1, loop 0.02")
     t_on: float = parameter(0.55, "loop: when alpha is held from")
@@ -50,10 +51,6 @@ class RemdmSampler(Sampler):
             raise ValueError(f"t_off and t_on are 0 < t_off < t_on < 1, not {self.t_off} and {self.t_on}")
         if not 0.0 < self.alpha_on < 1.0:
             raise ValueError(f"alpha_on is between 0 and 1, not {self.alpha_on}")
-
-    @property
-    def choice(self) -> Choice:
-        return "coin"
 
     def nfe(self, steps: int, to_fill: int) -> int:
         return steps

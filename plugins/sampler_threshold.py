@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mist_bench import Sampler, State, View, comes_before, hookimpl, parameter
+from mist_bench import Count, FactorCount, Sampler, ScoreSampler, ThresholdCount, View, hookimpl, parameter
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -16,7 +16,7 @@ FORMS, SCORES = ("threshold", "factor"), ("proposal", "max")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThresholdSampler(Sampler):
+class ThresholdSampler(ScoreSampler):
     """Reveal every position with p >= tau, at least the best one; `steps` is ignored.
 
     `form=factor`: the largest n whose n-th best p is at least 1 - factor / (n + 1), at least one. p is that of the
@@ -27,8 +27,6 @@ class ThresholdSampler(Sampler):
 
     name = "threshold"
     source = "Fast-dLLM, arXiv 2505.22618"
-    uses_steps = False
-    adaptive = True
     tau: float = parameter(0.9, "how sure is enough, above 0 and at most 1")
     form: str = parameter("threshold", "the bar: threshold (tau for all) or factor (higher from rank to rank)")
     factor: float = parameter(1.0, "Fast-dLLM's f of the factor form, above 0")
@@ -49,17 +47,12 @@ class ThresholdSampler(Sampler):
         # with tau = 1, what goes together with the best is certain
         return self.score == "max" and self.form == "threshold" and self.tau == 1.0
 
-    def nfe(self, steps: int, to_fill: int) -> int:
-        return to_fill
+    @property
+    def count(self) -> Count:
+        return FactorCount(self.factor) if self.form == "factor" else ThresholdCount(self.tau)
 
-    def step(self, view: View, state: State) -> tuple[Tensor, State]:
-        order = view.max_log_probability if self.score == "max" else view.log_probability
-        rank = comes_before(order, view.masked).int().sum(axis=-1)
-        # factor: p falls and the bar rises from rank to rank, so who passes by its own rank is within the largest n
-        many = order.exp() >= 1.0 - self.factor / (rank + 2)
-        sure = many if self.form == "factor" else order >= math.log(self.tau)
-        reveal = view.masked & (sure | (rank == 0))
-        return reveal.where(view.proposal, view.tokens), state
+    def scores(self, view: View) -> Tensor:
+        return view.max_log_probability if self.score == "max" else view.log_probability
 
 
 @hookimpl

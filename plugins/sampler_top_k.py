@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mist_bench import IntArray, Sampler, ScoreSampler, View, hookimpl
+from mist_bench import EqualSharesCount, Sampler, ScoreSampler, View, hookimpl
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -23,19 +21,10 @@ class TopKSampler(ScoreSampler):
 
     name = "top-k"
     source = "LLaDA, arXiv 2502.09992"
+    count = EqualSharesCount()
 
-    def score(self, view: View) -> Tensor:
+    def scores(self, view: View) -> Tensor:
         return view.log_probability
-
-    def most_left(
-        self, masked: IntArray, target_masked: IntArray, to_fill: IntArray, step: int, steps: int
-    ) -> IntArray:
-        return np.asarray(np.maximum(masked - to_fill // steps - (step < to_fill % steps), 0))
-
-    def reveal_count(self, view: View) -> Tensor:
-        left = view.masked.sum(axis=-1).int()
-        share = view.to_fill // view.steps + (view.step < view.to_fill % view.steps).int()
-        return view.last.where(left, share)
 
 
 @hookimpl

@@ -36,7 +36,7 @@ class WinoSampler(Sampler):
     uses_steps = False
     adaptive = True
     remasks = True
-    needs_left_out_log_probability = True
+    needs = frozenset({"left_out_log_probability"})
     tau: float = parameter(0.6, "p(x̂) of what is revealed is above this; from 0 to below 1")
     tau_back: float = parameter(0.9, "what the others give less than this is masked again; from 0 (never) to 1")
 

@@ -66,7 +66,7 @@ def mist_bench_samplers() -> Iterable[type[Sampler]]:
 
             name = "sure-first"
 
-            def score(self, view):
+            def scores(self, view):
                 return view.margin
 
         @hookimpl

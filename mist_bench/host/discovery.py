@@ -199,7 +199,7 @@ def describe_error(error: BaseException, files: Iterable[str]) -> str:
 def _hint(error: BaseException, text: str) -> str:
     """The usual cause of an error whose own message does not name it."""
     if "NoneType" in text:
-        return "; if it is view.log_probabilities, set needs_log_probabilities = True"
+        return "; if it is view.log_probabilities, set needs = frozenset({'log_probabilities'})"
     if "Jit" in type(error).__name__ or "jit" in text.lower():
         return "; a step is captured once: tensor operations only, state of the same shapes and types"
     return ""

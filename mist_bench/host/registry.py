@@ -19,6 +19,7 @@ from ..api.metrics import Metric
 from ..api.samplers import Sampler
 from ..api.schedules import Schedule
 from ..api.tokenizers import Tokenizer
+from ..api.view import needs_problem
 from .discovery import Plugin, error_text, load_file, load_installed, named_files, new_host
 from .values import field_types, from_text, parse_spec, suggest, type_name
 
@@ -105,13 +106,16 @@ class Registry:
             raise UserError(f"unknown {kind} {name!r}; {hint}")
         return self._classes[kind][name]
 
-    def first(self, kind: Kind, fact: str) -> Any:
-        """The first object, made from its defaults, whose attribute `fact` is true: mist-bench's own classes first,
-        then by name. Raises `UserError` if there is none."""
+    def having(self, kind: Kind, fact: str) -> list[Any]:
+        """The objects, by their defaults, whose class has `fact`: mist-bench's own classes first, then by name."""
         own = {name: self._origins[kind, name].distribution == OWN for name in self.names(kind)}
-        for name in sorted(self.with_defaults(kind), key=lambda name: (not own[name], name)):
-            if getattr(made := self.make(kind, name), fact):
-                return made
+        names = sorted(self.with_defaults(kind), key=lambda name: (not own[name], name))
+        return [made for name in names if getattr(made := self.make(kind, name), fact)]
+
+    def first(self, kind: Kind, fact: str) -> Any:
+        """The first of `having`. Raises `UserError` if there is none."""
+        if found := self.having(kind, fact):
+            return found[0]
         raise UserError(f"no {kind} has {fact}; install mist-bench with its own plugins (mist-bench plugins)")
 
     def make(self, kind: Kind, spec: str) -> Any:
@@ -204,6 +208,9 @@ def _problem(cls: Any, base: type[Component]) -> str:
     name = getattr(cls, "name", None)
     if not (isinstance(name, str) and NAME.fullmatch(name)):
         return f"{cls.__name__}.name is {name!r}; a name is lower-case letters, digits, - and _"
+    needs: Any = getattr(cls, "needs", frozenset())
+    if issubclass(cls, Sampler) and not isinstance(needs, property) and (problem := needs_problem(needs)):
+        return f"{cls.__name__}.{problem}"
     try:
         cls()
     except (UserError, ValueError, TypeError):  # a parameter is required

@@ -10,7 +10,8 @@ from tinygrad import Tensor, UOp
 from ..api.component import FloatArray, IntArray
 from ..api.families import CausalModel
 from ..api.log_probabilities import pick
-from ..api.samplers import Sampler, View
+from ..api.samplers import Sampler
+from ..api.view import View
 from ..engine import noise
 from ..engine.graph import Graph, Inbox
 from .draw import draw, log_normaliser, statistics
@@ -57,8 +58,8 @@ class CausalEvaluator:
         told = {name: x.expand(*tokens.shape) for name, x in known.items()}
         masked = (tokens == self.model.vocab_size) & here
         one = Tensor.ones(1)
-        view = View(
-            tokens=tokens, mask=self.model.vocab_size, masked=masked, free=masked, log_probabilities=None,
+        view = View.of(
+            self.sampler.needs, tokens=tokens, mask=self.model.vocab_size, free=masked,
             proposal=proposal.expand(*tokens.shape),
             uniform=uniform, step=Tensor(place).reshape(1), steps=(one * length).int(), last=one < 0,
             to_fill=masked.sum(axis=1).int(), target_masked=masked.sum(axis=1).int() * 0, reveal_probability=one,

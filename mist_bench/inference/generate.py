@@ -17,14 +17,16 @@ from tinygrad import Tensor
 
 from ..api.component import FloatArray, IntArray
 from ..api.log_probabilities import pick
-from ..api.samplers import Sampler, View, block_shares, most_steps
+from ..api.samplers import Sampler, block_shares, most_steps
 from ..api.schedules import Schedule
+from ..api.view import View
 from ..engine import noise
 from ..engine.graph import Graph, Inbox
 from .masked import MaskedEvaluator
 from .step import Needs, on_device, pack_step, unpack_step
 
 BoolArray = npt.NDArray[np.bool_]
+PREVIOUS = "previous_log_probabilities"
 Watch = Callable[[int, IntArray, IntArray], None]
 """(step, tokens (B, L) with masks, guesses (B, L))."""
 
@@ -38,18 +40,18 @@ class SamplerGraph:
     def __init__(
         self, sampler: Sampler, batch: int, length: int, mask: int, frequencies: FloatArray | None = None
     ) -> None:
-        if sampler.needs_frequencies and frequencies is None:
+        if "log_frequency" in sampler.needs and frequencies is None:
             raise TypeError(f"sampler {sampler.spec!r} needs the frequencies of tokens")
         self.sampler, self.mask, self.batch, self.length = sampler, mask, batch, length
         self.asks = Needs.of(sampler).names
         self.initial = sampler.initial_state(batch, length)
-        if sampler.remembers_answer:
-            self.initial["answer"] = Tensor.zeros(batch, length, mask).contiguous()
+        if PREVIOUS in sampler.needs:
+            self.initial[PREVIOUS] = Tensor.zeros(batch, length, mask).contiguous()
         self.names = sorted(self.initial)
         for tensor in self.initial.values():
             tensor.realize()
         self.log_frequency: Tensor | None = None
-        if sampler.needs_frequencies and frequencies is not None:
+        if "log_frequency" in sampler.needs and frequencies is not None:
             self.log_frequency = on_device(np.log(frequencies), np.float32).reshape(1, 1, mask)
         self.free, self.nfe = Inbox(batch, length, dtype="bool"), Inbox(batch)
         self.state = [self.initial[name].clone().realize() for name in self.names]
@@ -77,20 +79,21 @@ class SamplerGraph:
         """`packed`: numbers (5, B) are reveal probability, alpha(t), alpha(s), M, round(m(s) M). `tokens`, `nfe` and
         `state` are read, and then written."""
         _, numbers, _, counts, key = unpack_step(packed, self.batch)
-        masked = (tokens == self.mask) & free
-        going = masked.max(axis=1)
-        view = View(
-            tokens=tokens, mask=self.mask, masked=masked, free=free,
+        remembered, told = dict(zip(self.names, state, strict=True)), dict(zip(self.asks, answer, strict=True))
+        previous = remembered.pop(PREVIOUS, None)
+        view = View.of(
+            self.sampler.needs, tokens=tokens, mask=self.mask, free=free, previous_log_probabilities=previous,
             log_frequency=None if self.log_frequency is None else pick(self.log_frequency, answer[0]),
             uniform=noise.uniform(key, noise.CHOICE, sequences, self.length).contiguous(),
             step=counts[0:1], steps=counts[1:2], last=counts[2:3] > 0,
             reveal_probability=numbers[0], alpha_t=numbers[1], alpha_s=numbers[2],
             to_fill=numbers[3].int(), target_masked=numbers[4].int(),
-            **dict(zip(self.asks, answer, strict=True)),
+            **told,
         )  # fmt: skip
-        after, new_state = self.sampler.step(view, dict(zip(self.names, state, strict=True)))
-        if view.log_probabilities is not None and self.sampler.remembers_answer:
-            new_state = {**new_state, "answer": view.log_probabilities}
+        going = view.masked.max(axis=1)
+        after, new_state = self.sampler.step(view, remembered)
+        if previous is not None:
+            new_state = {**new_state, PREVIOUS: told["log_probabilities"]}
         for name, old in zip(self.names, state, strict=True):
             new = new_state[name]
             if (old.shape, old.dtype) != (new.shape, new.dtype):
@@ -103,7 +106,7 @@ class SamplerGraph:
         kept = moves.where(after, tokens).int().contiguous()
         used = (nfe + going.int() * self.sampler.evaluations).contiguous()
         # copies first: a sampler may remember an input itself, whose buffer is written here; an answer's is not
-        rest = [new_state[name] if name == "answer" else new_state[name].clone() for name in self.names]
+        rest = [new_state[name] if name == PREVIOUS else new_state[name].clone() for name in self.names]
         Tensor.realize(kept, used, *rest)
         Tensor.realize(*(old.assign(new) for old, new in zip([tokens, nfe, *state], [kept, used, *rest], strict=True)))
         return tokens
@@ -196,7 +199,7 @@ def _run(
     left, asked = to_fill, 0
     # a network that is told its last answer must be asked at every step
     skips = sampler.skips_idle_steps and not evaluator.model.self_conditioned
-    by_chance = skips or (evaluator.rows is not None and sampler.reveals_by_chance)
+    by_chance = skips or (evaluator.rows is not None and sampler.reveals == "chance")
     chances = _Chances(plan, free, seed, sequences) if by_chance else None
     count = _MostMasked(sampler, plan, tokens == mask, free, chances)
     planned = max((most_steps(sampler, steps, int(m)) for m in to_fill), default=0)
@@ -219,7 +222,7 @@ def _run(
         if sampler.adaptive:
             left = ((now.numpy() == mask) & free).sum(axis=1)
     if evaluator.missed.tensor.numpy().any():
-        raise TypeError(f"sampler {sampler.spec!r} leaves more masked than `most_left` or `reveals_by_chance` says")
+        raise TypeError(f"sampler {sampler.spec!r} leaves more masked than `most_left` or `reveals` says")
     if sampler.adaptive:
         return np.asarray(now.numpy()), graph.nfe.tensor.numpy()
     if skips and chances is not None:
@@ -246,6 +249,8 @@ class _MostMasked:
         if self.chances is not None:
             self.idle = not self.chances.reveal(step)
             self.inside = self.chances.masked.sum(axis=1)
+        elif self.sampler.reveals != "schedule":
+            self.inside = None
         elif self.inside is not None:
             many, stay = self.plan.numbers[min(step, len(self.plan.numbers) - 1), 3:].astype(np.int64)
             self.inside = self.sampler.most_left(self.inside, stay, many, step, self.plan.steps)

@@ -66,9 +66,9 @@ class Needs:
     @classmethod
     def of(cls, sampler: Sampler) -> Needs:
         return cls(
-            whole=sampler.needs_log_probabilities,
-            shown=sampler.needs_shown_log_probability,
-            left_out=sampler.needs_left_out_log_probability,
+            whole=not sampler.needs.isdisjoint({"log_probabilities", "previous_log_probabilities"}),
+            shown="shown_log_probability" in sampler.needs,
+            left_out="left_out_log_probability" in sampler.needs,
             asker=sampler if sampler.asks_itself else None,
         )
 

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..api.component import FloatArray, IntArray, UserError
-from ..api.samplers import Choice, Sampler, View
+from ..api.samplers import Choice, Sampler
+from ..api.view import View
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -26,6 +27,8 @@ Memory = Mapping[str, npt.NDArray[np.generic]]
 
 CHUNK = 4096  # one shape on the device: compiling a second costs more than computing the padding
 CHECKED_STEPS = 2
+GIVEN = ("previous_log_probabilities", "shown_log_probability", "left_out_log_probability")
+"""Costly fields of a view that a `Start` may hold."""
 NEAR = 1e-5
 
 
@@ -34,7 +37,6 @@ class Start:
     """N states before one step, on the host: a `View` without the proposal and the noise."""
 
     tokens: IntArray  # (N, L); V where masked
-    masked: BoolArray  # (N, L)
     free: BoolArray  # (N, L)
     log_probabilities: FloatArray  # (N, L, V)
     to_fill: IntArray  # (N,)
@@ -46,8 +48,14 @@ class Start:
     steps: int
     last: bool
     frequencies: FloatArray | None = None  # (V,) of the train split, for samplers that need them
-    shown_log_probability: FloatArray | None = None  # (N, L), for samplers that need it; None: 0 as under an oracle
+    previous_log_probabilities: FloatArray | None = None  # (N, L, V), for samplers that need it; None: 0
+    shown_log_probability: FloatArray | None = None  # (N, L), likewise
     left_out_log_probability: FloatArray | None = None  # (N, L), likewise
+
+    @property
+    def masked(self) -> BoolArray:
+        """(N, L) what may be revealed."""
+        return np.asarray((self.tokens == self.log_probabilities.shape[-1]) & self.free)
 
 
 def transitions(
@@ -189,20 +197,17 @@ def view_of(sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray
     def rows(values: npt.NDArray[np.generic], kind: type[np.generic]) -> Tensor:
         return Tensor(values[origin].astype(kind))
 
-    never = np.zeros(start.tokens.shape)
-    shown = never if start.shown_log_probability is None else start.shown_log_probability
-    left_out = never if start.left_out_log_probability is None else start.left_out_log_probability
+    optional = {name: rows(_given(start, name), np.float32) for name in GIVEN if name in sampler.needs}
+    if start.frequencies is not None:
+        optional["log_frequency"] = Tensor(np.log(start.frequencies)[proposal].astype(np.float32))
     answer, x = rows(start.log_probabilities, np.float32).realize(), Tensor(proposal.astype(np.int32)).realize()
-    return View(
+    return View.of(
+        sampler.needs,
         tokens=rows(start.tokens, np.int32),
         mask=start.log_probabilities.shape[-1],
-        masked=rows(start.masked, np.bool_),
         free=rows(start.free, np.bool_),
         proposal=x,
-        log_probabilities=answer if sampler.needs_log_probabilities else None,
-        log_frequency=_log_frequency(sampler, start, proposal),
-        shown_log_probability=rows(shown, np.float32) if sampler.needs_shown_log_probability else None,
-        left_out_log_probability=rows(left_out, np.float32) if sampler.needs_left_out_log_probability else None,
+        log_probabilities=answer,
         uniform=Tensor(uniform.astype(np.float32)),
         step=Tensor(np.array([start.step], dtype=np.int32)),
         steps=Tensor(np.array([start.steps], dtype=np.int32)),
@@ -212,16 +217,16 @@ def view_of(sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray
         reveal_probability=rows(start.reveal_probability, np.float32),
         alpha_t=rows(start.alpha_t, np.float32),
         alpha_s=rows(start.alpha_s, np.float32),
+        **optional,
         **_statistics(len(origin), *start.log_probabilities.shape[1:])(answer, x),
     )
 
 
-def _log_frequency(sampler: Sampler, start: Start, proposal: IntArray) -> Tensor | None:
-    from tinygrad import Tensor
-
-    if not sampler.needs_frequencies or start.frequencies is None:
-        return None
-    return Tensor(np.log(start.frequencies)[proposal].astype(np.float32))
+def _given(start: Start, name: str) -> FloatArray:
+    """A costly field of the view as it was given, or 0: what a perfect denoiser says of a token that is shown."""
+    value: FloatArray | None = getattr(start, name)
+    whole = name == "previous_log_probabilities"
+    return np.zeros(start.log_probabilities.shape if whole else start.tokens.shape) if value is None else value
 
 
 @cache

@@ -41,7 +41,7 @@ def sampler_law(
     the world is too large, the sampler remembers what it did, its noise is continuous, or what it needs is not given.
     Raises `UserError` if something stays masked after the last step.
     """
-    if not _enumerable(sampler, length, vocab_size) or (sampler.needs_frequencies and frequencies is None):
+    if not _enumerable(sampler, length, vocab_size) or ("log_frequency" in sampler.needs and frequencies is None):
         return None
     states = sequences(length, vocab_size + 1)
     masked = states == vocab_size
@@ -56,7 +56,6 @@ def sampler_law(
         numbers = np.tile(told, (len(alive), 1)).T
         start = Start(
             tokens=states[alive],
-            masked=masked[alive] & opened,
             free=np.tile(opened, (len(alive), 1)),
             log_probabilities=answers[alive],
             reveal_probability=numbers[0],
@@ -103,7 +102,7 @@ def _enumerable(sampler: Sampler, length: int, vocab_size: int) -> bool:
         "coin": (4 * vocab_size) ** length,
     }
     small = (vocab_size + 1) ** length <= MOST_STATES and rows.get(sampler.choice, math.inf) <= MOST_ROWS
-    return small and not sampler.remembers_answer and not sampler.initial_state(1, length)
+    return small and "previous_log_probabilities" not in sampler.needs and not sampler.initial_state(1, length)
 
 
 def _answers(log_posterior: Callable[[Tensor], Tensor], states: IntArray) -> FloatArray:

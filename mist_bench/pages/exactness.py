@@ -62,7 +62,7 @@ def shown(distance: float | None) -> str:
 
 def distances_of(sampler: Sampler, schedule: Schedule, steps: Sequence[int], oracle: Oracle) -> SamplerDistances:
     """The total variation between a sampler's law and the oracle's at each number of steps."""
-    frequencies = frequencies_of(oracle) if sampler.needs_frequencies else None
+    frequencies = frequencies_of(oracle) if "log_frequency" in sampler.needs else None
     distances = {n: law_distance(sampler, schedule, n, oracle, frequencies=frequencies) for n in steps}
     return SamplerDistances(
         spec=sampler.spec, exact_one_at_a_time=sampler.exact_one_at_a_time, distances=distances
@@ -136,7 +136,8 @@ such pairs, L(L-1)/2 times the sum over the steps of (alpha(s) - alpha(t))². Un
   tau = 1 by the largest p) they are exact.
 
 A trained network adds its own errors, and with it a sampler may be better than one that is closer to the truth here.
-`tests/test_laws.py` compares these laws with brute force in numpy, `tests/test_exactness.py` this page with the code.
+`tests/measure/test_sampler_law.py` compares these laws with brute force in numpy, `tests/pages/test_exactness.py` this
+page with the code.
 """  # noqa: E501
 
 Distances = Mapping[tuple[str, str], SamplerDistances]

@@ -15,8 +15,9 @@ import numpy.typing as npt
 from ..api.component import FloatArray, IntArray
 from ..api.corpora import Oracle
 from ..api.families import NetworkSize
-from ..api.samplers import Sampler, State, View
+from ..api.samplers import Sampler
 from ..api.schedules import Schedule
+from ..api.view import State, View
 from ..engine import compiler
 from ..host.registry import Registry
 from .core import Failed
@@ -53,7 +54,7 @@ class World:
 
     def told(self, sampler: Sampler) -> dict[str, Any]:
         """What this sampler's graph and law ask of a corpus beside its text: how often each token occurs, (V,)."""
-        if not sampler.needs_frequencies:
+        if "log_frequency" not in sampler.needs:
             return {}
         tokens = self.oracle.sample(10_000, np.random.default_rng(0))
         counts = 1.0 + np.bincount(tokens.ravel(), minlength=self.mask)
@@ -164,7 +165,7 @@ class Witness:
 
     def __init__(self, sampler: Sampler, batch: int, length: int) -> None:
         self._sampler = sampler
-        self._names = set(sampler.initial_state(batch, length))  # the host may keep more
+        self._names = sampler.initial_state(batch, length).keys()
         self.seen: list[Seen] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -180,7 +181,7 @@ class Witness:
         from tinygrad import Tensor
 
         after, new_state = self._sampler.step(view, state)
-        if not self._names <= new_state.keys() <= state.keys():
+        if new_state.keys() != self._names:
             names = f"{sorted(new_state)} for {sorted(self._names)}"
             raise Failed(f"step gives a state of the names {names}; give the same names as initial_state")
         # copies: the next replay of the model's graph writes into the buffers of its answer

@@ -18,7 +18,7 @@ class RightToLeftSampler(ScoreSampler):
     name = "right-to-left"
     source = "an example"
 
-    def score(self, view: View) -> Tensor:
+    def scores(self, view: View) -> Tensor:
         from tinygrad import Tensor
 
         batch, length = view.tokens.shape
