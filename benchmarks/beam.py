@@ -1,4 +1,4 @@
-"""Searches the kernels of a size and writes what was found, for `mist_bench/searched/`, to spare others the search.
+"""Search the kernels of a size and write the results as a file for `mist_bench/engine/searched/`.
 
     python -m benchmarks.beam --size tinystories --beam 4 --out FILE
 
@@ -46,9 +46,9 @@ def main() -> None:
     for name, make in work.items():
         if name in (given.only or name).split(","):
             make().run()
-            beam.write(given.out, target.device, target.arch, beam.found)
-            print(f"{name}: {beam.said()}; {len(beam.found)} of them differ", flush=True)
-    print(f"in the package: mist_bench/searched/{beam.path_of(target.device, target.arch).name}")
+            beam.write(given.out, target.device, target.arch, beam.results)
+            print(f"{name}: {beam.said()}; {len(beam.results)} of them differ", flush=True)
+    print(f"in the package: mist_bench/engine/searched/{beam.path_of(target.device, target.arch).name}")
 
 
 if __name__ == "__main__":

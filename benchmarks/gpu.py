@@ -57,7 +57,7 @@ PROBE = """
 import faulthandler
 faulthandler.dump_traceback_later(100)  # where it hangs, if it does
 import numpy as np
-from mist_bench.engine import device
+from mist_bench.engine import compiler
 compiler.prepare()
 from tinygrad import Device, Tensor, dtypes
 a = Tensor.randn(512, 512).cast(dtypes.bfloat16).contiguous()

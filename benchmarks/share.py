@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mist_bench.engine import device
+from mist_bench.engine import compiler, device
 
 
 def main() -> None:
@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--size", default="quick")
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
+    compiler.prepare()
     if device.name() != "CPU":
         raise SystemExit("kernels run by themselves on a GPU: their share of the time is not seen from here")
     from mist_bench.engine.replay import CpuGraph

@@ -43,7 +43,7 @@ from .api.view import State as State
 from .api.view import View as View
 from .data.slot_world import Plot as Plot
 from .data.slot_world import SlotWorld as SlotWorld
-from .hub.datasets import Column as Column
+from .hub.datasets import TextColumn as TextColumn
 from .hub.datasets import download as download
 from .hub.datasets import hold_out as hold_out
 from .hub.models import HubModel as HubModel

@@ -30,6 +30,7 @@ class ConfidenceSampler(ScoreSampler):
 
     name = "confidence"
     source = "MaskGIT, arXiv 2202.04200; Dream, arXiv 2508.15487"
+    default = True
     score: str = parameter("proposal", "what orders the positions: proposal (p of the drawn token) or max (largest p)")
     noise: float = parameter(0.0, "annealed Gumbel noise on the log confidence, 0 or more (MaskGIT: 4.5)")
     cool: float = parameter(0.0, "share of the temperature taken off by the last step, 0 to 1")

@@ -14,6 +14,7 @@ from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
+from harness import EXAMPLE, ROOT
 from mist_bench import Sampler, View, cli, testing
 from mist_bench.cli.scaffold import new, next_steps
 from mist_bench.host.registry import Registry
@@ -22,8 +23,7 @@ from mist_bench.inference.masked import MaskedEvaluator
 from mist_bench.inference.step import Needs
 from mist_bench.measure.sampler_law import law_distance
 
-HERE = Path(__file__).parent
-PAGE = (HERE.parent / "docs" / "write-a-sampler.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "write-a-sampler.md").read_text(encoding="utf-8")
 ORACLE = world(3, 4, 1.2)
 SPECS = {"edges": 0, "coin": 1, "coin[boost=1.5]": 1, "patience": 2, "hedged": 3}
 BATCH = 8
@@ -138,7 +138,7 @@ def test_the_commands_are_commands(tmp_path, monkeypatch, capsys):
 
 
 def named(heading: str) -> set[str]:
-    """What the first column of the table under a heading names."""
+    """The names in the first column of the table under a heading."""
     section = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
     cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     return {name.partition("(")[0] for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
@@ -154,7 +154,7 @@ def test_the_tables_leave_nothing_out():
 
 def test_the_package_is_one(tmp_path, monkeypatch):
     [text] = blocks("toml")
-    described, example = tomllib.loads(text), tomllib.loads((HERE / "plugin_example" / "pyproject.toml").read_text())
+    described, example = tomllib.loads(text), tomllib.loads((EXAMPLE / "pyproject.toml").read_text())
     assert described["build-system"] == example["build-system"]
     [(key, module)] = described["project"]["entry-points"]["mist_bench"].items()
     assert described["tool"]["setuptools"]["py-modules"] == [module] == [plugin(0, tmp_path).stem]

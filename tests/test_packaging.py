@@ -1,4 +1,4 @@
-"""What is installed, and a third party's distribution."""
+"""The installed package, and a third party's distribution."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mist_bench.report import files
-
-ROOT = Path(__file__).parent.parent
-EXAMPLE = Path(__file__).parent / "plugin_example"
+from harness import EXAMPLE, ROOT
+from harness.installed import made, setuptools_builds_wheels
 
 
 def test_the_entry_points_are_the_plugin_files():
@@ -68,14 +66,6 @@ def listed(kind: str, *more: str, path: Path | None = None) -> list[dict[str, ob
     return found
 
 
-def setuptools_builds_wheels() -> bool:
-    """From 70.1 on setuptools needs no `wheel`, so that a distribution is built offline."""
-    try:
-        return tuple(int(part) for part in metadata.version("setuptools").split(".")[:2]) >= (70, 1)
-    except metadata.PackageNotFoundError:
-        return False
-
-
 @pytest.mark.skipif(not setuptools_builds_wheels(), reason="setuptools 70.1 or later is not installed")
 def test_a_third_partys_distribution(tmp_path: Path):
     source, target = tmp_path / "source", tmp_path / "target"
@@ -95,18 +85,6 @@ def test_a_third_partys_distribution(tmp_path: Path):
         ("right-to-left", "quadratic"), ("right-to-left", "linear"),
     }  # fmt: skip
     assert all(r["tokens_per_second"] > 0 for r in rows if r["sampler"])
-
-
-def made(*grid: str, path: Path, out: Path) -> list[dict[str, object]]:
-    """The rows of generation.csv of a run with the oracle, which trains nothing, by what is installed in `path`."""
-    where = ["--preset", str(Path(__file__).parent / "grid.toml"), "--store", str(out / "store"), "--out", str(out)]
-    rest = ["--family", "oracle", "--steps", "2", "--set", "generation.judge=none", *grid]
-    done = subprocess.run(
-        [sys.executable, "-m", "mist_bench", "run", *where, *rest], capture_output=True, text=True, cwd=out,
-        env={**os.environ, "PYTHONPATH": str(path)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return files.read_csv(out / "generation.csv")
 
 
 def test_the_same_file_works_loose():

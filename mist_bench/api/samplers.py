@@ -27,12 +27,14 @@ FACTS = (
     "uses_steps", "adaptive", "remasks", "left_to_right", "needs", "needs_prompt", "asks_itself", "evaluations",
     "choice", "exact_one_at_a_time", "reveals", "skips_idle_steps", "block_size",
 )  # fmt: skip
-"""All that a sampler declares about itself: class attributes or properties of `Sampler`."""
+"""All that a sampler declares about its rule: class attributes or properties of `Sampler`."""
 
 
 class Sampler(Component, ABC):
     """One pure step from a state of the tokens to the next, which is captured as a graph."""
 
+    default: ClassVar[bool] = False
+    """True: `mist-bench sample` takes it where no sampler is named."""
     uses_steps: ClassVar[bool] = True
     """False: `steps` is ignored, and the sampler gives one row, placed by its NFE."""
     adaptive: ClassVar[bool] = False

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..api.component import UserError
-from ..engine import beam, device
+from ..engine import beam, compiler, device
 from ..engine.machine import SHORTEST, Others
 from ..measure.statistics import FEWEST_FOR_INTERVAL
 from ..run import provenance, workbench
@@ -90,6 +90,7 @@ def bench(options: BenchOptions) -> int:
             raise UserError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
     if options.baseline is not None and options.rounds < FEWEST_FOR_INTERVAL:
         raise UserError(f"a baseline needs intervals, and so --rounds {FEWEST_FOR_INTERVAL} or more")
+    compiler.prepare()
     sizes, old = chosen_sizes(options.sizes), None
     if options.baseline is not None and not options.save_baseline:
         old = baseline.load(options.baseline, machine()["key"])  # before minutes are spent

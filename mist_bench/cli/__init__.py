@@ -6,11 +6,12 @@ Everything but typer is imported when it is needed, so that `--help` answers at 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -93,6 +94,9 @@ def run_command(
     store: Store = None,
     plugin: Files = None,
     rerun: Annotated[Rerun, typer.Option(help="Which cells to compute.")] = Rerun.missing,
+    launcher: Annotated[
+        str | None, option("--launcher", help="Where cells are made: mist-bench ls launchers.", metavar="SPEC")
+    ] = None,
     dry_run: Annotated[bool, option("--dry-run", help="Show what would be done, and do nothing.")] = False,
     json: Annotated[bool, option("--json", help="End with one line of JSON that names the files.")] = False,
     beam: Beam = None,
@@ -105,7 +109,7 @@ def run_command(
         _search(beam)
         wanted = [] if target_se is None else [f"likelihood.target_se={target_se}"]
         wanted += [] if devices is None else [f"training.devices={devices}"]
-        registry, config = _configure(
+        registry, config, length = _configure(
             plugin, preset, [*(settings or []), *wanted], corpus=corpus, tokenizer=tokenizer, families=family,
             schedules=schedule, samplers=sampler, steps=steps, temperatures=temperature, training_seeds=training_seed,
             seeds=seed,
@@ -114,8 +118,41 @@ def run_command(
 
         return start(
             config, registry, out=out or Path("results") / config.preset, store=_store(store), rerun=rerun.value,
-            dry_run=dry_run, json_output=json, debug=debug,
+            launcher=launcher, dry_run=dry_run, json_output=json, debug=debug, **length,
         )  # fmt: skip
+
+    return work
+
+
+@command
+def report_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", show_default=False)],
+    store: Annotated[
+        Path | None, option("--store", help="Finished cells; the store beside DIR, or that of run.", metavar="DIR")
+    ] = None,
+) -> Work:
+    """Show the tables of a finished run again, from its files and the store."""
+
+    def work() -> int:
+        from .report import report as start
+
+        return start(folder, store)
+
+    return work
+
+
+@command
+def cell_command(
+    hashes: Annotated[list[str], typer.Argument(metavar="HASH...", show_default=False)],
+    store: Store = None,
+    debug: Debug = False,
+) -> Work:
+    """Make cells that a run with a launcher has planned."""
+
+    def work() -> int:
+        from .cell import make_cells
+
+        return make_cells(hashes, _store(store), debug=debug)
 
     return work
 
@@ -151,18 +188,21 @@ def sample_command(
 
     def work() -> int:
         _search(beam)
-        registry, config = _configure(
+        registry, config, length_of = _configure(
             plugin, preset, settings, corpus=corpus, tokenizer=tokenizer, families=family, schedules=schedule,
             training_seeds=training_seed,
         )  # fmt: skip
         from ..sample.options import SampleOptions
 
-        if sampler is not None:
-            registry.make("sampler", sampler)
         options = SampleOptions(
             config=config, checkpoint=checkpoint, store=_store(store), prompt=prompt, suffix=suffix, sampler=sampler,
             steps=steps, length=length, temperature=temperature, nucleus=nucleus, count=count, seed=seed, watch=watch,
-            debug=debug,
+            debug=debug, **length_of,
+            training_command=_command("run", {
+                "--preset": preset, "--corpus": corpus, "--tokenizer": tokenizer, "--family": family,
+                "--schedule": schedule, "--training-seed": training_seed, "--store": store, "--plugin": plugin,
+                "--set": settings,
+            }),
         )  # fmt: skip
         from ..sample.command import sample as start
 
@@ -296,18 +336,29 @@ def _discover(files: list[Path] | None) -> Registry:
 
 def _configure(
     files: list[Path] | None, preset: str | None, settings: list[str] | None, **texts: str | None
-) -> tuple[Registry, RunConfig]:
-    """The plugins, and the preset with what the command line says, every name in it checked."""
-    from ..host.presets import default_preset, load_preset, override, resolve, with_own_length
+) -> tuple[Registry, RunConfig, dict[str, Any]]:
+    """The plugins, the preset with what the command line changes, and what that means for the length: see
+    `Experiment.of`."""
+    from ..host.presets import default_preset, length_asked, load_preset, override
 
     registry = _discover(files)
     if preset is None:
-        from ..engine import device
+        from ..engine import compiler, device
 
+        compiler.prepare()
         preset = default_preset(device.name())
     start = load_preset(preset)
-    config = resolve(override(start, settings or (), **texts), registry)
-    return registry, with_own_length(config, registry, start, settings or ())
+    config = override(start, settings or (), **texts)
+    return registry, config, {"written_for": start.corpus, "length_asked": length_asked(settings or ())}
+
+
+def _command(name: str, options: Mapping[str, Any]) -> str:
+    """A command with these options as the user would type it; a list is an option given several times."""
+    words = ["mist-bench", name]
+    for flag, value in options.items():
+        for each in value if isinstance(value, list) else [value]:
+            words += [] if each is None else [flag, str(each)]
+    return shlex.join(words)
 
 
 def _store(given: Path | None) -> Path:
@@ -337,7 +388,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _say(f"error: {error}", 2)
         if hasattr(error, "format_message"):  # typer's usage errors, whose class is not public
             return _say(f"error: {error.format_message()}", 2)
-        hides = given[0] in ("run", "sample", "bench") and "--debug" not in given
+        hides = given[0] in ("run", "cell", "sample", "bench") and "--debug" not in given
         hint = " (--debug shows the traceback)" if hides else ""
         return _say(f"error: {type(error).__name__}: {error}{hint}", 1)
 

@@ -99,6 +99,10 @@ class Display:
         self._bars.update(self._all, completed=self.done)
         self._line(f"[{self.done}/{self.total}] {work.title}: {message} ({clock(time.perf_counter() - work.began)})")
 
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self._line(line)
+
     def give_up(self, key: str) -> None:
         """The cell will be taken up again."""
         self._bars.remove_task(self._works.pop(key).bar)

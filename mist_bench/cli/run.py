@@ -1,79 +1,78 @@
-"""`mist-bench run`: plans the cells, makes what is missing, writes the files and prints the tables."""
+"""`mist-bench run`: plans the cells, makes what is missing, writes the files and shows the tables."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.text import Text
 
+from ..api.component import UserError
+from ..api.launchers import Launcher
 from ..engine import beam, compiler, device
 from ..host.config import RunConfig
 from ..host.registry import Registry
 from ..measure import speed
 from ..report import files, plots
-from ..report.layout import printable
-from ..report.rows import Rows
-from ..report.tables import markdown, print_tables
+from ..report.rows import Finished, disagreements, earlier_speeds, read_rows, shortfalls
+from ..report.tables import markdown, tables_of_run
 from ..run import provenance
 from ..run.cells import Cell
-from ..run.execute import Rerun, check_writable, failed_before, make_all, to_do
-from ..run.grid import Plan, plan
+from ..run.execute import Rerun, check_writable, execute, to_do
+from ..run.experiment import Experiment
+from ..run.grid import lay_out
 from ..run.store import Store
 from .progress import Display
+from .show import say, show_samples, show_tables
 
 if TYPE_CHECKING:
     from ..run.workbench import Workbench
 
-STORIES = 4
-
 
 def run(
-    config: RunConfig, registry: Registry, *, out: Path, store: Path, rerun: Rerun, dry_run: bool, json_output: bool,
-    debug: bool,
+    config: RunConfig, registry: Registry, *, out: Path, store: Path, rerun: Rerun, launcher: str | None = None,
+    written_for: str | None = None, length_asked: bool = False, dry_run: bool = False, json_output: bool = False,
+    debug: bool = False,
 ) -> int:  # fmt: skip
-    """Gives the exit status: 0, or 1 if a cell failed. Raises `UserError` for a wrong call, before anything is made."""
+    """Gives the exit status: 0, or 1 if a cell failed. Raises `UserError` for a wrong call, before anything is made.
+
+    `written_for` and `length_asked`: see `Experiment.of`.
+    """
     from ..run.workbench import Workbench
 
-    screen, errors = Console(), Console(stderr=True)
+    screen, errors, shelf = Console(), Console(stderr=True), Store(store)
     check_writable(store, "the store", "--store DIR")
     check_writable(out, "the results folder", "--out DIR")
     compiler.prepare()
-    name = device.name()
     device.several(config.training.devices)
-    laid = plan(config, registry, name, device.precision_name(config.training.precision))
-    shelf = Store(store)
-    todo = to_do(laid.cells, shelf, rerun)
+    experiment = Experiment.of(
+        config, registry, device.name(), device.precision_name(config.training.precision), written_for=written_for,
+        length_asked=length_asked,
+    )  # fmt: skip
+    cells = lay_out(experiment)
+    todo = to_do(cells, shelf, rerun)
+    chosen = _launcher(launcher, registry, experiment, todo, debug)
     if dry_run:
-        _show_plan(laid.cells, {cell.hash for cell in todo}, shelf, screen)
+        _show_plan(cells, {cell.hash for cell in todo}, shelf, screen)
         return 0
-    bench = Workbench(laid, shelf, registry)
+    bench = Workbench(experiment, shelf)
     if todo:
         _ = bench.dataset  # a corpus or tokenizer that cannot work says so before anything is written
     shelf.ensure_writable()
-    if files.of_another_run(out, laid.config.to_dict()):
-        line = f"the tables in {out} are of another run and are replaced; --out DIR keeps them"
-        line += " (cells are all kept: the command of that run writes them again)"
-        errors.print(line, markup=False, highlight=False, soft_wrap=True)
+    if files.of_another_run(out, experiment.config.to_dict()):
+        say(errors, f"the tables in {out} are of another run and are replaced; --out DIR keeps them (cells are all "
+                    "kept: the command of that run writes them again)")  # fmt: skip
     speed.timings.clear()
-    before = failed_before(laid.cells, todo, shelf)
-    _say_batch(bench, todo, errors)
+    _find_batch(bench, todo, errors)
     with Display(len(todo), errors) as display:
-        failed = make_all(todo, before, bench, shelf, registry, display, debug)
-    made = _report(Rows(laid, shelf), bench, _run_info(laid, registry, name, debug), out, screen, errors)
-    if debug:
-        _show_graphs(errors)
-    if beam.width():
-        errors.print(beam.said(), markup=False, highlight=False)
-    screen.print(f"files in {out}: {', '.join(made)}", markup=False, highlight=False, soft_wrap=True)
-    for cell, message in failed:
-        errors.print(f"failed: {cell.what}: {message}", markup=False, highlight=False, soft_wrap=True)
-    if name == "CPU" and (line := speed.busy()):  # a GPU is slowed by little that goes on beside it
-        errors.print(line, markup=False, highlight=False, soft_wrap=True)
+        failed = execute(cells, todo, bench, display, launcher=chosen, debug=debug)
+    info = {**_info(experiment, cells, debug), "failed": [f"{cell.name}: {message}" for cell, message in failed]}
+    made = _report(Finished.of([cell.entry for cell in cells], shelf), info, out, screen, errors)
+    _say_the_rest(info, errors)
+    say(screen, f"files in {out}: {', '.join(made)}")
     if json_output:
         named = {key: str(path) for key, path in made.items()}
         summary = {"out": str(out), "store": str(store), "failed": len(failed), "files": named}
@@ -81,84 +80,93 @@ def run(
     return 1 if failed else 0
 
 
+def _launcher(
+    name: str | None, registry: Registry, experiment: Experiment, todo: Sequence[Cell], debug: bool
+) -> Launcher | None:
+    """The launcher that was asked for; else the automatic one where several trainings on a CPU gain by it.
+
+    Not where kernels are searched for: candidates are timed, and on all cores.
+    """
+    if name is not None:
+        if beam.width():
+            raise UserError("--launcher and --beam cannot be given together: a search times kernels on all cores")
+        made: Launcher = registry.make("launcher", name)
+        return made
+    several = len({cell.group for cell in todo if cell.trains}) > 1
+    alone = debug or beam.width() or experiment.config.training.devices > 1 or experiment.device != "CPU"
+    if alone or not several:
+        return None
+    return next((found for found in registry.having("launcher", "automatic") if found.at_once() > 1), None)
+
+
 def _report(
-    rows: Rows, bench: Workbench, info: dict[str, Any], out: Path, screen: Console, errors: Console
+    finished: Finished, info: dict[str, Any], out: Path, screen: Console, errors: Console
 ) -> dict[str, Path]:
-    """Writes all files of the run and shows the tables; gives the files by name."""
-    rows.pair(bench)
-    rows.know(bench)
-    for line in rows.disagreements(bench):
-        errors.print(line, markup=False, highlight=False, style="bold red")
-    earlier = rows.elsewhere()
-    for line in [*rows.shortfalls(), *earlier]:
-        errors.print(line, markup=False, highlight=False, soft_wrap=True)
-    tables = (rows.training, rows.likelihood, rows.generation, rows.comparisons)
+    """Write all files of the run and show the tables; gives the files by name."""
+    for line in disagreements(finished):
+        say(errors, line, style="bold red")
+    earlier = earlier_speeds(finished, provenance.stamp())
+    for line in [*shortfalls(finished), *earlier]:
+        say(errors, line)
+    rows = read_rows(finished, info["length"])
+    tables = tables_of_run(rows)
     heading = "\n\n".join([provenance.one_line(info["provenance"]), *earlier])
-    written = rows.everything()
-    written_files = files.write_run(
-        out, run={**info, "earlier_speeds": earlier}, **written,
-        tables=lambda: markdown(*tables, heading=heading),
-        plots=lambda: plots.draw(training=rows.training, likelihood=rows.likelihood, generation=rows.generation,
-                                 curves=written["curves"]),
+    written = files.write_run(
+        out, rows, run={**info, "earlier_speeds": earlier}, tables=lambda: markdown(tables, heading=heading),
+        plots=lambda: plots.draw(rows),
     )  # fmt: skip
-    print_tables(screen, *tables)
-    _show_samples(rows, screen)
-    return written_files
+    show_tables(tables, screen)
+    show_samples(finished, screen)
+    return written
 
 
-def _say_batch(bench: Workbench, todo: Sequence[Cell], console: Console) -> None:
-    """An automatic batch size is found while nothing else runs, and before processes that would each look for it."""
+def _find_batch(bench: Workbench, todo: Sequence[Cell], console: Console) -> None:
+    """Find an automatic batch size while nothing else runs, and before processes that would each look for it."""
     automatic = 0 in (bench.config.generation.batch_size, bench.config.likelihood.batch_size)
-    if automatic and any(cell.family is not None or cell.kind == "judgement" for cell in todo):
+    if automatic and any(cell.evaluates for cell in todo):
         with console.status("measuring how many sequences to evaluate at once"):
             found = bench.automatic_batch
-        line = f"{found} sequences are evaluated at once: as many as fit and pay on this device"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{found} sequences are evaluated at once: as many as fit and pay on this device")
 
 
-def _run_info(laid: Plan, registry: Registry, name: str, debug: bool) -> dict[str, Any]:
+def _info(experiment: Experiment, cells: Sequence[Cell], debug: bool) -> dict[str, Any]:
     plugins = [
         {"name": p.name, "distribution": p.distribution, "version": p.version, "hooks": list(p.hooks),
          "failures": list(p.failures)}
-        for p in registry.plugins()
+        for p in experiment.plugins
     ]  # fmt: skip
     return {
-        "configuration": laid.config.to_dict(), "length": laid.length, "device": name, "debug": debug,
-        "beam": beam.width(),
-        "provenance": provenance.collect(plugins),
-        "cells": [{"hash": cell.hash, "kind": cell.kind, "title": cell.title} for cell in laid.cells],
+        "configuration": experiment.config.to_dict(), "length": experiment.config.length,
+        "device": experiment.device, "debug": debug, "beam": beam.width(),
+        "provenance": provenance.collect(plugins), "cells": [vars(cell.entry) for cell in cells],
     }  # fmt: skip
 
 
 def _show_plan(cells: Sequence[Cell], todo: set[str], store: Store, console: Console) -> None:
     for cell in cells:
         status = "would be made" if cell.hash in todo else store.status(cell.hash)
-        line = f"{cell.hash}  {status:13}  {cell.what}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{cell.hash}  {status:13}  {cell.name}")
     console.print(f"{len(cells)} cells, {len(todo)} to make", highlight=False)
 
 
-def _show_samples(rows: Rows, console: Console) -> None:
-    """A few texts: of each family and sampler the one with the most evaluations."""
-    best: dict[tuple[Any, ...], tuple[float, str, str]] = {}
-    for cell in rows.cells("generation"):
-        if cell.labels.get("control"):
-            continue
-        record = rows.records[cell.hash]
-        key = (cell.labels["family"], cell.labels["sampler"])
-        entry = (record["nfe"], cell.title, record["texts"][0])
-        best[key] = max(best.get(key, entry), entry, key=lambda e: e[0])
-    for _, title, text in list(best.values())[:STORIES]:
-        console.print(f"{title}:", style="bold", markup=False, highlight=False)
-        for line in Text(printable(text)).wrap(console, max(1, console.width - 2)):
-            console.print(f"  {line.plain}".rstrip(), markup=False, highlight=False, soft_wrap=True)
-        console.print()
+def _say_the_rest(info: Mapping[str, Any], console: Console) -> None:
+    """What the reader of the tables must know: graphs and kernels if asked for, failures, a busy machine."""
+    if info["debug"]:
+        _show_graphs(console)
+    if beam.width():
+        say(console, beam.said())
+    for line in info["failed"]:
+        say(console, f"failed: {line}")
+    if info["device"] == "CPU" and (line := speed.busy()):  # other processes slow a GPU little
+        say(console, line)
 
 
 def _show_graphs(console: Console) -> None:
     from ..engine.graph import captured
+    from ..engine.tinygrad_private import patches
 
     for graph in captured:
-        console.print(f"graph {graph.name}: {graph.kernels} calls, compiled in {graph.compile_seconds:.1f} s",
-                      markup=False, highlight=False)  # fmt: skip
+        say(console, f"graph {graph.name}: {graph.kernels} calls, compiled in {graph.compile_seconds:.1f} s")
     console.print(f"{len(captured)} graphs captured", highlight=False)
+    for patch in patches:
+        console.print(str(patch), markup=False, highlight=False, soft_wrap=True)

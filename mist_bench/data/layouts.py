@@ -1,4 +1,4 @@
-"""From documents to rows of exactly L tokens: the three layouts, a block at a time."""
+"""Layouts: how the documents of a corpus become sequences of exactly L tokens, a block at a time."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from ..api.corpora import Corpus
 from ..api.tokenizers import Codec, Tokenizer
 
 SPLITS = ("train", "validation", "test")
-BATCH = 512  # documents encoded at once
-BLOCK = 2**22  # tokens hashed at once
+BATCH = 512  # documents per call of the codec
+BLOCK = 2**22  # tokens per block of hashes
 
 
 class Sequencer:
-    """Cuts the documents of a split into sequences, as the corpus's layout says."""
+    """Cuts documents into sequences by the corpus's layout.
+
+    `padded`: a document is a sequence, filled with end tokens. `packed`: documents are joined by end tokens and cut
+    every L tokens. `windows`: each document is cut every L tokens, without its last, incomplete piece.
+    """
 
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer, codec: Codec, length: int) -> None:
         self.codec, self.length = codec, length
@@ -32,11 +36,11 @@ class Sequencer:
         self._bytes = np.append(np.asarray(codec.token_bytes(), dtype=np.int64), 0)
 
     def text_bytes(self, rows: IntArray) -> IntArray:
-        """(n, L) -> (n,) bytes of raw UTF-8; the end token stands for none."""
+        """(n, L) tokens -> (n,) bytes of raw UTF-8; the end token has none."""
         return np.asarray(self._bytes[rows].sum(axis=1))
 
     def rows(self, texts: Iterable[str], split: str) -> Iterator[tuple[IntArray, IntArray]]:
-        """Blocks of sequences (n, L) and their clusters (n,). Raises `UserError` if there is not one full sequence."""
+        """Blocks of sequences (n, L) with their clusters (n,). Raises `UserError` if there is no full sequence."""
         layout = {"padded": self._padded, "packed": self._packed, "windows": self._windows}[self._corpus.layout]
         total = 0
         for rows, documents in layout(self._encoded(texts, split), split):
@@ -50,17 +54,17 @@ class Sequencer:
             )
 
     def _encoded(self, texts: Iterable[str], split: str) -> Iterator[Sequence[IntArray]]:
-        """The ids of the documents, a batch at a time; all are checked, as a stranger's codec may be wrong."""
+        """The ids of the documents, a batch at a time. They are checked, since a plugin's codec may be wrong."""
         documents = iter(texts)
         while batch := list(islice(documents, BATCH)):
-            found = self.codec.encode_batch(batch)
-            for ids in found:
+            encoded = self.codec.encode_batch(batch)
+            for ids in encoded:
                 if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.codec.vocab_size:
                     raise UserError(
                         f"tokenizer {self._tokenizer.spec} gives ids outside 0 to {self.codec.vocab_size - 1} in the "
-                        f"{split} split; mend its encode() or its vocab_size"
+                        f"{split} split; fix its encode() or its vocab_size"
                     )
-            yield found
+            yield encoded
 
     def _padded(self, batches: Iterable[Sequence[IntArray]], split: str) -> Iterator[tuple[IntArray, IntArray]]:
         first = 0
@@ -78,14 +82,14 @@ class Sequencer:
             yield rows, np.arange(first - len(batch), first)
 
     def _packed(self, batches: Iterable[Sequence[IntArray]], split: str) -> Iterator[tuple[IntArray, IntArray]]:
-        left: IntArray = np.zeros(0, dtype=np.int32)
+        rest: IntArray = np.zeros(0, dtype=np.int32)
         for batch in batches:
             parts = [part for ids in batch for part in (ids, np.array([self._end], dtype=np.int32))]
-            joined = np.concatenate([left, *parts])
-            whole = len(joined) // self.length * self.length
-            left = joined[whole:]
-            if whole:
-                yield joined[:whole].reshape(-1, self.length), np.zeros(0, dtype=np.int64)
+            joined = np.concatenate([rest, *parts])
+            used = len(joined) // self.length * self.length
+            rest = joined[used:]
+            if used:
+                yield joined[:used].reshape(-1, self.length), np.zeros(0, dtype=np.int64)
 
     def _windows(self, batches: Iterable[Sequence[IntArray]], split: str) -> Iterator[tuple[IntArray, IntArray]]:
         first = 0
@@ -99,7 +103,7 @@ class Sequencer:
 
 
 class RowFile:
-    """A .npy file that grows by rows; numpy leaves room in the header for the number of them."""
+    """A .npy file of (n, length) that grows by rows: numpy pads its header, so that the count can be written last."""
 
     def __init__(self, path: Path, length: int, dtype: np.dtype[Any]) -> None:
         self.count = 0
@@ -129,7 +133,7 @@ class RowFile:
 
 
 def count_known(rows: IntArray, known: IntArray) -> int:
-    """How many of the rows (N, L) occur among the known (M, L), by a 64-bit hash of each.
+    """The number of rows (N, L) that occur among the known rows (M, L), compared by 64-bit hashes.
 
     The hash is the sum of tokens times odd random numbers modulo 2^64: two rows collide with probability 2^-48 or less.
     """

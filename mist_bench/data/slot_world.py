@@ -1,8 +1,8 @@
-"""Worlds whose exact posterior is known: texts made from templates and hidden slots.
+"""Slot world: an oracle whose texts come from templates with hidden slots, so that its exact posterior is cheap.
 
-A text is made by drawing a plot, then independent groups of slots given the plot (a group is one slot, or two that
-depend on each other). Every position shows a word of the plot or a form of one slot, so that what is seen rules slot
-values out one by one, and the posterior factorises over the groups. A sum over all stories is never taken.
+A text is drawn in two steps: a plot, then independent groups of slots given the plot (a group is one slot, or two that
+depend on each other). Every position shows a word of the plot or a form of one slot. Each visible token therefore
+excludes values of one slot, and the posterior factorises over the groups: no sum over all stories is needed.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ IMPOSSIBLE = -1e9
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """One template: each position is a piece of text, or `(slot, form)`."""
+    """A template: each position is a piece of text, or `(slot, form)`."""
 
     pieces: tuple[str | tuple[str, int], ...]
 
 
 class SlotWorld(Oracle):
-    """An oracle over padded sequences: a plot's pieces, then end tokens up to `length`.
+    """The oracle of a slot world. A sequence is a plot's pieces, then end tokens up to `length`.
 
     `slots`: name -> the forms of each value (pieces of text). `groups`: one or two slot names -> their joint law given
-    the plot, (plots, values) or (plots, values of the first, values of the second).
+    the plot, (plots, values) or (plots, values of the first, values of the second). `shown`: the slots whose joint law
+    `shown_joint` compares.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class SlotWorld(Oracle):
         self._columns()
 
     def _columns(self) -> None:
-        """The token that each (plot, slot value) demands at each position: (columns, L), -1 where it demands none."""
+        """Set `demand` (columns, L): the token that each (plot, slot value) requires at each position, -1 for any."""
         ids = {piece: i for i, piece in enumerate(self.pieces)}
         rows: list[IntArray] = []
         self.column: dict[tuple[int, str], slice] = {}
@@ -87,12 +88,12 @@ class SlotWorld(Oracle):
 
     @cached_property
     def _demand_onehot(self) -> FloatArray:
-        """(columns, L, V): 1 where the column demands that token there."""
+        """(columns, L, V): 1 where the column requires that token at that position."""
         return np.asarray(self.demand[:, :, None] == np.arange(self.vocab_size), dtype=np.float64)
 
     @cached_property
     def truth(self) -> FloatArray:
-        """The probability of every (plot, slot values) combination, flat, in the order plot, then `order`."""
+        """The probability of each (plot, slot values) combination, flattened in the order plot, then `order`."""
         return np.concatenate([self._plot_joint(c).ravel() * self.plot_law[c] for c in range(len(self.plots))])
 
     def _plot_joint(self, c: int) -> FloatArray:
@@ -137,7 +138,8 @@ class SlotWorld(Oracle):
         return found, self.truth
 
     def shown_joint(self, combination: IntArray) -> tuple[IntArray, FloatArray]:
-        """The same of a few slots only (`shown`), so that some hundred samples say something about their joint law."""
+        """Combinations reduced to the slots in `shown`, with their law: few enough values to be compared by a few
+        hundred samples."""
         shape = (len(self.plots), *(len(self.slot_values[name]) for name in self.order))
         axes = [1 + self.order.index(name) for name in self.shown]
         small = tuple(shape[a] for a in axes)
@@ -160,7 +162,7 @@ class SlotWorld(Oracle):
         return (tokens == self.vocab_size).unsqueeze(-1).where(answer, itself)
 
     def _constant(self, name: str, values: FloatArray) -> Tensor:
-        """A device copy of a table, made once (a captured graph must find the same buffer again)."""
+        """The device copy of a table, created once, since a captured graph needs the same buffer at every call."""
         from tinygrad import Tensor
 
         store: dict[str, Tensor] = self.__dict__.setdefault("_constants", {})
@@ -169,7 +171,7 @@ class SlotWorld(Oracle):
         return store[name]
 
     def log_left_out(self, tokens: Tensor) -> Tensor:
-        """Without a position, its own clashes are gone: one count of clashes serves the L texts."""
+        """The clashes without one position are all clashes less its own, so one count serves the L texts."""
         demand = self._constant("demand", self.demand.T.astype(np.float64)).unsqueeze(0)  # (1, L, columns)
         mine = tokens.unsqueeze(-1)
         own = (demand >= 0) & (demand != mine) & (mine != self.vocab_size)
@@ -181,14 +183,14 @@ class SlotWorld(Oracle):
         return (tokens == self.vocab_size).where(0.0, answer)
 
     def _clashes(self, tokens: Tensor) -> Tensor:
-        """(B, L) -> (B, columns): how many of the tokens seen are not what the column demands."""
+        """(B, L) -> (B, columns): the number of visible tokens that contradict the column."""
         clash = ((self.demand >= 0)[:, :, None] - self._demand_onehot).reshape(len(self.demand), -1).T
         seen = (tokens.unsqueeze(-1) == tokens.arange(self.vocab_size)).float().reshape(tokens.shape[0], -1)
         return (seen.contiguous() @ self._constant("clash", clash)).contiguous()
 
     def _column_posterior(self, allowed: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, columns), 1 where nothing seen speaks against it -> the posterior of every (plot, slot value) column
-        (B, columns), and the evidence (B, 1)."""
+        """The posterior of each (plot, slot value) column (B, columns) and the evidence (B, 1). `allowed`
+        (B, columns) is 1 where no visible token contradicts the column."""
         from tinygrad import Tensor
 
         posterior, evidence = [], []
@@ -205,7 +207,7 @@ class SlotWorld(Oracle):
         return Tensor.cat(*blocks, dim=1).contiguous(), total
 
     def _plot_posterior(self, allowed: Tensor, c: int) -> tuple[list[Tensor], Tensor]:
-        """Per slot the law of its values given plot c (B, values), in column order; p(plot c, what is seen) (B, 1)."""
+        """The law of each slot's values given plot c (B, values), in column order; p(plot c, visible tokens) (B, 1)."""
         evidence = allowed[:, self.column[c, ""]] * float(self.plot_law[c])
         marginals: dict[str, Tensor] = {}
         for group, law in self.groups.items():

@@ -1,4 +1,4 @@
-"""The compiler of the CPU device, and what must be in place before tinygrad compiles anything."""
+"""The C compiler of tinygrad's CPU device, and `prepare`, the call with which a process begins to compute."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from ..api.component import UserError
-from . import beam, heuristic, kernel_cache, tinygrad_private
+from . import beam, kernel_cache
 from .machine import cache_folder
 
 LAUNCHER = """#!/bin/sh
@@ -29,15 +29,39 @@ exec "ZIG" cc "$@" -g0 -fno-sanitize=all -fno-asynchronous-unwind-tables -fno-un
 
 
 def prepare() -> None:
-    """Call before tinygrad compiles anything: a clang for its CPU if the machine has none, tiles, kept kernels."""
-    _give_compiler()
-    tinygrad_private.install()
-    heuristic.install()
-    kernel_cache.install(cache_folder() / "kernels")
-    beam.install()
+    """Prepare this process to compute: choose a C compiler, and replace the functions of tinygrad that are too slow.
+
+    Call it before anything of tinygrad computes. It opens no device, and a second call changes nothing.
+    """
+    _choose_compiler()
+    from . import replay, tinygrad_private
+
+    tinygrad_private.replace_cuda_context()
+    tinygrad_private.replace_graph_arguments()
+    tinygrad_private.replace_cpu_graph(replay.CpuGraph)
+    tinygrad_private.replace_kernel_table(lambda own: kernel_cache.on_disk(own, cache_folder() / "kernels"))
+    tinygrad_private.replace_worker_start(start_compile_worker)
+    _replace_heuristic()
+    if beam.width():
+        tinygrad_private.replace_beam_search(beam.read_or_search)
 
 
-def _give_compiler() -> None:
+def start_compile_worker() -> None:
+    """Start a process that compiles kernels for this one; it finds this function by its name."""
+    from . import tinygrad_private
+
+    tinygrad_private.start_worker()
+    _replace_heuristic()
+
+
+def _replace_heuristic() -> None:
+    from . import heuristic, tinygrad_private
+
+    tinygrad_private.replace_heuristic(heuristic.optimized)
+
+
+def _choose_compiler() -> None:
+    """Set CC to a clang that tinygrad's CPU device can use: the machine's, or else that of the `ziglang` wheel."""
     compiler = os.environ.get("CC", "")
     if "clang" in compiler or "zig" in compiler or (not compiler and shutil.which("clang")):
         return
@@ -49,7 +73,7 @@ def _give_compiler() -> None:
 
 
 def _launcher(zig: Path) -> Path:
-    """The script that stands for clang, in the user's own cache; its name is its content."""
+    """A script in the cache folder that runs zig as clang; its name holds the hash of its text."""
     text = LAUNCHER.replace("ZIG", str(zig))
     path = cache_folder() / f"zig-cc-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if path.exists() and path.read_text() == text:

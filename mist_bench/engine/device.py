@@ -1,4 +1,4 @@
-"""The device at hand: its compiler, its precision, its clock."""
+"""The device that tinygrad computes on: its name, precision, memory and published speed."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING
 
 from ..api.component import UserError
 from . import machine
-from .compiler import prepare
 
 if TYPE_CHECKING:
     from tinygrad.dtype import DType
 
 HALF_PRECISION_DEVICES = ("CUDA", "NV", "AMD", "HIP", "METAL")
 PEAK_BFLOAT16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "4090": 165e12, "L40S": 362e12}
-"""Published dense bfloat16 peaks, FLOP/s; a device that is not named here has no utilisation in the tables."""
+"""Published dense bfloat16 peaks, FLOP/s; the tables show no utilization for other devices."""
+
 
 def name() -> str:
-    """tinygrad's default device, e.g. `CPU` or `CUDA`; raises `UserError` if there is none that can work."""
-    prepare()
+    """tinygrad's default device, e.g. `CPU` or `CUDA`; raises `UserError` if no device works."""
     try:
         from tinygrad import Device
 
@@ -29,9 +28,9 @@ def name() -> str:
 
 
 def several(count: int) -> tuple[str, ...]:
-    """The first devices of the default kind, e.g. `CUDA` and `CUDA:1`; of a CPU any number, all on the same cores.
+    """The first devices of the default kind, e.g. `CUDA` and `CUDA:1`; raises `UserError` if there are fewer.
 
-    Raises `UserError` if there are fewer.
+    A CPU counts as any number of devices, all on the same cores.
     """
     from tinygrad import Device
 
@@ -40,51 +39,59 @@ def several(count: int) -> tuple[str, ...]:
     for number, one in enumerate(names[1:], start=1):
         try:
             _ = Device[one]
-        except Exception as error:  # each kind fails in its own way
+        except Exception as error:  # each kind raises its own
             raise UserError(f"--devices {count} is more than there are of {kind}; give at most {number}") from error
     return tuple(names)
 
 
 def synchronize() -> None:
+    """Wait until the device has done all queued work."""
     from tinygrad import Device
 
     Device[Device.DEFAULT].synchronize()  # type: ignore[no-untyped-call]
 
 
 def precision_name(precision: str) -> str:
-    """`auto` becomes bfloat16 where the device is fast at it, else float32."""
+    """The precision that a setting stands for: `auto` is bfloat16 on devices that are fast at it, else float32."""
     if precision == "auto":
         return "bfloat16" if name() in HALF_PRECISION_DEVICES else "float32"
     return precision
 
 
 def compute_type(precision: str) -> DType:
-    """The type of matrix products."""
+    """Number type of matrix products in this precision."""
     from tinygrad import dtypes
 
     return {"float32": dtypes.float, "bfloat16": dtypes.bfloat16}[precision_name(precision)]
 
 
 def published_peak() -> float | None:
-    """FLOP/s of the device's dense bfloat16 products as its maker states them; None for what is not in the table."""
+    """Published FLOP/s of the device for dense bfloat16 products; None if it is not in `PEAK_BFLOAT16`."""
     names = " ".join(gpu.get("name", "") for gpu in machine.gpus()) if name() in ("CUDA", "NV") else ""
     return next((peak for part, peak in PEAK_BFLOAT16.items() if part in names), None)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether the device had no room: tinygrad's allocators raise MemoryError, a driver's launch a RuntimeError."""
+    """Whether the device ran out of memory: tinygrad's allocators raise MemoryError, a driver's launch RuntimeError."""
     return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
 
 
 def memory_used() -> int:
-    """Bytes that tinygrad holds on the device now."""
+    """Bytes of the device that tinygrad has allocated."""
     from tinygrad import GlobalCounters
 
     return int(GlobalCounters.mem_used)
 
 
+def free_cached_memory() -> None:
+    """Return to the device the freed buffers that tinygrad caches."""
+    from .tinygrad_private import free_cached_buffers
+
+    free_cached_buffers()
+
+
 def on_cpu() -> bool:
-    """Whether the device is a CPU: an exponential is dear there, and a second store cheap."""
+    """Whether the device is a CPU, where an exponential is slow and an additional store is cheap."""
     from tinygrad import Device
 
     return str(Device.DEFAULT).startswith("CPU")

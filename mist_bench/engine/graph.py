@@ -1,4 +1,4 @@
-"""Captured graphs: few, each compiled once, each listed with what it cost."""
+"""Captured graphs: functions of tensors, compiled once each, that `--debug` lists with the time it took."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tinygrad import Tensor, TinyJit
-from tinygrad.device import Buffer
+from tinygrad import Tensor
 
-from . import device, replay
+from . import device, replay, tinygrad_private
+from .tinygrad_private import Buffer
 
 captured: list[Graph] = []
+"""The captured graphs of this process, in order."""
 MOST_REPLAYS = 32
-"""Sets of buffers that one graph is replayed over without a look at them: a sampler may serve several networks."""
+"""Sets of input buffers for which a graph holds a replay: one sampler may serve several networks."""
 
 
 class Graph:
     """A function of tensors, captured at its first call and replayed from then on.
 
-    TinyJit would first run it eagerly, which costs as much compile time again; it may be skipped because all state
-    that the function closes over is realized before. Called again with the very same buffers, which a loop should keep
-    its state in, it looks at nothing but variables: so after two calls all is made that a clock should not see.
+    All state that the function closes over must be realized before the first call, which runs nothing eagerly. Call it
+    with the same buffers each time, with new values in them: from the third call on, it then reads only the variables
+    among its inputs. So two calls before a clock starts include all compilation.
     """
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
-        replay.install()
+        if not tinygrad_private.patches:
+            raise RuntimeError("call mist_bench.engine.compiler.prepare() before the first Graph")
         self.name, self.compile_seconds = name, 0.0
-        self._jit: Any = TinyJit(function)
-        self._jit.cnt = 1
+        self._jit = tinygrad_private.captured_at_first_call(function)
         self._last: tuple[Any, ...] = ()
         self._inputs: tuple[Any, ...] = ()
         self._replays: dict[tuple[Any, ...], replay.Replay | None] = {}
 
     def __call__(self, *inputs: Any) -> Any:
+        """The function's result, in buffers that the next call overwrites."""
         if self._jit.captured is None:
             return self._capture(inputs)
         places, values = replay.places(inputs)
@@ -53,7 +55,7 @@ class Graph:
         return self._jit.captured.ret
 
     def _settle_on(self, places: tuple[Any, ...], inputs: tuple[Any, ...]) -> None:
-        """From now on these buffers are known; the oldest that are known make room."""
+        """Build the replay for these buffers, in place of the oldest one if there are too many."""
         while len(self._replays) >= MOST_REPLAYS:
             del self._replays[next(iter(self._replays))]
         self._replays[places] = replay.replay(self._jit.captured, inputs)
@@ -63,89 +65,80 @@ class Graph:
         result = self._jit(*inputs)
         self._last = self._inputs = replay.places(inputs)[0]
         device.synchronize()
-        _settle()
+        _freeze()
         self.compile_seconds = time.perf_counter() - start
         captured.append(self)
         return result
 
     def drop(self) -> None:
-        """Gives back what a capture holds, also one that failed half way; the next call captures anew."""
-        given: Any = self._jit.captured
-        self._jit.reset()
-        self._jit.cnt = 1
+        """Free the memory of the capture, also of one that failed midway; the next call captures anew."""
+        tinygrad_private.capture_again(self._jit)
         self._last, self._inputs, self._replays = (), (), {}
-        if given is not None:
-            given.free_intermediates()
         if self in captured:
             captured.remove(self)
 
     @property
     def kernels(self) -> int:
+        """Calls of kernels and copies in the capture."""
         return 0 if self._jit.captured is None else sum(1 for _ in replay.kernels(self._jit.captured.linear))
 
     def buffers(self) -> Iterator[Buffer]:
-        """All that its kernels read and write, with what it was given last."""
+        """All buffers that its kernels read and write, with the inputs of the last call."""
         if self._jit.captured is not None:
             yield from replay.buffers(self._jit.captured.linear)
         for place in self._inputs:
-            yield from replay.buffers_of(place)
+            yield from tinygrad_private.buffers_of(place)
 
 
-def _settle() -> None:
-    """What a capture leaves, some hundred thousand small objects, is not looked at again by Python's collector: with
-    six captures in a process, going through them made a sampling step 1.6 times as long."""
+def _freeze() -> None:
+    """Freeze the ~100 000 objects of a capture, so that the garbage collector skips them.
+
+    With six captures in a process, visiting them made a sampling step 1.6 times as long.
+    """
     gc.unfreeze()
     gc.collect()
     gc.freeze()
 
 
 def held(graphs: Iterable[Graph]) -> int:
-    """Bytes of all buffers that these graphs work on: parameters, state and whatever lies between their kernels."""
+    """Bytes of all buffers of these graphs, each counted once: parameters, state and what lies between kernels."""
     sizes = {id(buffer.base): int(buffer.base.nbytes) for graph in graphs for buffer in graph.buffers()}
     return sum(sizes.values())
 
 
 def overwrite(tensor: Tensor, values: np.ndarray[Any, Any]) -> None:
-    """New values into the same buffer, so that graphs which captured it see them; on every device that holds a copy."""
+    """Write values into the tensor's own buffer, which captured graphs read, on every device that holds a copy."""
     flat = np.ascontiguousarray(values)
     if flat.shape != tensor.shape:
         raise ValueError(f"shape {flat.shape} does not fit {tensor.shape}")
-    for target in _copies(tensor):
-        target.copy_from(Buffer("PYTHON", target.size, target.dtype, opaque=memoryview(bytearray(flat.tobytes()))))
+    for target in tinygrad_private.device_buffers(tensor):
+        data: Any = memoryview(bytearray(flat.tobytes()))
+        target.copy_from(Buffer("PYTHON", target.size, target.dtype, opaque=data))
 
 
 def fetch(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """The values, from the first device that holds a copy."""
-    return np.asarray(_copies(tensor)[0].numpy().reshape(tensor.shape))
-
-
-def _copies(tensor: Tensor) -> list[Any]:
-    """The buffer of a tensor, or those of one with a copy on each of several devices."""
-    if isinstance(tensor.device, str):
-        return [tensor._buffer()]
-    if tensor.uop.axis is not None:
-        raise ValueError("a tensor whose parts lie on several devices has no buffer that holds it")
-    held: Any = tensor.realize().uop.buffer
-    return list(held.bufs)
+    """The values of a tensor, from the first device that holds a copy."""
+    return np.asarray(tinygrad_private.device_buffers(tensor)[0].numpy().reshape(tensor.shape))
 
 
 class Inbox:
-    """A buffer in which a captured graph finds what the host tells it; it may keep its own state there too.
+    """A buffer through which the host passes values to a captured graph, which may also store its own state there.
 
-    A new tensor would cost a schedule each time, more than many a kernel. Writing waits for what was asked before, or
-    is in order with it.
+    A new tensor for each call would have to be scheduled each time, which takes longer than many a kernel. A write
+    waits for the work that was queued before it, or is queued behind that.
     """
 
     def __init__(self, *shape: int, dtype: str = "int32") -> None:
         self.dtype = np.dtype(dtype)
         self.tensor = Tensor.empty(*shape, dtype=dtype).realize()
-        self._buffer: Any = self.tensor._buffer().ensure_allocated()
+        [self._buffer] = tinygrad_private.device_buffers(self.tensor)
+        self._buffer.ensure_allocated()
         self(np.zeros(shape, dtype=self.dtype))
 
     def __call__(self, values: npt.NDArray[Any]) -> Tensor:
-        """The tensor, holding these values."""
+        """The tensor, with these values in it."""
         if values.dtype != self.dtype or values.shape != self.tensor.shape:
             raise ValueError(f"{values.dtype} of shape {values.shape} does not fit {self.dtype} of {self.tensor.shape}")
-        data: Any = np.array(values, order="C")  # a copy: what is given may be read-only
-        self._buffer.allocator._copyin(self._buffer._buf, memoryview(data).cast("B"))
+        data: Any = np.array(values, order="C")  # a copy: the argument may be read-only
+        tinygrad_private.write_buffer(self._buffer, memoryview(data).cast("B"))
         return self.tensor

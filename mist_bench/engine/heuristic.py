@@ -1,18 +1,17 @@
-"""How kernels are cut: what tinygrad's own choice leaves undone, on a CPU and for sums of rows on a GPU.
+"""How kernels are optimized where tinygrad's own heuristic is slow: on a CPU, and for sums of rows on a GPU.
 
-tinygrad 0.14 unrolls axes by 3 or 4, which fills neither vectors nor registers of a CPU and hides the inner loop from
-the compiler's own vectoriser. Here
+tinygrad 0.14 unrolls axes by 3 or 4, which fills neither the vectors nor the registers of a CPU and hides the inner
+loop from the compiler's own vectorizer. Here
 
-- a sum over two free axes (a product of matrices, a table's gradient) is cut into tiles of 16 x 4, or what divides;
-- a kernel without a sum is left as it is, so that the compiler runs its vectors along the last axis;
-- either is split into a part for each core, which `walker` runs side by side;
+- a sum over two free axes (a product of matrices, a table's gradient) is cut into tiles of 16 x 4 or smaller;
+- a kernel without a sum stays unchanged, so that the compiler vectorizes its last axis;
+- both are split into a part for each core, which `cpu_team` runs side by side.
 
-On a GPU tinygrad lets threads share a sum only where at most 2048 are asked for. Layer norm and softmax have more, each
-of a row that a thread would read alone, away from its neighbours': there a warp shares a row.
+On a GPU tinygrad lets threads share a sum only for at most 2048 rows. Layer norm and softmax have more, each of which a
+single thread would read, far from the rows of its neighbours; here a warp shares a row.
 
-Everything else keeps tinygrad's choice. Results differ by the rounding of a sum's order.
-What it brings: docs/performance.md. tinygrad has no public hook for this; it is pinned to the release whose names are
-used.
+Everything else is left to tinygrad's heuristic. Results differ by the rounding of a sum's order. The gains are in
+docs/performance.md.
 """
 
 from __future__ import annotations
@@ -22,57 +21,32 @@ import math
 from typing import Any
 
 from . import cpu_team
+from .tinygrad_private import AxisType, KernelOptError, Ops, Opt, OptOps
 
 WIDE, NARROW, DEEP = (16, 12, 8), (4, 3, 2), 4
-"""Sizes to try, best first, of the axis that vectors run along and of the other one; and terms of the sum at once."""
+"""Tile sizes to try, best first, of the axis that vectors run along and of the other one; terms of the sum at once."""
 VECTOR = 16
-"""An inner loop of so many steps is worth leaving to the compiler."""
+"""From this length on, an inner loop is left to the compiler's vectorizer."""
 SHARE = 1 << 15
-"""Terms that each core must have to do: some microseconds, beside the one in which they meet."""
+"""Terms that each core must have to do: some microseconds, while meeting takes one."""
 WARP, FEW, MANY = 32, 2048, 1 << 17
-"""Threads that share a row of a GPU's sum, and between how many rows: tinygrad does it below, and above, each thread
-has enough company without."""
-_start: Any = None
+"""Threads that share a row of a GPU's sum, and the numbers of rows between which they do: tinygrad shares smaller sums
+itself, and in larger ones a thread for each row keeps the GPU busy."""
 
 
-def install() -> None:
-    """Puts the choice into this process and into the compile workers that it will start; a second call does nothing."""
-    from tinygrad.codegen.opt import heuristic
-    from tinygrad.engine import worker
-
-    global _start
-    if getattr(heuristic.hand_coded_optimizations, "of_tiles", False):
-        return
-    own = heuristic.hand_coded_optimizations
-
-    def choose(k: Any) -> Any:
-        found = tiled(k) if k.ren.target.device == "CPU" else grouped(k)
-        return own(k) if found is None else found
-
-    choose.of_tiles = True  # type: ignore[attr-defined]
-    heuristic.hand_coded_optimizations = choose
-    if worker._init_worker is not start_worker:
-        _start, worker._init_worker = worker._init_worker, start_worker
-
-
-def start_worker() -> None:
-    """What a compile worker begins with: found by its name, in a process of its own."""
-    from tinygrad.engine import worker
-
-    (_start or worker._init_worker)()
-    install()
+def optimized(k: Any) -> Any | None:
+    """The kernel with our optimizations, or None to leave it to tinygrad; `k`: a `Scheduler`, which is not changed."""
+    return tiled(k) if k.ren.target.device == "CPU" else grouped(k)
 
 
 def tiled(k: Any) -> Any | None:
-    """The kernel as it is cut here, or None; `k`: tinygrad's Scheduler, which is left as it is."""
-    found = _cut(k)
-    return None if found is None else _split(found)
+    """A CPU's kernel in tiles and split over the cores, or None."""
+    tiles = _cut(k)
+    return None if tiles is None else _split(tiles)
 
 
 def grouped(k: Any) -> Any | None:
-    """The kernel with a warp for each row that it adds up, or None: it does something else, or is small or large."""
-    from tinygrad.codegen.opt import KernelOptError, Opt, OptOps
-    from tinygrad.uop.ops import AxisType, Ops
+    """A GPU's kernel with a warp for each row that it sums, or None if it is no such sum, or too small or too large."""
 
     sums = [u for u in k.ast.backward_slice if u.op is Ops.REDUCE]
     along = k.ranges_of(AxisType.REDUCE)
@@ -90,8 +64,7 @@ def grouped(k: Any) -> Any | None:
 
 
 def _by_rows(k: Any, term: Any, along: Any) -> bool:
-    """Whether all that is added up lies in rows of its own, one number after another: no factor of a product."""
-    from tinygrad.uop.ops import AxisType, Ops
+    """Whether each row that is summed is contiguous and its own; a factor of a product is shared between rows."""
 
     free = set(k.ranges_of(AxisType.GLOBAL, AxisType.WEAK))
     reads = [u.src[1].get_idx() for u in term.toposort() if u.op is Ops.INDEX]
@@ -100,9 +73,7 @@ def _by_rows(k: Any, term: Any, along: Any) -> bool:
 
 
 def _split(k: Any) -> Any:
-    """Its outermost axis that divides, in a part for each core, if that is worth their meeting."""
-    from tinygrad.codegen.opt import KernelOptError, Opt, OptOps
-    from tinygrad.uop.ops import AxisType
+    """Split the outermost axis that divides into a part for each core, if each part is worth a core."""
 
     parts, sizes = cpu_team.cores(), [_number(size) for size in k.full_shape]
     if parts > 1 and math.prod(sizes) >= parts * SHARE:
@@ -115,15 +86,14 @@ def _split(k: Any) -> Any:
 
 
 def _cut(k: Any) -> Any | None:
-    from tinygrad.codegen.opt import KernelOptError, Opt, OptOps
-    from tinygrad.uop.ops import Ops
+    """A copy of the kernel with a tile of its sum at once; one without a sum is unchanged. None where neither fits."""
 
     sums = [u for u in k.ast.backward_slice if u.op is Ops.REDUCE]
     if not sums:
         return k.copy() if k.full_shape and _number(k.full_shape[-1]) >= VECTOR else None
-    if len(sums) != 1 or sums[0].arg[0] is not Ops.ADD or (found := _axes(k, sums[0].src[0])) is None:
+    if len(sums) != 1 or sums[0].arg[0] is not Ops.ADD or (axes := _axes(k, sums[0].src[0])) is None:
         return None
-    k, (wide, narrow, along) = k.copy(), found
+    k, (wide, narrow, along) = k.copy(), axes
     try:
         for axis, sizes in ((wide, WIDE), (narrow, NARROW)):
             place = k.rngs.index(axis)
@@ -131,7 +101,7 @@ def _cut(k: Any) -> Any | None:
             if size is None:
                 return None
             k.apply_opt(Opt(OptOps.UPCAST, place, size))
-        # where a factor lies along the sum, several of its terms make a vector; else more code would gain nothing
+        # where a factor is contiguous along the sum, its terms make a vector; elsewhere unrolling gains nothing
         if not along and _divides(DEEP, k.full_shape[k.unrollable_dims[-1]]):
             k.apply_opt(Opt(OptOps.UNROLL, len(k.unrollable_dims) - 1, DEEP))
     except KernelOptError:
@@ -149,12 +119,11 @@ def _divides(part: int, size: Any) -> bool:
 
 
 def _axes(k: Any, term: Any) -> tuple[Any, Any, bool] | None:
-    """The two axes of a tile, the wide one first, and whether something that the sum reads lies along it.
+    """The two axes of a tile, the wide one first, and whether a buffer that the sum reads is contiguous along it.
 
-    Of a product they are the last axis of each factor that the other does not have, so that each number read is used
-    often. The wide one is the inner one along which something lies in memory, or else the outer one.
+    For a product they are the last axis of each factor that the other lacks, so that each number read is used often.
+    The wide axis is the inner one of those along which a buffer is contiguous, or else the outer axis.
     """
-    from tinygrad.uop.ops import AxisType, Ops
 
     free = [r for r in k.rngs if r.arg[-1] in (AxisType.WEAK, AxisType.GLOBAL)]
     if term.op is Ops.MUL:
@@ -171,8 +140,7 @@ def _axes(k: Any, term: Any) -> tuple[Any, Any, bool] | None:
 
 
 def _along(term: Any, axis: Any) -> bool:
-    """Whether a step along the axis is a step to the next number in a buffer that is read."""
-    from tinygrad.uop.ops import Ops
+    """Whether a buffer that is read is contiguous along the axis."""
 
     reads = [u for u in term.toposort() if u.op is Ops.INDEX]
     return any(part is axis for read in reads for part in read.src[1].get_idx().split_uop(Ops.ADD))

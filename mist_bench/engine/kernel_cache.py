@@ -1,12 +1,12 @@
-"""Compiled kernels kept on disk, so that a process that needs a graph again does not lower its kernels again.
+"""Finished kernels on disk, so that a new process need not lower the kernels of a graph again.
 
-tinygrad 0.14 keeps what the compiler makes of a kernel's source; but to get to that source it rewrites the kernel in
-Python, some 75 milliseconds each, which is most of a capture. It looks finished kernels up in a table, by a key that
-says all that they depend on. Here that table falls back on files in the user's own cache folder.
+tinygrad 0.14 caches what the C compiler makes of a kernel's source. To get to that source it rewrites the kernel in
+Python, some 75 milliseconds each, which is most of the time of a capture. It looks finished kernels up in a table whose
+key covers all that they depend on; `Kernels` is such a table, backed by files in the user's cache folder.
 
-A file is data of tinygrad's own, but in Python's pickle, which can run code. So it is read only if no one else could
-have written it, if its digest is right, and then by a reader that makes objects of a few named classes and nothing
-else. Anything else is ignored and written anew.
+A file holds tinygrad's own objects in Python's pickle format, which can run code. So a file is read only if nobody else
+could have written it and its digest is right, and by a reader that creates objects of a few named classes and nothing
+else. Any other file is ignored and replaced.
 """
 
 from __future__ import annotations
@@ -34,22 +34,11 @@ READABLE = {
     "tinygrad.uop": {"Ops"},
     "tinygrad.uop.ops": {"AxisType", "KernelInfo", "ParamArg", "ProgramInfo", "UOp"},
 }
-"""What a finished kernel is made of."""
-
-
-def install(folder: Path) -> None:
-    """Gives tinygrad's table of finished kernels the folder behind it, unless its caches are off (CCACHE=0)."""
-    from tinygrad import codegen
-    from tinygrad.engine import realize
-    from tinygrad.helpers import CCACHE
-
-    if not CCACHE.value or isinstance(codegen.to_program_cache, Kernels):
-        return
-    codegen.to_program_cache = realize.to_program_cache = Kernels(folder, codegen.to_program_cache)
+"""The classes in a finished kernel, by module."""
 
 
 class Kernels(dict[Any, Any]):
-    """Finished kernels by tinygrad's key, in memory and then on disk."""
+    """Finished kernels by tinygrad's key, in memory and on disk."""
 
     def __init__(self, folder: Path, known: dict[Any, Any]) -> None:
         super().__init__(known)
@@ -59,8 +48,8 @@ class Kernels(dict[Any, Any]):
         return super().__contains__(key) or self.get(key) is not None
 
     def get(self, key: Any, default: Any = None) -> Any:
-        if not super().__contains__(key) and (found := read(self.folder / name(key))) is not None:
-            super().__setitem__(key, found)
+        if not super().__contains__(key) and (program := read(self.folder / name(key))) is not None:
+            super().__setitem__(key, program)
         return super().get(key, default)
 
     def __setitem__(self, key: Any, program: Any) -> None:
@@ -68,8 +57,13 @@ class Kernels(dict[Any, Any]):
         write(self.folder / name(key), program)
 
 
+def on_disk(table: dict[Any, Any], folder: Path) -> Kernels:
+    """The table with files behind it; one that has some already stays as it is."""
+    return table if isinstance(table, Kernels) else Kernels(folder, table)
+
+
 def name(key: tuple[Any, ...]) -> str:
-    """The file of a kernel: its key, and what the key does not say (releases, how kernels are cut, the machine)."""
+    """File name of a kernel: a hash of its key and of what the key lacks (releases, our heuristic, the machine)."""
     ast, renderer, *rest = key
     text = [ast.hex(), renderer.__qualname__, *map(str, rest), *_surroundings()]
     return hashlib.sha256("\n".join(text).encode()).hexdigest()
@@ -82,7 +76,7 @@ def _surroundings() -> tuple[str, ...]:
 
 
 def _processor() -> str:
-    """What compiled code may use: a home folder may serve machines of several kinds."""
+    """Model and instruction sets of the processor: machines of several kinds may share a home folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -91,7 +85,7 @@ def _processor() -> str:
 
 
 def read(path: Path) -> Any | None:
-    """The kernel, or None if there is no file that may be trusted."""
+    """The kernel of a file, or None if there is no file that can be trusted."""
     try:
         with open(path, "rb") as file:
             if not (_mine(os.fstat(file.fileno())) and _mine(os.stat(path.parent))):
@@ -103,24 +97,26 @@ def read(path: Path) -> Any | None:
         return None
     try:
         return _Reader(io.BytesIO(data[DIGEST:])).load()
-    except Exception:  # whatever an old or odd file may cause: it is made anew
+    except Exception:  # an old or odd file may raise anything; the kernel is compiled and written again
         return None
 
 
-def _mine(found: os.stat_result) -> bool:
-    """Whether nobody but this user could have written it."""
-    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+def _mine(status: os.stat_result) -> bool:
+    """Whether only this user can write the file."""
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 class _Reader(pickle.Unpickler):
+    """A pickle reader that creates objects of the `READABLE` classes alone."""
+
     def find_class(self, module: str, name: str) -> Any:
         if name not in READABLE.get(module, ()):
-            raise pickle.UnpicklingError(f"{module}.{name} is no part of a kernel")
+            raise pickle.UnpicklingError(f"{module}.{name} is not part of a kernel")
         return super().find_class(module, name)
 
 
 def write(path: Path, program: Any) -> None:
-    """Whole or not at all; a folder that cannot be written costs time and nothing else."""
+    """Write a kernel, whole or not at all; a folder that cannot be written is ignored, and costs only time."""
     try:
         data = pickle.dumps(program)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The machine: its cores, GPUs and memory, how busy other processes keep it, the cache folder, whole files."""
+"""The machine: its cores, GPUs and memory, the load of other processes, the cache folder, atomic writes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SHORTEST = 1.0
 
 
 class Others:
-    """Core time that other processes used while this object lived; `look` measures it, `worst` is the largest share.
+    """Watches how much core time other processes use: `look` measures it, `worst` is the largest share so far.
 
-    A load average would not do: it counts our own threads, and processes that ended minutes ago.
+    A load average does not serve: it includes our own threads, and processes that ended minutes ago.
     """
 
     def __init__(self) -> None:
@@ -31,12 +31,12 @@ class Others:
         self._last = time.monotonic(), used(), _own()
 
     def look(self) -> str:
-        """Measure the time since the last call; a warning about the worst share so far, empty if it is small."""
+        """Measure since the last call; returns a warning about the worst share so far, empty if that is small."""
         now = time.monotonic(), used(), _own()
-        seconds, anybody, own = (new - old for new, old in zip(now, self._last, strict=True))
+        seconds, total, own = (new - old for new, old in zip(now, self._last, strict=True))
         if seconds >= SHORTEST:
             self._last = now
-            self.worst = max(self.worst, (anybody - own) / (seconds * len(cores())))
+            self.worst = max(self.worst, (total - own) / (seconds * len(cores())))
         if self.worst < TOO_MUCH:
             return ""
         waiting = f", OMP_WAIT_POLICY={policy}" if (policy := os.environ.get("OMP_WAIT_POLICY")) else ""
@@ -47,7 +47,7 @@ class Others:
 
 
 def cores() -> set[int]:
-    """The cores that this process may use: a container or a batch system may allow fewer than there are."""
+    """The cores that this process may use; a container or a batch system may allow fewer than there are."""
     import psutil
 
     affinity = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none
@@ -55,7 +55,7 @@ def cores() -> set[int]:
 
 
 def used() -> float:
-    """Seconds that these cores have worked, for any process, or were given to another virtual machine."""
+    """Core seconds that all processes together, and other virtual machines, have used of our `cores`."""
     import psutil
 
     allowed, seconds = cores(), 0.0
@@ -67,28 +67,28 @@ def used() -> float:
 
 
 def _own() -> float:
-    """Seconds of this process and of all that it has started: threads, and children that live or have ended."""
+    """Core seconds of this process, its threads, and its children, including those that have ended."""
     import psutil
 
     this, seconds = psutil.Process(), 0.0
     for process in (this, *this.children(recursive=True)):
-        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+        with contextlib.suppress(psutil.Error):  # the process has ended meanwhile
             seconds += sum(process.cpu_times()[:4])  # user, system, and both of the children that have ended
     return seconds
 
 
 def memory_bytes() -> int:
-    """Memory of the machine."""
+    """Memory of the machine in bytes."""
     import psutil
 
     return int(psutil.virtual_memory().total)
 
 
 def cpu_model() -> str | None:
-    """Name of the processor, as it reports it."""
+    """Name of the processor; None if the system does not report it."""
     with contextlib.suppress(OSError):
-        if found := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
-            return found[1].strip()
+        if line := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            return line[1].strip()
     if sys.platform == "darwin":
         return output_of(["sysctl", "-n", "machdep.cpu.brand_string"])
     return platform.processor() or platform.machine() or None
@@ -105,7 +105,7 @@ def gpus() -> list[dict[str, str]]:
 
 
 def output_of(command: Sequence[str], folder: Path | None = None) -> str | None:
-    """What a command prints in `folder`; None if the command is missing, fails, or takes more than ten seconds."""
+    """Output of a command run in `folder`; None if it is missing, fails, or takes more than ten seconds."""
     # inside a git hook these variables name another repository
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):

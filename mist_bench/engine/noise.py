@@ -1,10 +1,10 @@
-"""Random numbers that belong to a (seed, step, stream, sequence, position), never to the shape of a batch.
+"""Random numbers that depend on (seed, step, stream, sequence, position), never on the shape of a batch.
 
-Counter-based (Threefry-2x32, 20 rounds; Salmon et al. 2011): the same sequence gets the same noise in any batch, on any
-device, and at any time, so a resumed run is the undisturbed one. `uniform` runs on the device inside captured graphs;
-`uniform_numpy` is the same function on the host.
+Counter-based (Threefry-2x32, 20 rounds; Salmon et al. 2011): a sequence gets the same noise in any batch, on any
+device, and after any interruption, so a resumed run equals an uninterrupted one. `uniform` runs on the device inside
+captured graphs; `uniform_numpy` is the same function on the host.
 
-Streams: independent noise for one step. A uniform is (k + 1/2) / 2^23, exact in float32, and never 0 or 1.
+Streams are independent noise for the same step. A uniform is (k + 1/2) / 2^23, exact in float32, and never 0 or 1.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ STREAMS = 8
 
 
 def seed_of(**axes: int | str) -> int:
-    """A 32-bit seed from named axes: what is not named does not change it (the same noise for every sampler)."""
+    """A 32-bit seed from named axes; leaving an axis out (the sampler) gives all its values the same noise."""
     text = ",".join(f"{k}={v}" for k, v in sorted(axes.items()))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
 
 
 def key_words(seed: int, step: int, stream: int = 0) -> tuple[int, int]:
-    """The two 32-bit words of the key; a captured graph takes them as a tensor and adds the stream itself."""
+    """The two 32-bit words of a key; a captured graph takes those of stream 0 and adds the stream itself."""
     return seed & 0xFFFFFFFF, (step * STREAMS + stream) & 0xFFFFFFFF
 
 
 def uniform(key: Tensor, stream: int, sequences: Tensor, length: int) -> Tensor:
-    """(2,) uint32 key of `key_words(seed, step)`, (B,) uint32 sequence numbers -> (B, length) float32 in (0, 1)."""
+    """(2,) uint32 `key_words(seed, step)`, (B,) uint32 sequence numbers -> (B, length) float32 in (0, 1)."""
     from tinygrad import Tensor, dtypes
 
     position = Tensor.arange(length, dtype=dtypes.uint32).reshape(1, length)
@@ -46,7 +46,7 @@ def uniform(key: Tensor, stream: int, sequences: Tensor, length: int) -> Tensor:
 
 
 def uniform_numpy(seed: int, step: int | IntArray, stream: int, sequences: IntArray, length: int) -> FloatArray:
-    """(B, length) float64: the same numbers as `uniform`. `step`: one for all sequences, or (B,) one for each."""
+    """The numbers of `uniform` as (B, length) float64. `step`: one for all sequences, or (B,) one for each."""
     low = np.uint32(seed & 0xFFFFFFFF)
     high = ((np.asarray(step, dtype=np.int64) * STREAMS + stream) & 0xFFFFFFFF).astype(np.uint32).reshape(-1, 1)
     x0 = np.broadcast_to(np.arange(length, dtype=np.uint32), (len(sequences), length)).copy()

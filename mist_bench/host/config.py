@@ -155,7 +155,7 @@ class GenerationConfig:
     nucleus: float = 1.0
     """Proposals come from the smallest set of tokens of at least this probability; 1 is all of them."""
     judge: str = "auto"
-    """Who scores: `auto`, `autoregressive`: a baseline of another seed; `hf:NAME`: a model of the Hub; `none`."""
+    """Who scores: a family that judges (`auto`: the first), of another training seed; `hf:NAME`, of the Hub; `none`."""
     judge_seed_offset: int = 1000
     """What is added to the training seed for the judge."""
     oracle_samples: int = 512
@@ -170,8 +170,6 @@ class GenerationConfig:
         at_least(self, 0, "prompt", "batch_size")
         require(0 < self.nucleus <= 1, f"nucleus must be above 0 and at most 1, given {self.nucleus}")
         object.__setattr__(self, "metrics", tuple(spec for spec in dict.fromkeys(self.metrics) if spec != "none"))
-        known = self.judge in ("auto", "autoregressive", "none") or self.judged_by_text
-        require(known, f"judge is auto, autoregressive, none or hf:NAME, given {self.judge!r}")
 
     @property
     def judged_by_text(self) -> bool:
@@ -220,11 +218,6 @@ class RunConfig:
         for name, low in (("steps", 1), ("temperatures", 0), ("training_seeds", 0), ("seeds", 0)):
             bad = [value for value in getattr(self, name) if value < low]
             require(not bad, f"{name} must be at least {low}, given {bad[0] if bad else ''}")
-
-    def for_training(self) -> RunConfig:
-        """The same trainings without what is asked of others about the texts, which need not be looked up again."""
-        judge = "none" if self.generation.judged_by_text else self.generation.judge
-        return dataclasses.replace(self, generation=dataclasses.replace(self.generation, judge=judge, metrics=()))
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as run.json keeps them."""

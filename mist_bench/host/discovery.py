@@ -1,7 +1,7 @@
-"""Finding plugins: installed distributions (entry-point group `mist_bench`) and loose files.
+"""Discovery of plugins: installed distributions (entry-point group `mist_bench`) and loose files.
 
-One plugin that fails never stops the others: what went wrong is written down beside its name. `MIST_BENCH_STRICT=1`
-raises instead, for those who write plugins.
+A plugin that fails never stops the others: its errors are recorded in its `failures`. `MIST_BENCH_STRICT=1` raises
+them instead, which helps authors of plugins.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PREFIX = "mist_bench_"
 
 @dataclasses.dataclass(kw_only=True)
 class Plugin:
-    """One plugin: where it came from, which hooks it implements, and what went wrong with it."""
+    """A plugin: its origin, the hooks that it implements, and its errors."""
 
     name: str
     """`distribution:entry-point`, or the path of a loose file."""
@@ -43,11 +43,11 @@ class Plugin:
     failures: list[str] = dataclasses.field(default_factory=list)
 
     def digest(self) -> str:
-        """The sha256 of the plugin's file: what tells an edited plugin from the one that made a result."""
+        """The sha256 of the plugin's file, which distinguishes an edited plugin from the one that made a result."""
         return hashlib.sha256(Path(self.file).read_bytes()).hexdigest() if self.file else ""
 
     def nothing(self, kind: str = "class") -> str:
-        """What to say of a plugin that brings nothing, or nothing of a kind."""
+        """The message for a plugin that provides nothing, or nothing of a kind."""
         if self.hooks:
             return f"its hooks yield no {kind}; yield the class in the hook"
         return (
@@ -56,25 +56,26 @@ class Plugin:
         )
 
     def fail(self, message: str, error: BaseException | None = None) -> None:
-        """Write down what went wrong; in strict mode, raise it."""
+        """Record an error; in strict mode, raise it."""
         if os.environ.get("MIST_BENCH_STRICT") == "1":
             raise error or RuntimeError(f"plugin {self.name}: {message}")
         self.failures.append(message)
 
 
 def new_host() -> pluggy.PluginManager:
-    """A plugin manager that knows the hooks and no plugin."""
+    """A pluggy manager with mist-bench's hooks and no plugins."""
     host = pluggy.PluginManager("mist_bench")
     host.add_hookspecs(hooks)
     return host
 
 
 def load_installed(host: pluggy.PluginManager, distributions: Iterable[metadata.Distribution]) -> Iterator[Plugin]:
-    """Load each entry point of each distribution by itself, mist-bench's own first, the rest by name."""
+    """Load and register the installed plugins one by one: mist-bench's own first, then the other distributions by
+    name."""
     for distribution in _with_plugins(distributions):
         for entry_point in sorted(distribution.entry_points.select(group=GROUP), key=lambda e: e.name):
             plugin = Plugin(
-                # two distributions may use one entry-point name, and pluggy would drop the second
+                # two distributions may use the same entry-point name, and pluggy would drop the second
                 name=f"{distribution.name}:{entry_point.name}",
                 distribution=distribution.name,
                 version=distribution.version,
@@ -83,7 +84,7 @@ def load_installed(host: pluggy.PluginManager, distributions: Iterable[metadata.
             try:
                 module = entry_point.load()
             except (Exception, SystemExit) as error:
-                plugin.fail(f"{type(error).__name__}: {one_line(error)}", error)
+                plugin.fail(f"{type(error).__name__}: {error_text(error)}", error)
             else:
                 plugin.file = str(getattr(module, "__file__", None) or "")
                 register(host, module, plugin)
@@ -91,32 +92,32 @@ def load_installed(host: pluggy.PluginManager, distributions: Iterable[metadata.
 
 
 def _with_plugins(distributions: Iterable[metadata.Distribution]) -> list[metadata.Distribution]:
-    """Those that have plugins, each once: an editable install and its leftovers may show one distribution twice."""
-    found: dict[str, metadata.Distribution] = {}
+    """The distributions with plugins, each once: after an editable install one may be listed twice."""
+    by_name: dict[str, metadata.Distribution] = {}
     for distribution in distributions:
         try:
             if distribution.entry_points.select(group=GROUP):
-                found.setdefault(re.sub(r"[-_.]+", "-", distribution.name).lower(), distribution)
-        except Exception:  # a damaged installation of somebody else's
+                by_name.setdefault(re.sub(r"[-_.]+", "-", distribution.name).lower(), distribution)
+        except Exception:  # a damaged installation of an unrelated package
             continue
-    return [found[name] for name in sorted(found, key=lambda name: (name != "mist-bench", name))]
+    return [by_name[name] for name in sorted(by_name, key=lambda name: (name != "mist-bench", name))]
 
 
 def named_files(plugin_files: Sequence[Path]) -> list[Path]:
-    """The loose files of the command line, then those of MIST_BENCH_PLUGINS, each once."""
+    """The plugin files of the command line, then those of MIST_BENCH_PLUGINS, each once."""
     listed = [Path(p) for p in os.environ.get("MIST_BENCH_PLUGINS", "").split(os.pathsep) if p]
     return list(dict.fromkeys(path.expanduser().resolve() for path in [*plugin_files, *listed]))
 
 
 def load_file(host: pluggy.PluginManager, path: Path) -> Plugin:
-    """Load one loose file. It was asked for by name, so a file that cannot be loaded is a wrong call: `UserError`."""
+    """Load and register a plugin file. Raises `UserError` if it cannot be loaded, since the user named it."""
     if not path.is_file():
         raise UserError(f"no plugin file {str(path)!r}; name a Python file with --plugin or MIST_BENCH_PLUGINS")
     plugin = Plugin(name=str(path), file=str(path))
     try:
         module = _import_file(path)
     except (Exception, SystemExit) as error:
-        message = f"{path}:{_line(error, path)}: {type(error).__name__}: {one_line(error)}"
+        message = f"{path}:{_line(error, path)}: {type(error).__name__}: {error_text(error)}"
         raise UserError(f"cannot load the plugin {message}") from error
     register(host, module, plugin)
     return plugin
@@ -126,9 +127,9 @@ def _import_file(path: Path) -> ModuleType:
     name = f"mist_bench_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     module = ModuleType(name)
     module.__file__ = str(path)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look up their module
     try:
-        # compiled from the source each time: a cached .pyc may be older than an edit of the same second
+        # compiled from source each time: a cached .pyc may be older than an edit within the same second
         exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
     except BaseException:
         del sys.modules[name]
@@ -137,7 +138,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _line(error: BaseException, path: Path) -> int:
-    """The line of the file that is to blame."""
+    """The line of the file at which an error was raised."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return error.lineno or 1
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
@@ -145,23 +146,23 @@ def _line(error: BaseException, path: Path) -> int:
 
 
 def register(host: pluggy.PluginManager, module: Any, plugin: Plugin) -> None:
-    """Hand a loaded plugin to pluggy, unless its hooks are wrong."""
-    if not _hooks_are_sound(host, module, plugin):
+    """Register a loaded plugin with pluggy, unless its hooks are wrong."""
+    if not _hooks_are_valid(host, module, plugin):
         return
     try:
         host.register(module, name=plugin.name)
     except Exception as error:
-        if host.has_plugin(plugin.name):  # pluggy 1.6 leaves it half registered
+        if host.has_plugin(plugin.name):  # pluggy 1.6 leaves it partly registered
             host.unregister(name=plugin.name)
-        plugin.fail(one_line(error), error)
+        plugin.fail(error_text(error), error)
         return
     plugin.hooks = tuple(sorted(c.name for c in host.get_hookcallers(module) or () if c.has_spec()))
 
 
-def _hooks_are_sound(host: pluggy.PluginManager, module: Any, plugin: Plugin) -> bool:
-    """Report hooks that pluggy would silently ignore; False if the plugin must not be registered at all."""
+def _hooks_are_valid(host: pluggy.PluginManager, module: Any, plugin: Plugin) -> bool:
+    """Record hooks that pluggy would silently ignore; False if the plugin must not be registered at all."""
     known = [name for name in vars(hooks) if name.startswith(PREFIX)]
-    sound = True
+    valid = True
     for attribute in dir(module):
         function = getattr(module, attribute, None)
         if not inspect.isroutine(function):
@@ -174,29 +175,29 @@ def _hooks_are_sound(host: pluggy.PluginManager, module: Any, plugin: Plugin) ->
             plugin.fail(f"unknown hook {hook!r}; {suggest(hook, known)}")
         elif marks is not None and (marks.get("wrapper") or marks.get("hookwrapper")):
             plugin.fail(f"{attribute} is a hook wrapper; plugins only yield classes")
-            sound = False
+            valid = False
         elif marks is not None and _has_defaults(function):
-            # whether pluggy passes such an argument differs from version to version
+            # whether pluggy passes such an argument depends on its version
             plugin.fail(f"{attribute} has an argument with a default; hooks take no arguments of their own")
-            sound = False
-    return sound
+            valid = False
+    return valid
 
 
 def _has_defaults(function: Any) -> bool:
     return any(p.default is not p.empty for p in inspect.signature(function).parameters.values())
 
 
-def told(error: BaseException, files: Iterable[str]) -> str:
-    """What a plugin's own code raised, in one line: the kind of error, the last place in these files, the text."""
+def describe_error(error: BaseException, files: Iterable[str]) -> str:
+    """One line about an error in plugin code: its type, the last line in these files that it passed, its message."""
     known = set(files)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in known]
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    text = one_line(error)
+    text = error_text(error)
     return f"raised {type(error).__name__}{place}{f': {text[:300]}' if text else ''}{_hint(error, text)}"
 
 
 def _hint(error: BaseException, text: str) -> str:
-    """What usually lies behind an error that tinygrad or Python words in its own way."""
+    """The usual cause of an error whose own message does not name it."""
     if "NoneType" in text:
         return "; if it is view.log_probabilities, set needs = frozenset({'log_probabilities'})"
     if "Jit" in type(error).__name__ or "jit" in text.lower():
@@ -204,6 +205,6 @@ def _hint(error: BaseException, text: str) -> str:
     return ""
 
 
-def one_line(error: BaseException) -> str:
-    """The message of an error, without line breaks."""
+def error_text(error: BaseException) -> str:
+    """The message of an error on one line."""
     return " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())

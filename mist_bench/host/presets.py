@@ -10,16 +10,11 @@ import textwrap
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from ..api.component import UserError
 from .config import RunConfig
 from .values import field_types, from_text, from_value, suggest, type_name, wanted
-
-if TYPE_CHECKING:
-    from ..api.corpora import Corpus
-    from ..api.tokenizers import Tokenizer
-    from .registry import Kind, Registry
 
 PRESETS = Path(__file__).parent / "presets"
 FLAGS = {
@@ -104,31 +99,9 @@ def override(config: RunConfig, settings: Sequence[str] = (), **given: Any) -> R
     return dataclasses.replace(config, **{k: v for k, v in (given | texts).items() if v is not None})
 
 
-def own_length(corpus: Corpus, tokenizer: Tokenizer) -> int | None:
-    """Tokens of a sequence that the corpus fixes; under another tokenizer than that of its words it fixes none."""
-    return corpus.fixed_length() if tokenizer.name == "word" else None
-
-
-def with_own_length(
-    config: RunConfig, registry: Registry, preset: RunConfig, settings: Sequence[str] = ()
-) -> RunConfig:
-    """The configuration with the length of its corpus, where that has one of its own.
-
-    A length that was written for another corpus, the preset's, gives way. Raises `UserError` if one was asked for.
-    """
-    corpus: Corpus = registry.make("corpus", config.corpus)
-    tokenizer: Tokenizer = registry.make("tokenizer", config.tokenizer)
-    own, asked = corpus.fixed_length(), any(_setting(text)[:2] == ("", "length") for text in settings)
-    if own is None or own == config.length:
-        return config
-    if not asked and config.corpus != preset.corpus:
-        return dataclasses.replace(config, length=own)
-    if own_length(corpus, tokenizer) is None:
-        return config
-    advice = f"leave --set length away, or give length={own}" if asked else f"write length = {own} in the preset"
-    if hasattr(corpus, "length"):  # a parameter of the world
-        advice += f", or take another world: --corpus '{corpus.name}[length={config.length}]'"
-    raise UserError(f"length is {config.length}, but sequences of {corpus.spec} have {own} tokens; {advice}")
+def length_asked(settings: Sequence[str]) -> bool:
+    """Whether `--set length=N` is among the settings."""
+    return any(_setting(text)[:2] == ("", "length") for text in settings)
 
 
 def _setting(text: str) -> tuple[str, str, Any]:
@@ -155,26 +128,6 @@ def _read(text: str, kind: Any, what: str) -> Any:
         raise UserError(f"{what} takes {wanted(kind)}; given {text!r}") from None
     except UserError as error:
         raise UserError(f"{what}: {error}") from None
-
-
-def resolve(config: RunConfig, registry: Registry) -> RunConfig:
-    """Make every object that the run names, before anything is written or trained; the grid in its shortest form.
-
-    Raises `UserError` for an unknown name or parameter. `confidence` and `confidence[score=proposal]` become one.
-    """
-    idle = not config.generation.prompt
-    every = [s for s in registry.with_defaults("sampler") if not (idle and registry.get("sampler", s).needs_prompt)]
-    named = [[s] if s != "all" else every for s in config.samplers]
-    config = dataclasses.replace(config, samplers=tuple(s for names in named for s in names))
-    registry.make("corpus", config.corpus)
-    registry.make("tokenizer", config.tokenizer)
-    grid: dict[Kind, str] = {"family": "families", "schedule": "schedules", "sampler": "samplers"}
-    shortest = {field: tuple(registry.make(k, s).spec for s in getattr(config, field)) for k, field in grid.items()}
-    for spec in config.likelihood.evaluation_schedules:
-        registry.make("schedule", spec)
-    metrics = tuple(registry.make("metric", spec).spec for spec in config.generation.metrics)
-    generation = dataclasses.replace(config.generation, metrics=metrics)
-    return dataclasses.replace(config, generation=generation, **shortest)  # type: ignore[arg-type]
 
 
 def sections() -> list[tuple[str, type]]:

@@ -1,4 +1,4 @@
-"""All plugins by kind and name: `registry.make("sampler", "confidence[score=max]")`."""
+"""Registry of all plugins by kind and name: `registry.make("sampler", "confidence[score=max]")`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..api.samplers import Sampler
 from ..api.schedules import Schedule
 from ..api.tokenizers import Tokenizer
 from ..api.view import needs_problem
-from .discovery import Plugin, load_file, load_installed, named_files, new_host, one_line
+from .discovery import Plugin, error_text, load_file, load_installed, named_files, new_host
 from .values import field_types, from_text, parse_spec, suggest, type_name
 
 Kind = Literal["schedule", "sampler", "tokenizer", "corpus", "family", "metric", "launcher"]
@@ -44,12 +44,12 @@ BASES: dict[Kind, type[Component]] = {
     "launcher": Launcher,
 }
 OWN = "mist-bench"
-"""The distribution of the plugins that come along."""
+"""The distribution of the plugins that ship with mist-bench."""
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 class Registry:
-    """What all plugins yielded, checked, and sorted by name."""
+    """The classes that all plugins provide, checked and sorted by name."""
 
     def __init__(self, host: pluggy.PluginManager, plugins: Iterable[Plugin]) -> None:
         self._plugins = list(plugins)
@@ -57,18 +57,18 @@ class Registry:
         self._origins: dict[tuple[Kind, str], Plugin] = {}
         for kind in BASES:
             self._collect(host, kind)
-        brought = {id(plugin) for plugin in self._origins.values()}
+        used = {id(plugin) for plugin in self._origins.values()}
         for plugin in self._plugins:
-            if not plugin.distribution and not plugin.failures and id(plugin) not in brought:
-                plugin.fail(plugin.nothing())  # a file that was named and does nothing was meant to do something
+            if not plugin.distribution and not plugin.failures and id(plugin) not in used:
+                plugin.fail(plugin.nothing())  # the user named this file, so it should have provided something
 
     @classmethod
     def discover(
         cls, plugin_files: Sequence[Path] = (), *, distributions: Iterable[metadata.Distribution] | None = None
     ) -> Registry:
-        """Every installed plugin, then the loose files. Raises `UserError` for a loose file that cannot be loaded.
+        """A registry of the installed plugins and of these files. Raises `UserError` for a file that cannot be loaded.
 
-        `distributions`: those to look at, all installed ones by default.
+        `distributions`: where to look for installed plugins, by default all that are installed.
         """
         host = new_host()
         plugins = list(load_installed(host, metadata.distributions() if distributions is None else distributions))
@@ -78,45 +78,48 @@ class Registry:
 
     @property
     def failures(self) -> list[tuple[str, str]]:
-        """What went wrong: (plugin, message)."""
+        """The errors of all plugins: (plugin, message)."""
         return [(plugin.name, message) for plugin in self._plugins for message in plugin.failures]
 
     def plugins(self) -> list[Plugin]:
-        """All plugins in the order of precedence, those that failed included."""
+        """All plugins in order of precedence, including those that failed."""
         return list(self._plugins)
 
     def names(self, kind: Kind) -> list[str]:
-        """The names of a kind, sorted."""
+        """The sorted names of a kind."""
         return list(self._classes[kind])
 
     def with_defaults(self, kind: Kind) -> list[str]:
-        """The names that stand for an object without any parameter given, sorted."""
+        """The sorted names of a kind that need no parameters."""
         return [name for name, cls in self._classes[kind].items() if not _missing(cls, ())]
 
     def origin(self, kind: Kind, name: str) -> Plugin:
-        """The plugin that a name comes from."""
+        """The plugin that provides a name."""
         self.get(kind, name)
         return self._origins[kind, name]
 
     def get(self, kind: Kind, name: str) -> type[Any]:
-        """The class of that name. Raises `UserError` with the nearest known name."""
+        """The class of a name. Raises `UserError` with the nearest known name."""
         if name not in self._classes[kind]:
             problems = "; some plugins have problems: mist-bench plugins" if self.failures else ""
             hint = f"{suggest(name, self._classes[kind])} (mist-bench ls {PLURALS[kind]}{problems})"
             raise UserError(f"unknown {kind} {name!r}; {hint}")
         return self._classes[kind][name]
 
-    def first(self, kind: Kind, fact: str) -> Any:
-        """The object, by its defaults, of the first class of which `fact` is true: mist-bench's own classes first, then
-        by name. Raises `UserError` if there is none."""
+    def having(self, kind: Kind, fact: str) -> list[Any]:
+        """The objects, by their defaults, whose class has `fact`: mist-bench's own classes first, then by name."""
         own = {name: self._origins[kind, name].distribution == OWN for name in self.names(kind)}
-        for name in sorted(self.with_defaults(kind), key=lambda name: (not own[name], name)):
-            if getattr(made := self.make(kind, name), fact):
-                return made
+        names = sorted(self.with_defaults(kind), key=lambda name: (not own[name], name))
+        return [made for name in names if getattr(made := self.make(kind, name), fact)]
+
+    def first(self, kind: Kind, fact: str) -> Any:
+        """The first of `having`. Raises `UserError` if there is none."""
+        if found := self.having(kind, fact):
+            return found[0]
         raise UserError(f"no {kind} has {fact}; install mist-bench with its own plugins (mist-bench plugins)")
 
     def make(self, kind: Kind, spec: str) -> Any:
-        """The object that `name[param=value]` or `name:value` stands for. Raises `UserError` in one line."""
+        """The object of a spec such as `name[param=value]` or `name:value`. Raises `UserError` in one line."""
         asked = parse_spec(spec)
         cls = self.get(kind, asked.name)
         types, texts = field_types(cls), dict(asked.given)
@@ -142,7 +145,7 @@ class Registry:
         return _construct(kind, spec, cls, values)
 
     def _collect(self, host: pluggy.PluginManager, kind: Kind) -> None:
-        """Call each implementation by itself: one that raises must not take the others down."""
+        """Add the classes of each plugin's hook. A hook that raises does not stop the others."""
         hook = getattr(host.hook, f"mist_bench_{PLURALS[kind]}")
         functions = {impl.plugin_name: impl.function for impl in hook.get_hookimpls()}
         for plugin in self._plugins:
@@ -151,7 +154,7 @@ class Registry:
             try:
                 yielded = list(functions[plugin.name]())
             except (Exception, SystemExit) as error:
-                plugin.fail(f"{hook.name}: {type(error).__name__}: {one_line(error)}", error)
+                plugin.fail(f"{hook.name}: {type(error).__name__}: {error_text(error)}", error)
                 continue
             for cls in yielded:
                 self._add(plugin, kind, cls)
@@ -169,12 +172,12 @@ class Registry:
 
 
 def kind_of(cls: Any) -> Kind | None:
-    """The kind of plugin that a type is, if it is one."""
+    """The kind of plugin that a type belongs to, None for any other type."""
     return next((kind for kind, base in BASES.items() if isinstance(cls, type) and issubclass(cls, base)), None)
 
 
 def _missing(cls: type[Any], given: Iterable[str]) -> list[dataclasses.Field[Any]]:
-    """The parameters without a default that are not given."""
+    """The required parameters that are not given."""
     none = dataclasses.MISSING
     fields = [f for f in dataclasses.fields(cls) if f.default is none and f.default_factory is none]
     return [f for f in fields if f.name not in given and "spec" not in f.metadata]
@@ -187,7 +190,7 @@ def _construct(kind: Kind, spec: str, cls: type[Any], values: dict[str, Any]) ->
     try:
         made = cls(**values)
     except (UserError, ValueError, TypeError) as error:
-        raise UserError(f"{kind} {spec!r}: {one_line(error)}") from error
+        raise UserError(f"{kind} {spec!r}: {error_text(error)}") from error
     if isinstance(made, Sampler) and (problem := needs_problem(made.needs)):
         raise UserError(f"{kind} {spec!r}: {problem}")
     return made
@@ -201,11 +204,11 @@ def _hidden(cls: type[Component]) -> tuple[str, str] | None:
 
 
 def _problem(cls: Any, base: type[Component]) -> str:
-    """Why a yielded thing cannot be used, or nothing."""
+    """Why an object that a hook yielded cannot be used; empty if it can."""
     if isinstance(cls, base):
         return f"yielded an object of {type(cls).__name__}; yield the class"
     if not (isinstance(cls, type) and issubclass(cls, base)):
-        return f"yielded {cls!r}, which is no subclass of mist_bench.{base.__name__}"
+        return f"yielded {cls!r}, which is not a subclass of mist_bench.{base.__name__}"
     if abstract := sorted(getattr(cls, "__abstractmethods__", ())):
         return f"{cls.__name__} does not implement {', '.join(abstract)}"
     if any(isinstance(value, dataclasses.Field) for value in vars(cls).values()):
@@ -220,9 +223,9 @@ def _problem(cls: Any, base: type[Component]) -> str:
         return f"{cls.__name__}.name is {name!r}; a name is lower-case letters, digits, - and _"
     try:
         made = cls()
-    except (UserError, ValueError, TypeError):  # it asks for a parameter
+    except (UserError, ValueError, TypeError):  # a parameter is required
         return ""
     except Exception as error:
-        return f"{cls.__name__}() fails: {type(error).__name__}: {one_line(error)}"
+        return f"{cls.__name__}() fails: {type(error).__name__}: {error_text(error)}"
     problem = needs_problem(made.needs) if isinstance(made, Sampler) else ""
     return problem and f"{cls.__name__}.{problem}"

@@ -1,4 +1,4 @@
-"""Values from text and from TOML: `name[param=value]`, comma lists, and numbers of the type that a field declares."""
+"""Parser of what users write: `name[param=value]`, comma-separated lists, and values of a field's declared type."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ..api.component import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec:
-    """`name[param=value]`, or `name:value` where the value goes to the first parameter."""
+    """A parsed `name[param=value]`, or `name:value`, whose value goes to the first parameter."""
 
     name: str
     first: str | None
-    """What follows `name:`, as given."""
+    """The text after `name:`, None without a colon."""
     given: dict[str, str]
 
 
@@ -33,7 +33,7 @@ def parse_spec(text: str) -> Spec:
         raise UserError(f"cannot read {text!r} as one name; write name, name[param=value,param2=value2] or name:VALUE")
     name, first, inside = match[1].strip(), match[2], match[3]
     given: dict[str, str] = {}
-    # a comma separates parameters only where another one begins, so that a path may hold one
+    # a comma separates parameters only where another one begins, so that a path may contain commas
     for piece in filter(None, _split(inside or "", rf"\s*{_PARAMETER}\s*=", text)):
         key, equals, value = piece.partition("=")
         if not equals or not re.fullmatch(_PARAMETER, key.strip()):
@@ -45,11 +45,11 @@ def parse_spec(text: str) -> Spec:
 
 
 def split_list(text: str) -> tuple[str, ...]:
-    """`a,b[x=1,y=2],c` -> its three items: commas count outside brackets only."""
+    """The items of a comma-separated list; commas within brackets do not count: `a,b[x=1,y=2],c` has three."""
     items = tuple(_split(text, "", text))
     if not any(items):
         raise UserError("an empty list; write one or more values, separated by commas")
-    if "" in items:  # a name that was lost on the way must not go unnoticed
+    if "" in items:  # a missing name must not go unnoticed
         raise UserError(f"an empty item in {text!r}; write values, separated by single commas")
     return items
 
@@ -58,7 +58,7 @@ _PARAMETER = r"[A-Za-z_]\w*"
 
 
 def _split(text: str, after_comma: str, whole: str) -> list[str]:
-    """Cut at the commas outside brackets that are followed by the pattern."""
+    """The pieces between commas outside brackets that are followed by the pattern."""
     depth, start, pieces = 0, 0, []
     for i, character in enumerate(text):
         depth += (character == "[") - (character == "]")
@@ -73,9 +73,9 @@ def _split(text: str, after_comma: str, whole: str) -> list[str]:
 
 
 def suggest(given: str, known: Iterable[str], every: str = "") -> str:
-    """The end of an "unknown …" message: the nearest name, or all of them.
+    """The end of an "unknown …" message: the nearest known name, or all of them if none is near.
 
-    With `every`, e.g. `keys`, all of them stand after the nearest one too, under that name.
+    With `every`, e.g. `keys`, the nearest name is followed by all of them, under that heading.
     """
     in_order = list(known)
     names = sorted(in_order)
@@ -85,7 +85,7 @@ def suggest(given: str, known: Iterable[str], every: str = "") -> str:
 
 
 def field_types(cls: type) -> dict[str, Any]:
-    """The types of a dataclass's fields; the type of the default where an annotation cannot be resolved."""
+    """The types of a dataclass's fields by name; the type of the default where an annotation cannot be resolved."""
     found = {}
     for field in dataclasses.fields(cls):
         owner = next(base for base in cls.__mro__ if field.name in inspect.get_annotations(base))
@@ -93,13 +93,13 @@ def field_types(cls: type) -> dict[str, Any]:
         try:
             hints = typing.get_type_hints(types.SimpleNamespace(__annotations__={field.name: field.type}), names)
             found[field.name] = hints[field.name]
-        except Exception:  # a name that only the type checker imports
+        except Exception:  # a name imported for the type checker only
             found[field.name] = type(field.default)
     return found
 
 
 def type_name(kind: Any) -> str:
-    """How a type is called in messages and tables: `float`, `proposal|max`, `list of int`."""
+    """The name of a type in messages and tables: `float`, `proposal|max`, `list of int`."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         return "|".join(str(a) for a in arguments)
@@ -111,7 +111,7 @@ def type_name(kind: Any) -> str:
 
 
 def wanted(kind: Any) -> str:
-    """What to type for a value of a type, in words: `a whole number`, `numbers, separated by commas`."""
+    """A type in words for a message about what to type: `a whole number`, `numbers, separated by commas`."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     if origin is Literal:
@@ -122,7 +122,7 @@ def wanted(kind: Any) -> str:
 
 
 def from_text(text: str, kind: Any) -> Any:
-    """The value of a type that a text stands for. Raises ValueError if it stands for none."""
+    """The value of a type, read from text. Raises ValueError if the text is not such a value."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
         return tuple(from_text(item, arguments[0]) for item in split_list(text))
@@ -153,7 +153,8 @@ def _first_that_fits(text: str, kinds: list[Any]) -> Any:
 
 
 def from_value(value: Any, kind: Any) -> Any:
-    """The value as a field holds it: a list becomes a tuple, a whole number a float. Raises ValueError if it cannot."""
+    """A value converted to a field's type: a list to a tuple, a whole number to a float. Raises ValueError if it does
+    not fit."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(from_value(item, arguments[0]) for item in value)

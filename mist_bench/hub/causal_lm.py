@@ -1,11 +1,11 @@
-"""A causal language model of transformers: nats of texts, and what it says of a text as a vector. Needs the extra `hf`.
+"""Causal language model of transformers: scores texts in nats, and represents them as vectors. Needs the extra `hf`.
 
-Always in float32, on a GPU if torch has one. A text is scored as
+It computes in float32, on a GPU if torch has one. The score of a text is
 
     sum over i of  -log p(x_i | c, x_1, ..., x_{i-1})
 
 with x the text's tokens under the model's own tokenizer and c its beginning-of-text token, or its end-of-text token if
-it has no other (GPT-2's), which is seen and not scored. A tokenizer with neither leaves the first token unscored.
+it has no other (GPT-2). c is an input and is not scored. If the tokenizer has neither, the first token is not scored.
 """
 
 from __future__ import annotations
@@ -18,30 +18,33 @@ import numpy as np
 from ..api.component import FloatArray, IntArray, UserError
 
 LARGEST_CONTEXT = 2048
-"""Tokens of a window, where the model has no limit or a larger one."""
+"""Largest number of tokens in a window, whatever the model's own limit."""
 BATCH_TOKENS = 2048
-"""Tokens scored at once: the logits of so many over 50 thousand words are 0.4 GB."""
-Report = Callable[[int, int], None]
+"""Tokens scored at once: their logits over 50 thousand words take 0.4 GB."""
 Window = tuple[int, int, int]
+"""(start, first scored, end) positions in a sequence of tokens."""
 
 
 class LanguageModel:
-    """A network with its tokenizer. `context`: the most tokens that it sees at once, at least 2."""
+    """A causal network with its tokenizer. `context`: the largest number of tokens it reads at once, at least 2."""
 
     def __init__(self, network: Any, tokenizer: Any, context: int, title: str = "the model") -> None:
         self.network, self.tokenizer, self.context, self.title = network, tokenizer, context, title
         first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         self.beginning: list[int] = [] if first is None else [int(first)]
 
-    def score(self, texts: Sequence[str], report: Report = lambda done, total: None) -> tuple[FloatArray, IntArray]:
-        """(N,) nats of each whole text, and (N,) how many tokens were scored; an empty text has 0 of both.
+    def score(
+        self, texts: Sequence[str], report: Callable[[int, int], None] = lambda done, total: None
+    ) -> tuple[FloatArray, IntArray]:
+        """(N,) nats of each whole text, and (N,) number of scored tokens; both are 0 for an empty text.
 
-        A text beyond the context is scored in windows that overlap by half a context: each token once, after at
-        least half a context. Raises `UserError` for a tokenizer without a token for part of a text.
+        A text longer than the context is scored in windows that overlap by half a context, so that each token is
+        scored once, with at least half a context before it. Raises `UserError` if the tokenizer has no token for a
+        part of a text.
         """
         sequences = [self.beginning + self._tokens(text) for text in texts]
         jobs = [(n, window) for n, ids in enumerate(sequences) for window in windows(len(ids), self.context)]
-        jobs.sort(key=lambda job: (job[1][2] - job[1][0], job))  # neighbours of a batch are of one length
+        jobs.sort(key=lambda job: (job[1][2] - job[1][0], job))  # a batch has texts of similar length
         nats = np.zeros(len(texts))
         done = 0
         for batch in _batches(jobs):
@@ -54,22 +57,23 @@ class LanguageModel:
         return nats, np.array([max(0, len(ids) - 1) for ids in sequences])
 
     def features(self, texts: Sequence[str], longest: int) -> FloatArray:
-        """(N, D): the last layer's state at the last token of each text, of which the first `longest` tokens are seen.
+        """(N, D) vector of each text: the last layer's state at its last token, or at its token number `longest` if it
+        has more.
 
-        Tokens as the tokenizer gives them by default; of an empty text, the state at the beginning of a text.
+        The tokenizer adds its special tokens, as it does by default. An empty text has the state of its beginning.
         """
         longest = min(longest, self.context)
         sequences = [self._tokens(text, special=True)[:longest] or self.beginning or [0] for text in texts]
         order = sorted(range(len(texts)), key=lambda n: len(sequences[n]))
-        found: dict[int, FloatArray] = {}
+        vectors: dict[int, FloatArray] = {}
         for batch in _batches([(n, (0, 0, len(sequences[n]))) for n in order]):
             states = self._run([sequences[n] for n, _ in batch], output_hidden_states=True).hidden_states[-1]
             for row, (n, _) in enumerate(batch):
-                found[n] = states[row, len(sequences[n]) - 1].double().cpu().numpy()
-        return np.stack([found[n] for n in range(len(texts))])
+                vectors[n] = states[row, len(sequences[n]) - 1].double().cpu().numpy()
+        return np.stack([vectors[n] for n in range(len(texts))])
 
     def _tokens(self, text: str, *, special: bool = False) -> list[int]:
-        # lone surrogates cannot be UTF-8; what is written literally as <|endoftext|> is text, not an end of text
+        # lone surrogates are not valid UTF-8; a literal <|endoftext|> is text, not an end of text
         clean = text.encode("utf-8", "replace").decode("utf-8")
         options = {"add_special_tokens": special, "split_special_tokens": True, "verbose": False}
         ids = [int(i) for i in self.tokenizer(clean, **options)["input_ids"]]
@@ -77,12 +81,12 @@ class LanguageModel:
         if unknown in ids and unknown not in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
             raise UserError(
                 f"{self.title} has no token for part of a text, which would be scored as if it were not there; "
-                "take a model whose tokenizer knows every byte, such as gpt2"
+                "use a model whose tokenizer knows every byte, such as gpt2"
             )
         return ids
 
     def _run(self, parts: Sequence[Sequence[int]], **options: Any) -> Any:
-        """The network's answer. Padding stands to the right, where a causal network does not look."""
+        """The network's output for a batch, padded on the right, which a causal network does not read."""
         import torch
 
         longest = max(map(len, parts))
@@ -95,21 +99,21 @@ class LanguageModel:
             return self.network(input_ids=ids.to(device), attention_mask=seen.to(device), use_cache=False, **options)
 
     def _nats(self, parts: Sequence[Sequence[int]]) -> FloatArray:
-        """(B, longest - 1) nats of each token but the first, given those before it in the part; padding: nonsense."""
+        """(B, longest - 1) nats of each token after the first, given those before it; arbitrary values at padding."""
         import torch
 
         logits = self._run(parts).logits[:, :-1]
-        wanted = torch.zeros(logits.shape[:2], dtype=torch.long)
+        targets = torch.zeros(logits.shape[:2], dtype=torch.long)
         for row, part in enumerate(parts):
-            wanted[row, : len(part) - 1] = torch.tensor(part[1:])
-        nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), wanted.to(logits.device), reduction="none")
+            targets[row, : len(part) - 1] = torch.tensor(part[1:])
+        nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets.to(logits.device), reduction="none")
         return np.asarray(nats.double().cpu().numpy())
 
 
 def windows(count: int, context: int) -> Iterator[Window]:
-    """(start, first scored, end) of the windows over `count` tokens: each token but the very first is scored once.
+    """The windows over `count` tokens, which score each token after the first once.
 
-    After the first window, half a context is seen again and not scored again.
+    Each window after the first begins with half a context of tokens that are already scored.
     """
     if count < 2:
         return
@@ -122,7 +126,8 @@ def windows(count: int, context: int) -> Iterator[Window]:
 
 
 def _batches(jobs: Sequence[tuple[int, Window]]) -> Iterator[list[tuple[int, Window]]]:
-    """Neighbouring jobs, as many as keep within `BATCH_TOKENS` once padded, at least one. Jobs grow in length."""
+    """Batches of consecutive jobs, each of at most `BATCH_TOKENS` tokens with padding, or of one job. Jobs must be
+    sorted by length."""
     batch: list[tuple[int, Window]] = []
     for job in jobs:
         start, _, end = job[1]
@@ -134,15 +139,15 @@ def _batches(jobs: Sequence[tuple[int, Window]]) -> Iterator[list[tuple[int, Win
         yield batch
 
 
-def load(source: str, revision: str | None, title: str) -> LanguageModel:
-    """The network in float32 and its tokenizer, of a folder or of the Hub at a `revision`; messages call it `title`.
+def load_language_model(source: str, revision: str | None, title: str) -> LanguageModel:
+    """The model of a folder, or of the Hub at a `revision`; messages call it `title`.
 
-    Raises `UserError` if they cannot be loaded, or are not complete.
+    Raises `UserError` if it cannot be loaded or is not complete.
     """
     import torch
     import transformers
 
-    transformers.utils.logging.set_verbosity_error()  # what it warns of is checked below
+    transformers.utils.logging.set_verbosity_error()  # missing weights, its usual warning, are checked below
     transformers.utils.logging.disable_progress_bar()
     pinned = {} if revision is None else {"revision": revision}
     try:
@@ -150,11 +155,11 @@ def load(source: str, revision: str | None, title: str) -> LanguageModel:
         network, info = transformers.AutoModelForCausalLM.from_pretrained(
             source, output_loading_info=True, **pinned
         )
-    except Exception as error:  # what goes wrong in there has many types; its first line names the reason
+    except Exception as error:  # transformers raises many types; the first line of the message names the reason
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"cannot load {title}: {reason}") from error
     if missing := sorted(info["missing_keys"]):
-        raise UserError(f"{title} is no whole causal language model: it lacks {missing[0]}")
+        raise UserError(f"{title} is not a complete causal language model: it lacks {missing[0]}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = network.float().eval().to(device)
     most = getattr(network.config.get_text_config(), "max_position_embeddings", None) or LARGEST_CONTEXT

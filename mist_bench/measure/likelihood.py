@@ -1,7 +1,7 @@
-"""Likelihoods with their standard errors: the bound of masked models by two estimators, chain rules.
+"""Likelihoods: two estimators of the bound of masked models, and the chain rules, in nats per sequence.
 
-The same sequences and the same masks for every model that is compared: both are keyed by the sequence's number. Draws
-of a sequence are stratified over that sequence alone, so sequences stay independent and errors are over sequences.
+Compared models see the same sequences and the same masks, since noise belongs to the number of a sequence. Draws are
+stratified within each sequence, so sequences stay independent and standard errors are over sequences.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from .statistics import ratio
 
 SEED = noise.seed_of(axis="likelihood")
 SMALLEST_MASK = 1e-4
-"""The weighted form drops mask probabilities below this: under `linear` its variance diverges with their logarithm."""
+"""The weighted estimator drops mask probabilities below this: its variance under `linear` diverges with their
+logarithm."""
 
 LogProbability = Callable[[IntArray, npt.NDArray[np.bool_], FloatArray], FloatArray]
-"""(B, L) clean tokens, (B, L) masked, (B,) t -> (B, L) log p(x_i | what is seen), 0 where not masked."""
+"""(B, L) clean tokens, (B, L) masked, (B,) t -> (B, L) log p(x_i | visible tokens), 0 where not masked."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A likelihood in nats per token, with a value per sequence for paired comparison."""
+    """A likelihood with its standard errors, and a value per sequence for paired comparison."""
 
-    per_sequence: FloatArray  # (N,) nats of each sequence
+    per_sequence: FloatArray  # (N,) nats
     nats_per_token: float
     nats_per_token_se: float
     bits_per_byte: float
@@ -41,9 +42,10 @@ class Estimate:
 def exact_k(
     answer: LogProbability, tokens: IntArray, numbers: IntArray, draw: int, draws: int, block: int = 0
 ) -> FloatArray:
-    """(B, L) tokens, (B,) sequence numbers -> (B,) nats: k positions masked at random, weighted L/k (LLaDA, eq. 6).
+    """A draw of the exact-k estimator: k random positions masked, weight L/k (LLaDA, eq. 6).
 
-    k is uniform over 1..L and stratified over the draws of each sequence. Blocks are independent sets of draws.
+    (B, L) tokens, (B,) sequence numbers -> (B,) nats. k is uniform over 1..L and stratified over the draws of each
+    sequence. Blocks are independent sets of draws.
     """
     length = tokens.shape[1]
     u = noise.uniform_numpy(SEED, 2 * block, noise.TIMES, numbers, 1)[:, 0]  # step 1 belongs to `weighted`
@@ -57,7 +59,10 @@ def exact_k(
 def weighted(
     answer: LogProbability, schedule: Schedule, tokens: IntArray, numbers: IntArray, draw: int, draws: int
 ) -> FloatArray:
-    """(B,) nats by the schedule's own weight: t uniform, stratified over the draws; w(t) times the masked sum."""
+    """A draw of the weighted estimator: t uniform, stratified over the draws; the schedule's w(t) times the masked sum.
+
+    (B, L) tokens, (B,) sequence numbers -> (B,) nats.
+    """
     u = noise.uniform_numpy(SEED, 1, noise.TIMES, numbers, 1)[:, 0]
     t = (draw + u) / draws
     m = schedule.mask_probability(t)
@@ -71,7 +76,7 @@ def masked_likelihood(
     evaluator: MaskedEvaluator, tokens: IntArray, draws: int, schedule: Schedule | None,
     report: Callable[[int, int], None] = lambda done, total: None, *, block: int = 0,
 ) -> FloatArray:  # fmt: skip
-    """(N, L) -> (N,) nats per sequence, averaged over the draws; exact-k, or weighted if a schedule is given."""
+    """Bound of a masked model: (N, L) -> (N,) nats, averaged over the draws; exact-k, or weighted by a schedule."""
 
     def one(part: IntArray, numbers: IntArray, draw: int) -> FloatArray:
         answer = evaluator.target_log_probability
@@ -85,7 +90,7 @@ def masked_likelihood(
 def causal_likelihood(
     evaluator: CausalEvaluator, tokens: IntArray, report: Callable[[int, int], None] = lambda done, total: None
 ) -> FloatArray:
-    """(N, L) -> (N,) exact nats per sequence, by the chain rule."""
+    """Exact likelihood of a causal model by the chain rule: (N, L) -> (N,) nats."""
 
     def one(part: IntArray, numbers: IntArray, draw: int) -> FloatArray:
         return np.asarray(-evaluator.log_probability(part).sum(axis=1))
@@ -96,10 +101,10 @@ def causal_likelihood(
 def left_to_right(
     evaluator: MaskedEvaluator, tokens: IntArray, report: Callable[[int, int], None] = lambda done, total: None
 ) -> FloatArray:
-    """(N, L) -> (N,) nats of a masked model read from left to right: the sum of -log p(x_i | x_<i, the rest masked).
+    """Likelihood of a masked model's left-to-right decoder: (N, L) -> (N,) sums of -log p(x_i | x_<i, rest masked).
 
-    L evaluations a sequence. Batches hold (sequence, position) pairs, so that the graph of the bound serves. It is a
-    law of its own (its probabilities sum to 1 over all sequences), the law of one of the model's decoders.
+    Its probabilities sum to 1 over all sequences. It takes L evaluations per sequence, in batches of (sequence,
+    position) pairs, so that the graph of the bound is reused.
     """
     length = tokens.shape[1]
 
@@ -117,7 +122,8 @@ def in_batches(
     tokens: IntArray, batch: int, draws: int, one: Callable[[IntArray, IntArray, int], FloatArray],
     report: Callable[[int, int], None],
 ) -> FloatArray:  # fmt: skip
-    """Mean over draws of each sequence; the last batch is filled up with repeats, which are dropped."""
+    """Mean over draws of each sequence: (N, ...) -> (N,). `one(batch, numbers, draw)` gives (B,) values of a batch of
+    constant size; the last batch is filled up with repeats, which are dropped."""
     total = np.zeros(len(tokens))
     rounds = -(-len(tokens) // batch) * draws
     for start in range(0, len(tokens), batch):
@@ -131,7 +137,7 @@ def in_batches(
 
 
 def estimate(per_sequence: FloatArray, length: int, text_bytes: IntArray, clusters: IntArray) -> Estimate:
-    """Nats per token and bits per byte with errors over clusters (sequences, or the chapters they come from)."""
+    """Nats per token and bits per byte, with standard errors over clusters (sequences, or their chapters)."""
     tokens_each = np.full(len(per_sequence), length, dtype=np.float64)
     nats, nats_se = ratio(per_sequence, tokens_each, clusters)
     bits, bits_se = ratio(per_sequence / np.log(2), np.asarray(text_bytes, dtype=np.float64), clusters)

@@ -1,8 +1,8 @@
-"""Memorisation: the longest run of tokens that a sample shares with a sequence of the train split. Exact.
+"""Memorisation: the longest run of tokens that a sample shares with a sequence of the train split, computed exactly.
 
-The train split becomes one text of runs without end tokens, and its suffixes are sorted once (prefix doubling, as deep
-as a sequence is long). A sample's suffix is then looked up by binary search, all suffixes at once: whatever it shares
-the longest run with stands beside the place where it would be put in.
+The train split becomes one text of runs without end tokens, whose suffixes are sorted once (prefix doubling, to the
+depth of a sequence). The suffixes of the samples are looked up by binary search, all at once: the train suffix that
+shares the longest run with one is a neighbour of its insertion point.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy.typing as npt
 from ..api.component import FloatArray, IntArray
 
 LARGEST = 2**23
-"""Tokens of the train split that are searched: the first ones. More would take gigabytes and minutes."""
+"""Number of first tokens of the train split that are searched; more would take gigabytes and minutes."""
 BLOCK = 8  # tokens compared at once: few suffixes share more
-BREAK, FOREIGN = 0, -1  # ends of runs in the train text, and in samples: equal to nothing
+BREAK, FOREIGN = 0, -1  # ends of runs in the train text and in samples, which never match
 
 
 class TrainText:
-    """The train split, ready to be searched. `tokens` (N, L); `end` is the id of the end token, if there is one."""
+    """Search index of the train split. `tokens` (N, L); `end` is the id of the end token, None without one."""
 
     def __init__(self, tokens: IntArray, end: int | None, largest: int = LARGEST) -> None:
         self.length, self._end = tokens.shape[1], end
@@ -32,9 +32,9 @@ class TrainText:
         self._order = _sorted_suffixes(text, self.length)
 
     def longest_runs(self, samples: IntArray) -> FloatArray:
-        """(N, L) -> (N,) tokens of the longest run, within one train sequence, that holds no end token."""
+        """(N, L) -> (N,) length of each sample's longest run of a train sequence, without end tokens."""
         count, length = samples.shape
-        found = np.zeros(count)
+        longest = np.zeros(count)
         at_once = max(1, 2**19 // length)
         for start in range(0, count, at_once):
             part = np.asarray(samples[start : start + at_once], dtype=np.int32) + 1
@@ -42,26 +42,26 @@ class TrainText:
                 part[part == self._end + 1] = FOREIGN
             queries = np.concatenate([part, np.full((len(part), 1), FOREIGN, dtype=np.int32)], axis=1).ravel()
             runs = self._runs(np.append(queries, np.full(length + BLOCK, FOREIGN, dtype=np.int32)), queries.size)
-            found[start : start + at_once] = runs.reshape(len(part), length + 1).max(axis=1)
-        return found
+            longest[start : start + at_once] = runs.reshape(len(part), length + 1).max(axis=1)
+        return longest
 
     def _runs(self, queries: npt.NDArray[np.int32], count: int) -> IntArray:
-        """(count,) the longest run that begins at each place of the queries."""
+        """(count,) length of the longest shared run that begins at each position of the queries."""
         places = np.arange(count)
         low, high = np.zeros(count, dtype=np.int64), np.full(count, len(self._order), dtype=np.int64)
         best = np.zeros(count, dtype=np.int64)
         while (open_ := low < high).any():
             middle = (low + high) // 2
-            # a closed search has its answer: it is compared again, at no harm
+            # finished searches are compared again, which changes nothing
             shared, above = self._compare(queries, places, self._order[np.minimum(middle, len(self._order) - 1)])
-            best = np.maximum(best, shared)  # both neighbours of the final place are met on the way to it
+            best = np.maximum(best, shared)  # a binary search compares both neighbours of the insertion point
             low, high = np.where(open_ & above, middle + 1, low), np.where(open_ & ~above, middle, high)
         return best
 
     def _compare(
         self, queries: npt.NDArray[np.int32], places: IntArray, suffixes: IntArray
     ) -> tuple[IntArray, npt.NDArray[np.bool_]]:
-        """Tokens that each query shares with its suffix, and whether the query comes after it."""
+        """Number of tokens that each query shares with its suffix, and whether the query sorts after it."""
         shared, above = np.zeros(len(places), dtype=np.int64), np.zeros(len(places), dtype=np.bool_)
         open_ = np.arange(len(places))
         for depth in range(0, self.length + 1, BLOCK):
@@ -69,18 +69,18 @@ class TrainText:
             mine, theirs = queries[places[open_, None] + window], self._text[suffixes[open_, None] + window]
             differ = mine != theirs
             first = differ.argmax(axis=1)
-            known = differ.any(axis=1)
-            shared[open_] += np.where(known, first, BLOCK)
+            decided = differ.any(axis=1)
+            shared[open_] += np.where(decided, first, BLOCK)
             row = np.arange(len(open_))
             above[open_] = mine[row, first] > theirs[row, first]
-            open_ = open_[~known]
+            open_ = open_[~decided]
             if not len(open_):
                 break
         return shared, above
 
 
 def _sorted_suffixes(text: npt.NDArray[np.int32], depth: int) -> IntArray:
-    """The places of `text` that begin a run, sorted by the `depth` tokens that follow (prefix doubling)."""
+    """Positions of `text` outside breaks, sorted by the `depth` tokens that begin there (prefix doubling)."""
     rank = np.unique(text, return_inverse=True)[1].astype(np.int64) + 1
     reach = 1
     while reach < depth:

@@ -1,4 +1,4 @@
-"""Means, ratios and rates with their errors and intervals: Student's t, clusters, Wilson, order statistics."""
+"""Statistics of the tables: means, ratios, rates and medians with their standard errors and confidence intervals."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ import numpy as np
 
 from ..api.component import FloatArray, IntArray
 
+Z = 1.96
+"""Standard errors on each side of a 95 % interval."""
+LEVEL = 0.95
+FEWEST_FOR_INTERVAL = 6
+"""The smallest number of values for which `median_interval` reaches LEVEL."""
+
 
 def two_sided(t: float, freedom: int) -> float:
-    """Probability of a value at least as far from 0 as `t`: the incomplete beta I_x(f/2, 1/2) at x = f/(f + t²)."""
+    """Two-sided p-value of Student's t: the incomplete beta function I_x(f/2, 1/2) at x = f/(f + t²)."""
     return _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
 
 
 def quantile(freedom: int, outside: float = 0.05) -> float:
-    """How many standard errors leave `outside` beyond both ends: 1.96 for many degrees of freedom, 12.7 for one."""
+    """Student's t with probability `outside` beyond ±t: 1.96 for many degrees of freedom, 12.7 for one."""
     low, high = 0.0, 1.0
     while two_sided(high, freedom) > outside:
         high *= 2
@@ -27,7 +33,7 @@ def quantile(freedom: int, outside: float = 0.05) -> float:
 
 
 def _incomplete_beta(a: float, b: float, x: float) -> float:
-    """I_x(a, b) by its continued fraction, evaluated where it converges fast (Numerical Recipes, section 6.4)."""
+    """I_x(a, b) by its continued fraction, on the side where that converges fast (Numerical Recipes, section 6.4)."""
     if x in (0.0, 1.0):
         return x
     if x > (a + 1) / (a + b + 2):
@@ -48,11 +54,11 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
 
 def interval(mean: float, se: float) -> tuple[float, float]:
     """The 95 % confidence interval of a mean, mean ± 1.96 SE."""
-    return mean - 1.96 * se, mean + 1.96 * se
+    return mean - Z * se, mean + Z * se
 
 
 def standard_error(values: Sequence[float]) -> float | None:
-    """Sample standard deviation over the root of their number; None for fewer than two values."""
+    """Standard error of the mean of independent values; None for fewer than two."""
     if len(values) < 2:
         return None
     mean = math.fsum(values) / len(values)
@@ -71,37 +77,31 @@ def ratio(values: FloatArray, sizes: FloatArray, clusters: IntArray) -> tuple[fl
 
 
 def disagreement(a: FloatArray, b: FloatArray, clusters: IntArray) -> tuple[float, float]:
-    """Paired difference of two estimates of the same sequences, nats per sequence, and its standard error."""
+    """Mean difference of two estimates (nats per sequence) of the same sequences, and its paired standard error."""
     return ratio(a - b, np.ones(len(a)), clusters)
 
 
 def mean_and_error(values: FloatArray) -> tuple[float, float | None]:
-    """Mean and its standard error over independent values; no error for a single one."""
+    """Mean of independent values and its standard error; the error of a single value is None."""
     if len(values) < 2:
         return float(np.mean(values)), None
     return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
-Z = 1.96
-
 
 def wilson(rate: float, count: float) -> tuple[float, float]:
-    """The 95 % interval of a rate seen in `count` independent trials (Wilson 1927): the p whose own error explains it.
+    """Wilson's 95 % confidence interval of a rate over `count` independent trials (1927).
 
-    Those p for which the rate lies within 1.96 sqrt(p (1 - p) / count) of p. Never empty, and never beyond 0 or 1.
+    All p for which the rate lies within 1.96 sqrt(p (1 - p) / count) of p. Never empty, and never beyond 0 or 1.
     """
     z2 = Z * Z / count
     middle, half = rate + z2 / 2, math.sqrt(z2 * (rate * (1 - rate) + z2 / 4))
     low, high = (middle - half) / (1 + z2), (middle + half) / (1 + z2)
-    return (low if rate > 0 else 0.0), (high if rate < 1 else 1.0)  # where rounding would leave 1e-18
-
-LEVEL = 0.95
-FEWEST_FOR_INTERVAL = 6
-"""Rounds below which there is no interval of LEVEL for a median."""
+    return (low if rate > 0 else 0.0), (high if rate < 1 else 1.0)  # without the 1e-18 that rounding leaves
 
 
 def median_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:
-    """Order statistics that hold the median with at least this probability, whatever the distribution. None if not even
-    the whole range does: that of three values holds it with 75 %, of four with 87.5 %, of five with 93.75 %."""
+    """Distribution-free confidence interval of the median, from order statistics. None if even the whole range has a
+    lower level: that of three values contains the median with 75 %, of four with 87.5 %, of five with 93.75 %."""
     n, ordered = len(values), sorted(values)
     k, tail = 0, 0.0
     while k < n // 2:
@@ -113,7 +113,8 @@ def median_interval(values: Sequence[float], level: float = LEVEL) -> tuple[floa
 
 
 def with_error(value: float | None, se: float | None) -> str:
-    """`1.234 ±0.012`: the error with two significant digits, the value to the same decimal; empty if not measured."""
+    """A value with its error as text, `1.234 ±0.012`: two significant digits of the error, and the value to the same
+    decimal; empty if not measured."""
     if value is None:
         return ""
     if se is None or not math.isfinite(se):
@@ -125,16 +126,18 @@ def with_error(value: float | None, se: float | None) -> str:
 
 
 def decimals(se: float) -> int:
-    """How many decimals show two significant digits of a positive error; negative beyond the units."""
+    """Number of decimals that show two significant digits of a positive error; negative for errors of 100 or more."""
     return 1 - int(f"{se:.1e}".split("e")[1])
 
 
 def rounded(value: float, digits: int) -> str:
+    """A value as text with this number of decimals, which may be negative."""
     return f"{round(value, digits):.{max(digits, 0)}f}"
 
 
 def perplexity_columns(nats: float, se: float) -> dict[str, float]:
-    """`perplexity`, `perplexity_low`, `perplexity_high` of nats per token ± SE; infinite where exp overflows."""
+    """Columns of a perplexity with its 95 % confidence interval, from nats per token ± SE; infinite where exp
+    overflows."""
     values = (nats, *interval(nats, se))
     return dict(zip(("perplexity", "perplexity_low", "perplexity_high"), map(_exp, values), strict=True))
 

@@ -1,9 +1,10 @@
-"""How many mask draws a wanted standard error takes, and when no number of them is enough.
+"""Target error: how many mask draws a bound needs for a given standard error, and whether any number suffices.
 
-The squared error of a bound has two parts: what sequences (or chapters) differ by, and the noise of the masks, which
-shrinks with their number. Draws come in blocks, each a whole stratified set of `likelihood.mask_draws`; block 0 is the
-set that a run without a target draws, and every model gets the same blocks in the same order. Two pilot blocks tell the
-parts apart without bias: half the squared difference of two blocks of one sequence is the mask variance of a block.
+The squared error of a bound has two parts: the differences between sequences (or chapters), and the noise of the masks,
+which shrinks with the number of draws. Draws come in blocks, each a complete stratified set of `likelihood.mask_draws`.
+Block 0 is the set that a run without a target draws, and every model gets the same blocks in the same order. Two pilot
+blocks separate the parts without bias: half the squared difference of a sequence's two values estimates the mask
+variance of a block.
 """
 
 from __future__ import annotations
@@ -18,48 +19,51 @@ from ..api.component import FloatArray, IntArray
 from .statistics import ratio
 
 LARGEST_MULTIPLE = 16
-"""Blocks drawn at most."""
+"""Largest number of blocks."""
 NEAR_THE_LIMIT = 1.05
-"""Where the sequences alone leave more than the target: draw until the error is at most this times what they leave."""
+"""If the sequences alone exceed the target, draw until the error is at most this times their part."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What two pilot blocks say. Errors in nats per token."""
+class Pilot:
+    """The number of blocks for a target, estimated from two pilot blocks. Errors in nats per token."""
 
     blocks: int
-    """Blocks to draw in all, the pilot's two included."""
+    """Blocks to draw, including the two of the pilot."""
     needed: float
-    """Blocks that the target takes; infinite if the sequences alone leave more."""
+    """Blocks that the target needs; infinite if the sequences alone exceed it."""
     limit: float
-    """The standard error that infinitely many masks would leave."""
+    """The standard error at infinitely many masks."""
 
 
-def plan(first: FloatArray, second: FloatArray, target: float, length: int, clusters: IntArray) -> Plan:
-    """(N,), (N,) nats per sequence of two blocks -> how many blocks give the `target` (nats per token)."""
+def pilot(first: FloatArray, second: FloatArray, target: float, length: int, clusters: IntArray) -> Pilot:
+    """The number of blocks for a `target` (nats per token), from two blocks' nats per sequence (N,), (N,)."""
     tokens = len(first) * length
     of_masks = float(((first - second) ** 2 / 2).sum()) / tokens**2  # squared error that the masks of one block add
     _, error = ratio((first + second) / 2, np.full(len(first), float(length)), clusters)
     of_sequences = max(0.0, error**2 - of_masks / 2)
     room = target**2 - of_sequences
     needed = of_masks / room if room > 0 else math.inf
-    wanted = needed if room > 0 else of_masks / ((NEAR_THE_LIMIT**2 - 1) * of_sequences)
-    blocks = max(2, min(LARGEST_MULTIPLE, math.ceil(wanted)))
-    return Plan(blocks=blocks, needed=needed, limit=math.sqrt(of_sequences))
+    blocks_wanted = needed if room > 0 else of_masks / ((NEAR_THE_LIMIT**2 - 1) * of_sequences)
+    blocks = max(2, min(LARGEST_MULTIPLE, math.ceil(blocks_wanted)))
+    return Pilot(blocks=blocks, needed=needed, limit=math.sqrt(of_sequences))
 
 
-def draw(
+def mean_of_blocks(
     block: Callable[[int, int], FloatArray], target: float, length: int, clusters: IntArray
-) -> tuple[FloatArray, Plan]:
-    """(N,) nats per sequence over all blocks that the target takes. `block(number, of how many)` draws one."""
-    made = [block(number, 2) for number in range(2)]
-    found = plan(made[0], made[1], target, length, clusters)
-    made += [block(number, found.blocks) for number in range(2, found.blocks)]
-    return np.asarray(np.mean(made, axis=0)), found
+) -> tuple[FloatArray, Pilot]:
+    """(N,) nats per sequence, averaged over the blocks that the target needs, and the pilot that decided their number.
+
+    `block(number, total)`: (N,) nats per sequence of one block; `total` is how many will be drawn, for progress.
+    """
+    values = [block(number, 2) for number in range(2)]
+    decided = pilot(values[0], values[1], target, length, clusters)
+    values += [block(number, decided.blocks) for number in range(2, decided.blocks)]
+    return np.asarray(np.mean(values, axis=0)), decided
 
 
 def shortfall(title: str, target: float, error: float, limit: float, draws: int, largest: int, sequences: int) -> str:
-    """One line where the target was not reached for a reason; nothing if it was, or was missed by luck alone."""
+    """A line that explains why the target was not reached; empty if it was, or was missed only by chance."""
     start = f"target of ±{target:g} nats/token not reached: {title} has ±{error:.2g} at {draws} mask draws; "
     if limit >= target:
         enough = math.ceil(sequences * (limit / target) ** 2)

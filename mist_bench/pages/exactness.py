@@ -133,7 +133,7 @@ such pairs, L(L-1)/2 times the sum over the steps of (alpha(s) - alpha(t))². Un
   (gamma = 0; tau = 1 by the largest p) they are exact.
 
 A trained network adds errors of its own, and a sampler may well be better with it than one that is less wrong here.
-`tests/test_laws.py` holds these laws against brute force in numpy, `tests/test_exactness.py` this page against the code.
+`tests/measure/test_sampler_law.py` holds these laws against brute force in numpy, `tests/pages/test_exactness.py` this page against the code.
 """  # noqa: E501
 
 Rows = Mapping[tuple[str, str], Row]

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from ..measure.statistics import with_error
-from .files import Row
+from ..run.columns import Column, Row
+from .columns import columns_in
 from .layout import Table
 
 
@@ -51,7 +52,7 @@ def table_of(title: str, corpus: str, rows: list[Row], fields: Sequence[Field], 
     truths = {with_error(row.get("truth_nats_per_sequence"), None) for row in whole} - {""}
     same += [f"truth {truth} nats/story" for truth in sorted(truths)] if len(truths) == 1 else []
     models = sum(not control(row) for row in rows)
-    marks = ["† control: a measuring rod, no trained model"] if models < len(rows) else []
+    marks = ["† control: not a model to compare"] if models < len(rows) else []
     shown_seeds = ["±seeds: standard error over training seeds"] if any((r.get("seeds") or 1) > 1 for r in rows) else []
     return Table(
         title=f"{title}: {corpus}" if corpus else title,
@@ -66,8 +67,8 @@ def table_of(title: str, corpus: str, rows: list[Row], fields: Sequence[Field], 
 
 
 def control(row: Row) -> str:
-    """Which measuring rod a row is; the oracle is one also where the file has no such column."""
-    return str(row.get("control") or ("oracle" if row.get("family") == "oracle" else ""))
+    """Name of the control row, empty for models."""
+    return str(row.get("control") or "")
 
 
 def by_corpus(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
@@ -100,6 +101,17 @@ def seed_fields(name: str, scale: float = 1) -> list[Field]:
         Field(header="±seeds", show=error, rank=4),
         Field(header="training seeds", show=number, hoist=True, rank=6),
     ]
+
+
+def declared(file: str) -> dict[str, Column]:
+    """The columns of a file that are shown only because they declare a header."""
+    return {column.name: column for column in columns_in(file) if column.header}
+
+
+def declared_fields(file: str) -> list[Field]:
+    """The fields of these columns: numbers with their standard errors, texts as they are."""
+    return [Field(header=column.header, show=text(name) if column.type == "text" else error(name),
+                  numeric=column.type != "text") for name, column in declared(file).items()]  # fmt: skip
 
 
 def text(name: str) -> Callable[[Row], str]:

@@ -12,25 +12,15 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..engine.machine import write_atomically
+from ..run.columns import Row
 from ..run.store import plain
-from .columns import (
-    COMPARISON_COLUMNS,
-    COMPARISONS,
-    CURVE_COLUMNS,
-    CURVES,
-    GENERATION,
-    GENERATION_COLUMNS,
-    LIKELIHOOD,
-    LIKELIHOOD_COLUMNS,
-    TRAINING,
-    TRAINING_COLUMNS,
-)
+from .columns import columns_in, files, header_of
 
-Row = Mapping[str, Any]
 PLOTS = ("loss-curves.svg", "quality-steps.svg", "quality-throughput.svg", "quality-entropy.svg")
 _ORDER = ("corpus", "tokenizer", "control", "family", "schedule", "training_seed", "sampler", "steps", "temperature",
           "seed", "checkpoint", "kind", "estimator", "evaluation_schedule", "train_step",
@@ -38,31 +28,18 @@ _ORDER = ("corpus", "tokenizer", "control", "family", "schedule", "training_seed
 
 
 def write_run(
-    out: Path,
-    *,
-    training: Sequence[Row],
-    likelihood: Sequence[Row],
-    generation: Sequence[Row],
-    samples: Sequence[Row],
-    curves: Sequence[Row],
-    run: Row,
-    comparisons: Sequence[Row] = (),
-    tables: Callable[[], str] = lambda: "",
+    out: Path, rows: Mapping[str, Sequence[Row]], *, run: Row, tables: Callable[[], str] = lambda: "",
     plots: Callable[[], Mapping[str, bytes]] = dict,
-) -> dict[str, Path]:
+) -> dict[str, Path]:  # fmt: skip
     """Write all files of a run, each atomically; gives the path of each by its name within `out`.
 
-    `tables` gives the text of tables.md, `plots` the pictures by name; both are called after the numbers are written,
-    so that a failing plot loses nothing.
+    `rows`: by file, as `read_rows` gives them. `tables` gives the text of tables.md, `plots` the pictures by name; both
+    are called after the numbers are written, so that a failing plot loses nothing.
     """
     texts: dict[str, Callable[[], str]] = {
         "run.json": lambda: json.dumps(plain(run), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-        "training.csv": lambda: to_csv(training, TRAINING_COLUMNS),
-        "likelihood.csv": lambda: to_csv(likelihood, LIKELIHOOD_COLUMNS),
-        "generation.csv": lambda: to_csv(generation, GENERATION_COLUMNS),
-        "curves.csv": lambda: to_csv(curves, CURVE_COLUMNS),
-        "comparisons.csv": lambda: to_csv(comparisons, COMPARISON_COLUMNS),
-        "samples.jsonl": lambda: _json_lines(samples),
+        **{f"{name}.csv": partial(_csv_of, name, rows.get(name, ())) for name in files()},
+        "samples.jsonl": lambda: _json_lines(rows.get("samples", ())),
         "tables.md": tables,
     }
     written = {name: write_atomically(Path(out) / name, text()) for name, text in texts.items()}
@@ -71,9 +48,13 @@ def write_run(
         path = Path(out) / "plots" / plot
         if plot in drawn:
             written[f"plots/{plot}"] = write_atomically(path, drawn[plot])
-        else:  # what an earlier run drew there would be taken for this one's
+        else:  # a picture of an earlier run would be taken for one of this run
             path.unlink(missing_ok=True)
     return written
+
+
+def _csv_of(file: str, rows: Sequence[Row]) -> str:
+    return to_csv(rows, header_of(file))
 
 
 def of_another_run(out: Path, configuration: Row) -> bool:
@@ -99,7 +80,7 @@ def to_csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
     """The rows of one of the CSV files: numbers as numbers, an empty cell as None."""
-    types = {c.name: c.type for c in (*TRAINING, *LIKELIHOOD, *GENERATION, *CURVES, *COMPARISONS)}
+    types = {column.name: column.type for name in files() for column in columns_in(name)}
     with Path(path).open(newline="", encoding="utf-8") as file:
         return [{name: _value(text, types.get(name)) for name, text in row.items()} for row in csv.DictReader(file)]
 

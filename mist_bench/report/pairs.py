@@ -16,7 +16,7 @@ import numpy as np
 from ..api.component import FloatArray, IntArray
 from ..measure import statistics
 from ..measure.statistics import ratio, standard_error
-from ..run.cells import Cell
+from ..run.cells import Entry
 
 Records = Mapping[str, Mapping[str, Any]]
 
@@ -33,7 +33,7 @@ def ratio_of_nats(a: FloatArray, b: FloatArray, clusters: IntArray) -> tuple[flo
     return ratio(a[:n], b[:n], clusters[:n])
 
 
-def columns(cells: Sequence[Cell], records: Records, clusters: IntArray, length: int) -> dict[str, dict[str, float]]:
+def columns(cells: Sequence[Entry], records: Records, clusters: IntArray, length: int) -> dict[str, dict[str, float]]:
     """For finished likelihood cells, by hash: what their rows say of other rows of the same sequences.
 
     `bound_minus_chain_rule` (nats per token, with `_se`), on the chain rule's row: the bound by exact-k of the same
@@ -44,7 +44,7 @@ def columns(cells: Sequence[Cell], records: Records, clusters: IntArray, length:
     for cell in cells:
         mine, more = values(records[cell.hash]), found.setdefault(cell.hash, {})
         if cell.labels["kind"] == "chain-rule":
-            same = [c for c in cells if c.needs == cell.needs and c.labels["estimator"] == "exact-k"]
+            same = [c for c in cells if _model(c) == _model(cell) and c.labels["estimator"] == "exact-k"]
             for bound in same[:1]:
                 gap, error = difference(values(records[bound.hash]), mine, clusters, length)
                 more.update(bound_minus_chain_rule=gap, bound_minus_chain_rule_se=error)
@@ -55,30 +55,37 @@ def columns(cells: Sequence[Cell], records: Records, clusters: IntArray, length:
     return found
 
 
-def _baseline(cell: Cell, cells: Sequence[Cell]) -> Cell | None:
+def _baseline(cell: Entry, cells: Sequence[Entry]) -> Entry | None:
     """The exact likelihood, of the same training seed, that a trained masked model is held against."""
-    if not cell.needs or cell.labels["kind"] == "exact":
+    if not _model(cell) or cell.labels["kind"] == "exact":
         return None
     seed = cell.labels["training_seed"]
-    exact = [c for c in cells if c.needs and c.labels["kind"] == "exact" and c.labels["training_seed"] == seed]
+    exact = [c for c in cells if _model(c) and c.labels["kind"] == "exact" and c.labels["training_seed"] == seed]
     return exact[0] if exact else None
+
+
+def _model(cell: Entry) -> list[str]:
+    """The training that made the model of a likelihood; empty for what is not trained."""
+    model: list[str] = cell.facts["model"]
+    return model
 
 
 def values(record: Mapping[str, Any]) -> FloatArray:
     """(N,) nats of each sequence."""
     return np.array(record["per_sequence"], dtype=np.float64)
 
+
 _SHARED = ("corpus", "tokenizer", "kind", "estimator", "evaluation_schedule")
 Group = dict[tuple[Any, Any], dict[int, FloatArray]]
 """(family, schedule) -> training seed -> (N,) nats of each sequence."""
 
 
-def compare(cells: Sequence[Cell], records: Records, clusters: IntArray, length: int) -> list[dict[str, Any]]:
+def compare(cells: Sequence[Entry], records: Records, clusters: IntArray, length: int) -> list[dict[str, Any]]:
     """The rows of comparisons.csv: each pair at each training seed that both have, and over all of them if there are
     several. Controls are left out; so is what has no partner."""
     groups: dict[tuple[Any, ...], Group] = {}
     for cell in cells:
-        if cell.needs:
+        if _model(cell):
             labels = cell.labels
             models = groups.setdefault(tuple(labels.get(name) for name in _SHARED), {})
             seeds = models.setdefault((labels["family"], labels.get("schedule")), {})

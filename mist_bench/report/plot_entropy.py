@@ -9,14 +9,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .files import Row
-from .plot_style import DASHES, STAR, label_points, legend_of, looks_of, model_of, styles_of, unique
+from ..run.columns import Row
+from .plot_style import (
+    DASHES,
+    STAR,
+    is_baseline,
+    label_points,
+    legend_of,
+    looks_of,
+    model_of,
+    series_of,
+    styles_of,
+    unique,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Line = tuple[str, str]
-"""(sampler, model)."""
+Line = tuple[bool, str, str]
+"""(whether it is the baseline, series, model)."""
 
 
 def by_steps(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -43,19 +54,19 @@ def quality_entropy(axes: Axes, rows: list[Row]) -> bool:
         return False
     lines: dict[Line, list[Row]] = {}
     for row in sorted(placed, key=lambda row: float(row["temperature"])):
-        lines.setdefault((row["sampler"], model_of(row)), []).append(row)
-    ordered = sorted(lines, key=lambda line: (line[0] == "autoregressive", line))
-    ours = unique(sampler for sampler, _ in ordered if sampler != "autoregressive")
-    looks = {"autoregressive": STAR, **looks_of(ours)}
-    models = unique(model for sampler, model in ordered if sampler != "autoregressive")
+        lines.setdefault((is_baseline(row), series_of(row), model_of(row)), []).append(row)
+    ordered = sorted(lines)
+    looks = looks_of(unique(series for baseline, series, _ in ordered if not baseline))
+    looks |= {series: STAR for baseline, series, _ in ordered if baseline}
+    models = unique(model for baseline, _, model in ordered if not baseline)
     dashes = styles_of(models, DASHES)
     for line in ordered:
-        _draw(axes, lines[line], **looks[line[0]], linestyle=dashes.get(line[1], "-"))
+        _draw(axes, lines[line], **looks[line[1]], linestyle=dashes.get(line[2], "-"))
     data = _data(axes, rows)
     axes.set(xlabel="entropy of the tokens within a sample, nats (best at the data's)",
              ylabel="judge, nats per token (best at the data's)")  # fmt: skip
     axes.margins(0.08)
-    samplers = unique(sampler for sampler, _ in ordered)
+    samplers = unique(series for _, series, _ in ordered)
     legend_of(
         axes, ("sampler", [(name, looks[name]) for name in samplers]),
         ("model", [(model, {"color": "0.3", "linestyle": dashes[model]}) for model in models]),

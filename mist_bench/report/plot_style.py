@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .files import Row
+from ..run.columns import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ COLOURS = (
 """Seaborn's colour-blind palette without its pale yellow, then as many that are darker or lighter than those."""
 FILLED = 8
 STAR = {"color": "black", "marker": "*", "markeredgecolor": "white", "markeredgewidth": 0.6}
-"""The baseline, which is no sampler among others."""
+"""The baseline, which is not one of the samplers."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (5, 1.5, 1.2, 1.5)))
 
 
@@ -57,6 +57,16 @@ def panels(
             axes.set_axis_off()
     figure.subplots_adjust(hspace=0.35)
     return figure if shown else None
+
+
+def is_baseline(row: Row) -> bool:
+    """Whether a row is of a trained causal model, which no sampler of masked models shapes."""
+    return bool(row.get("causal")) and not row.get("control")
+
+
+def series_of(row: Row) -> str:
+    """What a line is named by: the sampler, or the baseline's family."""
+    return f"{row['family']} (baseline)" if is_baseline(row) else str(row.get("sampler") or "")
 
 
 def legend_of(axes: Axes, *parts: tuple[str, list[tuple[str, dict[str, Any]]]]) -> None:

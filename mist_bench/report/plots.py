@@ -7,20 +7,35 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..measure.statistics import interval
+from ..run.columns import Row
 from .columns import VALIDATION_TRUTH
-from .files import Row, in_order
+from .files import in_order
 from .plot_entropy import by_steps, quality_entropy
-from .plot_style import DASHES, STAR, STYLE, label_points, legend_of, looks_of, model_of, panels, styles_of, svg, unique
+from .plot_style import (
+    DASHES,
+    STAR,
+    STYLE,
+    is_baseline,
+    label_points,
+    legend_of,
+    looks_of,
+    model_of,
+    panels,
+    series_of,
+    styles_of,
+    svg,
+    unique,
+)
 from .pooling import over_seeds, valid_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_KEY = ("corpus", "tokenizer", "control", "family", "schedule", "sampler", "steps", "temperature", "batch")
+_KEY = ("corpus", "tokenizer", "control", "causal", "family", "schedule", "sampler", "steps", "temperature", "batch")
 _VALUES = ("nfe", "tokens_per_second", "tokens_per_second_iqr", "oracle_valid_rate", "judge_nats_per_token",
            "token_entropy")  # fmt: skip
 _CURVE_KINDS = {"bound": " (≤ bound)", "exact": " (exact)"}
@@ -32,6 +47,9 @@ class _Point:
     """A pooled generation row, placed. `quality` and the ends of its interval in the units of the axis."""
 
     series: str
+    """The sampler, or the family if that is causal."""
+    is_baseline: bool
+    """Whether a causal model made it, with which the samplers are compared."""
     model: str
     control: str
     steps: float | None
@@ -45,25 +63,22 @@ class _Point:
     low: float
     high: float
 
-    @property
-    def is_baseline(self) -> bool:
-        return self.series.startswith("autoregressive") and not self.control
 
+def draw(rows: Mapping[str, Sequence[Row]]) -> dict[str, bytes]:
+    """The SVG of each plot that has something to show, by file name. A panel for each corpus and tokenizer.
 
-def draw(
-    *, training: Sequence[Row], likelihood: Sequence[Row], generation: Sequence[Row], curves: Sequence[Row]
-) -> dict[str, bytes]:
-    """The SVG of each plot that has something to show, by file name. A panel for each corpus and tokenizer."""
+    `rows`: by file, as `read_rows` gives them.
+    """
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it speaks of its font cache at the first use
     import matplotlib as mpl
     import seaborn as sns  # type: ignore[import-untyped]
 
-    tokenizers = {row.get("checkpoint"): row.get("tokenizer") for row in training}
-    known = [{**row, "tokenizer": tokenizers.get(row.get("checkpoint"))} for row in in_order(curves)]
-    pooled = over_seeds(generation, _KEY, _VALUES)
+    tokenizers = {row.get("checkpoint"): row.get("tokenizer") for row in rows["training"]}
+    known = [{**row, "tokenizer": tokenizers.get(row.get("checkpoint"))} for row in in_order(rows["curves"])]
+    pooled = over_seeds(rows["generation"], _KEY, _VALUES)
     with mpl.rc_context({**sns.axes_style("whitegrid"), **STYLE}):
         drawn = {
-            "loss-curves.svg": panels(known, lambda axes, rows: _loss_curves(axes, rows, likelihood)),
+            "loss-curves.svg": panels(known, lambda axes, own: _loss_curves(axes, own, rows["likelihood"])),
             "quality-steps.svg": panels(pooled, _quality_steps),
             "quality-throughput.svg": panels(pooled, _quality_throughput),
             "quality-entropy.svg": panels(by_steps(pooled), quality_entropy, by=("corpus", "tokenizer", "at")),
@@ -124,7 +139,7 @@ def _log_if_wide(axes: Axes) -> None:
 def _quality_steps(axes: Axes, rows: list[Row]) -> bool:
     """Each sampler's quality at each number of steps; the baseline and the held-out data as horizontal lines."""
     points, label = _points(rows)
-    placed = _once([p for p in points if p.steps and not p.is_baseline and p.control in ("", "oracle")])
+    placed = _once([p for p in points if p.steps and p.series and not p.is_baseline])
     if not placed:
         return False
     looks, dashes = _looks(placed)
@@ -184,7 +199,7 @@ def _points(rows: Sequence[Row]) -> tuple[list[_Point], str]:
         low, high = known or (row[name], row[name])
         warm = f", T={row['temperature']:g}" if len(temperatures) > 1 and row.get("temperature") is not None else ""
         points.append(
-            _Point(series=f"{row.get('sampler') or ''}{warm}", model=model_of(row),
+            _Point(series=f"{series_of(row)}{warm}", is_baseline=is_baseline(row), model=model_of(row),
                    control=str(row.get("control") or ""),
                    steps=row["nfe"] if row.get("steps") is None else row["steps"],
                    asked=row.get("steps") is not None, speed=row["tokens_per_second"],
@@ -209,7 +224,7 @@ def _once(points: Sequence[_Point]) -> list[_Point]:
     """What ignores steps and schedules has a row under each schedule of an oracle, all the same: the first of them."""
     kept: dict[tuple[Any, ...], _Point] = {}
     for p in points:
-        same = p.control == "oracle" and not p.asked
+        same = p.control and not p.asked
         kept.setdefault((p.series, p.control, p.steps, p.quality, "" if same else p.model), p)
     return list(kept.values())
 
@@ -220,13 +235,13 @@ def _reference_lines(axes: Axes, points: Sequence[_Point]) -> list[tuple[str, di
     for point in points:
         if not point.is_baseline and point.control != "data":
             continue
-        name = "held-out data" if point.control else f"{point.series} ({point.model})".replace("(autoregressive)", "")
+        name = "held-out data" if point.control else point.series
         colour, dashes = ("0.45", DASHES[1]) if point.control else ("black", "-")
         style: dict[str, Any] = {"color": colour, "linewidth": 1.2, "linestyle": dashes}
         axes.axhline(point.quality, zorder=1, **style)
         if point.low < point.high and not point.control:
             axes.axhspan(point.low, point.high, color="black", alpha=0.07, linewidth=0, zorder=0)
-        drawn.append((name.strip(), style))
+        drawn.append((name, style))
     return drawn
 
 

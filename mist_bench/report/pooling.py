@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..measure.statistics import standard_error, wilson
-from .files import Row, in_order
+from ..run.columns import Row
+from .files import in_order
 
 
 def over_seeds(rows: Iterable[Row], key: Sequence[str], values: Sequence[str]) -> list[dict[str, Any]]:

@@ -8,18 +8,29 @@ dropped; what is the same in every row is said once above the table.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..measure.statistics import decimals, interval, rounded
-from .columns import METRIC_COLUMNS
-from .fields import Field, by_corpus, count, error, model_fields, number, probability, seed_fields, table_of, text
-from .files import Row, in_order
-from .layout import SPARE, Table, markdown_table, print_table
+from ..run.columns import Row
+from .columns import METRIC_COLUMNS, files
+from .fields import (
+    Field,
+    by_corpus,
+    count,
+    declared,
+    declared_fields,
+    error,
+    model_fields,
+    number,
+    probability,
+    seed_fields,
+    table_of,
+    text,
+)
+from .files import in_order
+from .layout import SPARE, Table, markdown_table
 from .pooling import over_seeds, valid_interval
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _MODEL = ("corpus", "tokenizer", "control", "family", "schedule")
 _LIKELIHOOD_KEY = (*_MODEL, "parameters", "train_tokens", "kind", "estimator", "evaluation_schedule")
@@ -38,7 +49,7 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
     """Table 1, one for each corpus; what `likelihood` does not say of a checkpoint is taken from `training`."""
     known = {row.get("checkpoint"): row for row in in_order(training)}
     filled = [_filled(row, known.get(row.get("checkpoint"), {})) for row in likelihood]
-    pooled = over_seeds(filled, _LIKELIHOOD_KEY, _LIKELIHOOD_VALUES)
+    pooled = over_seeds(filled, _LIKELIHOOD_KEY, (*_LIKELIHOOD_VALUES, *declared("likelihood")))
     fields = [
         *model_fields(),
         Field(header="param.", show=lambda r: count(r.get("parameters")), hoist=True, rank=5),
@@ -54,6 +65,7 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
         Field(header="÷AR ↓", show=error("ratio_to_ar"), rank=1),
         Field(header="nats/story ↓", show=error("nats_per_sequence"), rank=3),
         Field(header="÷truth ↓", show=_ratio, rank=2),
+        *declared_fields("likelihood"),
     ]
     notes = [
         "≤ an upper bound on perplexity; = exact for that model. A chain rule is the left-to-right decoder of a "
@@ -73,7 +85,7 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
 def throughput_tables(generation: Sequence[Row]) -> list[Table]:
     """Table 2, one for each corpus."""
     asked = _metric_columns(generation)
-    pooled = over_seeds(generation, _GENERATION_KEY, (*_GENERATION_VALUES, *asked))
+    pooled = over_seeds(generation, _GENERATION_KEY, (*_GENERATION_VALUES, *declared("generation"), *asked))
     has_oracle = any(row.get("oracle_valid_rate") is not None for row in pooled)
     seeds = seed_fields("oracle_valid_rate", 100) if has_oracle else seed_fields("judge_nats_per_token")
     fields = [
@@ -99,6 +111,7 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
         Field(header="div. ↓", show=number("oracle_divergence", ".3f"), rank=1),
         Field(header="floor of div.", show=number("oracle_divergence_floor", ".3f"), hoist=True, rank=4),
         Field(header="law dist. ↓", show=number("law_distance", ".2g")),
+        *declared_fields("generation"),
         *(Field(header=name, show=error(name), hoist=True, rank=rank) for name, rank in asked.items()),
     ]
     notes = ["tokens/s: median and interquartile range of rounds, compiled before; ± standard error over samples"]
@@ -182,25 +195,27 @@ def _difference_interval(row: Row) -> str:
     return f"[{rounded(row['difference_low'], digits)},{rounded(row['difference_high'], digits)}]"
 
 
-def markdown(
-    training: Sequence[Row], likelihood: Sequence[Row], generation: Sequence[Row], comparisons: Sequence[Row] = (),
-    *, heading: str = "",
-) -> str:  # fmt: skip
+def tables_of_run(rows: Mapping[str, Sequence[Row]]) -> list[Table]:
+    """All tables of a run. `rows`: by file, as `read_rows` gives them."""
+    known = ("training", "likelihood", "generation", "curves", "comparisons")
+    return [
+        *perplexity_tables(rows.get("training", ()), rows["likelihood"]),
+        *throughput_tables(rows["generation"]),
+        *comparison_tables(rows.get("comparisons", ())),
+        *(table for file in files() if file not in known for table in other_tables(file, rows.get(file, ()))),
+    ]
+
+
+def other_tables(file: str, rows: Sequence[Row]) -> list[Table]:
+    """The tables of a file that has none of its own here: its rows, under the headers that its columns declare."""
+    fields = [*model_fields(), *declared_fields(file)]
+    return [table_of(file.capitalize(), *part, fields, ()) for part in by_corpus(in_order(rows))]
+
+
+def markdown(tables: Sequence[Table], *, heading: str = "") -> str:
     """The tables as Markdown, numbers aligned to the right."""
-    tables = [*perplexity_tables(training, likelihood), *throughput_tables(generation),
-              *comparison_tables(comparisons)]  # fmt: skip
     parts = [part for part in (heading, *map(markdown_table, tables)) if part]
     return "\n\n".join(parts) + "\n" if parts else ""
-
-
-def print_tables(
-    console: Console, training: Sequence[Row], likelihood: Sequence[Row], generation: Sequence[Row],
-    comparisons: Sequence[Row] = (),
-) -> None:  # fmt: skip
-    """Print the tables, folded to the console's width."""
-    for table in [*perplexity_tables(training, likelihood), *throughput_tables(generation),
-                  *comparison_tables(comparisons)]:  # fmt: skip
-        print_table(console, table)
 
 
 def _perplexity(row: Row) -> str:

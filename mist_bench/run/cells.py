@@ -1,56 +1,160 @@
-"""From the grid to cells: one training, likelihood or generation each, named by the hash of all that decides it.
+"""A cell: one unit of work, named by the hash of everything that decides its result, never by its place in a grid.
 
-A cell's content holds every setting with its default, never its place in the grid, so that finished cells are found
-again by any run, in any order. What only labels a row (`labels`) is not part of it.
+Each kind of cell is a class in a file of its own in `kinds/`. Labels, which only name a row, are not part of the hash.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..api.families import Family
-from ..api.metrics import Metric
-from ..api.samplers import Sampler
-from ..api.schedules import Schedule
-from .store import content_hash
+from .columns import Row, names_of
+from .store import Store, content_hash
+
+if TYPE_CHECKING:
+    from .experiment import Experiment
+    from .workbench import Workbench
 
 FORMAT = 3
-"""Raised whenever the meaning of a number changes, so that older cells are not taken for newer ones."""
+"""Raised whenever the meaning of a stored number changes, so that older cells are not taken for newer ones."""
 
-Kind = Literal["training", "likelihood", "generation", "judgement", "metric"]
+Progress = Callable[[int, int, str], None]
+"""Called with (done, total, note) while a cell is made."""
+Record = Mapping[str, Any]
+"""What a finished cell stores."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One unit of work. `needs` are the hashes of cells that must be finished before."""
+class Entry:
+    """A cell as the report needs it: data only, so that run.json holds it and a report needs no plugin."""
 
-    kind: Kind
-    content: Mapping[str, Any]
+    hash: str
+    kind: str
+    title: str
     labels: Mapping[str, Any]
     needs: tuple[str, ...] = ()
-    family: Family | None = None
-    schedule: Schedule | None = None
-    sampler: Sampler | None = None
-    metric: Metric | None = None
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What else the report must know, by the names that the kind declares."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cell(ABC):
+    """The base of all kinds: what is measured, how its name is made, and how it becomes a row."""
+
+    kind: ClassVar[str]
+    """Name of the kind, unique."""
+    hashed_as: ClassVar[str] = ""
+    """The name within the hash, if it is not `kind`."""
+    prefix: ClassVar[str]
+    """How messages begin: `judgement of`."""
+    file: ClassVar[str] = ""
+    """The file of its columns, without `.csv`; empty: it has none."""
+    adds: ClassVar[bool] = False
+    """Whether its columns are added to the row of another cell, `facts["about"]`, in place of a row of its own."""
+    columns: ClassVar[type]
+    """TypedDict of its columns."""
+    unlisted: ClassVar[frozenset[str]] = frozenset()
+    """Keys of its record that are no columns."""
+    trains: ClassVar[bool] = False
+    """Whether it leaves a checkpoint under its hash."""
+    evaluates: ClassVar[bool] = False
+    """Whether a network evaluates sequences, as many at once as the settings say."""
+    timed: ClassVar[bool] = False
+    """Whether speeds are measured, so that nothing else may run beside it."""
+
+    experiment: Experiment = dataclasses.field(repr=False, compare=False)
+
+    @classmethod
+    @abstractmethod
+    def plan(cls, experiment: Experiment, planned: Sequence[Cell]) -> Iterator[Cell]:
+        """The cells of this kind in an experiment. `planned`: the cells of the kinds before it."""
+
+    @property
+    @abstractmethod
+    def content(self) -> dict[str, Any]:
+        """Everything that decides the result, every setting with its default."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> dict[str, Any]:
+        """The columns that say what the row is about."""
+
+    @abstractmethod
+    def make(self, bench: Workbench, progress: Progress) -> dict[str, Any]:
+        """Measure, and give the record to store. The cells in `needs` are finished."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Hashes of the cells that must be finished before."""
+        return ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the report must know besides labels and record, in JSON's types."""
+        return {}
+
+    @property
+    def group(self) -> str | None:
+        """Cells of one group share captured graphs and so a process; None: it is made by the process of the run."""
+        return None
+
+    def lost(self, store: Store) -> bool:
+        """Whether it is finished but its checkpoint is gone."""
+        return self.trains and not store.checkpoint_path(self.hash).exists()
+
+    def batch(self, bench: Workbench) -> tuple[str, int] | None:
+        """The setting that decides how much memory it takes, and its value; None: there is none."""
+        return None
+
+    @staticmethod
+    def summary(record: Record) -> str:
+        """A few words about the result, for the line that a finished cell leaves in the terminal."""
+        return "done"
+
+    @classmethod
+    def row(cls, entry: Entry, record: Record) -> Row:
+        """The row of a finished cell."""
+        hidden = {"labels", "seconds", "measured_by", *cls.unlisted}
+        row = {**entry.labels, **{name: value for name, value in record.items() if name not in hidden}}
+        return {**row, "family": row.get("family") or row.get("control")}
+
+    @classmethod
+    def more_rows(cls, entry: Entry, record: Record) -> dict[str, list[Row]]:
+        """Rows of other files, by file."""
+        return {}
+
+    @classmethod
+    def additions(cls, entry: Entry, record: Record, row: Row, taken: set[str]) -> Row:
+        """The columns that it adds to the row of the cell that it is about. `taken`: the columns that the file has."""
+        known = {**entry.labels, **record}
+        return {name: known[name] for name in names_of(cls.columns) if name in known}
 
     @cached_property
     def hash(self) -> str:
-        return content_hash({"format": FORMAT, "kind": self.kind, **self.content})
+        """16 hexadecimal digits of the sha256 of the content."""
+        return content_hash({"format": FORMAT, "kind": self.hashed_as or self.kind, **self.content})
 
     @property
-    def what(self) -> str:
-        """Kind and title: `generation mdlm …`, `judgement of mdlm …`."""
-        return f"{self.kind}{' of' if self.kind in ('judgement', 'likelihood') else ''} {self.title}"
+    def entry(self) -> Entry:
+        """This cell as data."""
+        return Entry(hash=self.hash, kind=self.kind, title=self.title, labels=self.labels, needs=self.needs,
+                     facts=self.facts)  # fmt: skip
+
+    @property
+    def name(self) -> str:
+        """Prefix and title: `generation mdlm …`, `judgement of mdlm …`."""
+        return f"{self.prefix} {self.title}"
 
     @property
     def title(self) -> str:
-        """One line for people: what, of which model, how."""
-        parts = [self.labels.get(k) for k in ("metric", "control", "family", "schedule", "sampler", "estimator")]
-        steps, seed = self.labels.get("steps"), self.labels.get("training_seed")
+        """One line for people: which model, measured how."""
+        labels = self.labels
+        parts = [labels.get(k) for k in ("metric", "control", "family", "schedule", "sampler", "estimator")]
+        steps, seed = labels.get("steps"), labels.get("training_seed")
         text = " ".join(str(p) for p in dict.fromkeys(parts) if p)
-        text += f" under {self.labels['evaluation_schedule']}" if self.labels.get("evaluation_schedule") else ""
+        text += f" under {labels['evaluation_schedule']}" if labels.get("evaluation_schedule") else ""
         text += f" at {steps} steps" if steps else ""
         return text + (f" (training seed {seed})" if seed is not None else "")

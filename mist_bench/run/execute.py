@@ -1,27 +1,25 @@
-"""A run: what is missing is made, cell by cell; then the files and the two tables are written from the store."""
+"""Execution of a plan: cells that are missing are made, here or by a launcher."""
 
 from __future__ import annotations
 
-import os
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..api.component import UserError
-from ..engine import beam, device
-from ..host.registry import Registry
-from . import parallel
+from ..api.launchers import Launcher
+from . import launch
 from .cells import Cell
+from .make import make
 from .store import Store
 
 if TYPE_CHECKING:
-    from ..measure.statistics import with_error
-from .failures import FAILURES, why
-from .workbench import Workbench
+    from .workbench import Workbench
 
 Rerun = Literal["missing", "failed", "all"]
+Failed = dict[str, tuple[Cell, str]]
+"""By hash: the cells that failed, and why."""
 
 
 class Display(Protocol):
@@ -31,11 +29,11 @@ class Display(Protocol):
     def report(self, key: str, done: int, total: int, note: str) -> None: ...
     def finish(self, key: str, message: str) -> None: ...
     def give_up(self, key: str) -> None: ...
+    def say(self, line: str) -> None: ...
 
 
-Record = Mapping[str, Any]
 def to_do(cells: Sequence[Cell], store: Store, rerun: Rerun) -> list[Cell]:
-    """The cells to make. A training whose checkpoint is gone is made again if anything that is missing needs it."""
+    """The cells to make. A training whose checkpoint is gone is made again if a missing cell needs it."""
     if rerun == "all":
         return list(cells)
     wanted = {"missing": ("missing",), "failed": ("missing", "failed")}[rerun]
@@ -43,14 +41,28 @@ def to_do(cells: Sequence[Cell], store: Store, rerun: Rerun) -> list[Cell]:
     by_hash = {cell.hash: cell for cell in cells}
     for cell in list(todo.values()):
         for need in cell.needs:
-            training = by_hash[need].kind == "training"
-            if training and need not in todo and not store.checkpoint_path(need).exists():
+            if need not in todo and by_hash[need].lost(store):
                 todo[need] = by_hash[need]
     return [cell for cell in cells if cell.hash in todo]
 
 
-def failed_before(cells: Sequence[Cell], todo: Sequence[Cell], store: Store) -> dict[str, tuple[Cell, str]]:
-    """Cells that failed in an earlier run and are not tried again."""
+def execute(
+    cells: Sequence[Cell], todo: Sequence[Cell], bench: Workbench, display: Display, *,
+    launcher: Launcher | None = None, debug: bool = False,
+) -> list[tuple[Cell, str]]:  # fmt: skip
+    """Make the cells of `todo`, in order. A cell that fails is noted and the run goes on.
+
+    `launcher`: what makes the cells that need no measured time. Gives all cells that failed, in this run or earlier.
+    """
+    failed = _failed_earlier(cells, todo, bench.store)
+    rest = todo if launcher is None else _launched(launcher, todo, bench, display, failed)
+    for cell in rest:
+        _make_here(cell, bench, display, failed, debug)
+    return list(failed.values())
+
+
+def _failed_earlier(cells: Sequence[Cell], todo: Sequence[Cell], store: Store) -> Failed:
+    """The cells that failed in an earlier run and are not tried again."""
     again = {cell.hash for cell in todo}
     messages = {cell.hash: (cell, store.failure(cell.hash)) for cell in cells if cell.hash not in again}
     return {
@@ -60,106 +72,54 @@ def failed_before(cells: Sequence[Cell], todo: Sequence[Cell], store: Store) -> 
     }
 
 
-def make_all(
-    todo: Sequence[Cell], failed: dict[str, tuple[Cell, str]], bench: Workbench, store: Store, registry: Registry,
-    display: Display, debug: bool,
-) -> list[tuple[Cell, str]]:  # fmt: skip
-    """Make the cells in order; a cell that fails is noted and the run goes on. Gives all that failed, now or before."""
-    rest = _side_by_side(todo, bench, store, registry, display, failed) if not debug else todo
-    for cell in rest:
-        _make_one(cell, bench, store, display, failed, debug)
-    return list(failed.values())
-
-
-def _make_one(
-    cell: Cell, bench: Workbench, store: Store, display: Display, failed: dict[str, tuple[Cell, str]], debug: bool
-) -> None:
-    from .work import make
-
-    display.begin(cell.hash, cell.what)
+def _make_here(cell: Cell, bench: Workbench, display: Display, failed: Failed, debug: bool) -> None:
+    display.begin(cell.hash, cell.name)
     if missing := next((failed[need][0] for need in cell.needs if need in failed), None):
-        failed[cell.hash] = (cell, f"needs {missing.what}, which failed")
+        failed[cell.hash] = (cell, f"needs {missing.name}, which failed")
         display.finish(cell.hash, "left out")
         return
-    start = time.perf_counter()
-    try:
-        record = make(cell, bench, lambda *details: display.report(cell.hash, *details))
-    except FAILURES as error:
-        if debug:
-            raise
-        failed[cell.hash] = (cell, why(error, bench.registry))
-        store.write_failure(cell.hash, failed[cell.hash][1])
-        display.finish(cell.hash, "failed")
-        return
-    store.write(cell.hash, {"labels": dict(cell.labels), "seconds": time.perf_counter() - start, **record})
-    display.finish(cell.hash, _in_short(cell, record))
+    outcome = make(cell, bench, lambda *details: display.report(cell.hash, *details), debug=debug)
+    if outcome.record is None:
+        failed[cell.hash] = (cell, outcome.failure)
+    display.finish(cell.hash, "failed" if outcome.record is None else cell.summary(outcome.record))
 
 
-def _side_by_side(
-    todo: Sequence[Cell], bench: Workbench, store: Store, registry: Registry, display: Display,
-    failed: dict[str, tuple[Cell, str]],
-) -> Sequence[Cell]:  # fmt: skip
-    """On a CPU, trainings of different graphs in processes of their own; gives the cells that are left to make.
+def _launched(
+    launcher: Launcher, todo: Sequence[Cell], bench: Workbench, display: Display, failed: Failed
+) -> list[Cell]:
+    """Let the launcher make what it may; gives the cells that are left to make here."""
+    cells = launch.launchable(todo, exclusive=launcher.exclusive)
+    begun, ended = set[str](), set[str]()
 
-    Not where kernels are searched for: candidates are timed, and by all cores.
-    """
-    processes = int(os.environ.get("MIST_BENCH_JOBS") or os.cpu_count() or 1)
-    groups = parallel.groups(todo)
-    name = device.name()
-    if name != "CPU" or min(processes, len(groups)) < 2 or bench.config.training.devices > 1 or beam.width():
-        return todo
-    files = tuple(Path(plugin.file) for plugin in registry.plugins() if plugin.file and not plugin.distribution)
-    precision = device.precision_name(bench.config.training.precision)
-    config = bench.config.for_training()
-    jobs = [
-        parallel.Job(config=config, plugin_files=files, store=store.path, device=name, precision=precision,
-                     hashes=tuple(cell.hash for cell in group))
-        for group in groups
-    ]  # fmt: skip
-    cells = {cell.hash: cell for cell in todo}
-    made, begun = set[str](), set[str]()
+    def on_event(event: launch.Event, cell: Cell) -> None:
+        if cell.hash not in begun:
+            begun.add(cell.hash)
+            display.begin(cell.hash, cell.name)
+        if event.status is None:
+            display.report(cell.hash, event.done, event.total, event.note)
+            return
+        ended.add(cell.hash)
+        if event.status == "failed":
+            failed[cell.hash] = (cell, event.note)
+        record = bench.store.read(cell.hash)
+        display.finish(cell.hash, "failed" if record is None else cell.summary(record))
 
-    def on_event(what: str, key: str, details: tuple[Any, ...]) -> None:
-        cell = cells[key]
-        if what == "begin":
-            begun.add(key)
-            display.begin(key, cell.what)
-        elif what == "report":
-            display.report(key, *details)
-        elif what == "done":
-            made.add(key)
-            display.finish(key, _in_short(cell, store.read(key) or {}))
-        else:
-            made.add(key)
-            failed[key] = (cell, details[0])
-            display.finish(key, "failed")
-
-    parallel.run(jobs, processes, on_event)
-    for key in begun - made:
+    statuses = launch.run(launcher, cells, bench.store, on_event)
+    for key in begun - ended:
         display.give_up(key)
-    return [cell for cell in todo if cell.hash not in made]
-
-
-def _in_short(cell: Cell, record: Record) -> str:
-    if cell.kind == "training":
-        return f"loss {record['final_loss']:.3f}"
-    if cell.kind == "likelihood":
-        return f"{with_error(record['nats_per_token'], record['nats_per_token_se'])} nats/token"
-    if cell.kind == "judgement":
-        return f"{record['judge_nats_per_token']:.3f} nats/token"
-    if cell.kind == "metric":
-        return ", ".join(f"{name} {value:.4g}" for name, value in record["columns"].items())
-    valid, speed = record.get("oracle_valid_rate"), record.get("tokens_per_second")
-    parts = [f"{valid:.0%} valid" if valid is not None else "", f"{speed:.0f} tokens/s" if speed else ""]
-    return ", ".join(part for part in parts if part) or "done"
+    if left := [cell for cell in cells if cell.hash not in ended]:
+        numbers = ", ".join(map(str, statuses))
+        display.say(f"launcher {launcher.spec!r} left {len(left)} of {len(cells)} cells (exit statuses {numbers}); "
+                    "they are made here")  # fmt: skip
+    return [cell for cell in todo if cell.hash not in ended]
 
 
 def check_writable(folder: Path, what: str, option: str) -> None:
-    """Before anything is made: raises `UserError` if the folder could not be written. Leaves nothing behind."""
+    """Check that the folder can be written, and leave nothing behind. Raises `UserError` before anything is made."""
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise UserError(f"cannot write {what} '{folder}': '{nearest}' is a file; name another: {option}")
-    try:  # permissions alone do not tell: some file systems take no files, and an administrator may write anywhere
+    try:  # permissions are not enough: some file systems take no files, and an administrator may write anywhere
         tempfile.TemporaryFile(dir=nearest).close()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

@@ -2,6 +2,7 @@
 
     cells/<hash>.json               what was measured, or why it failed
     checkpoints/<hash>.safetensors  what was trained
+    jobs/<hash>.json                a cell described to the process that makes it, and its progress
 
 Every file is written whole or not at all: a temporary file beside it, fsync, rename. What a killed process leaves
 behind is a temporary file, which nothing reads.
@@ -9,10 +10,12 @@ behind is a temporary file, which nothing reads.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
 import math
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -60,6 +63,18 @@ def content_hash(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def pack_tokens(tokens: npt.NDArray[np.integer[Any]]) -> dict[str, Any]:
+    """(N, L) token ids as compressed text, for JSON."""
+    data = zlib.compress(np.ascontiguousarray(tokens, dtype="<i4").tobytes(), 9)
+    return {"shape": list(tokens.shape), "int32": base64.b64encode(data).decode()}
+
+
+def unpack_tokens(packed: Mapping[str, Any]) -> npt.NDArray[np.integer[Any]]:
+    """(N, L) the token ids that `pack_tokens` packed."""
+    data = zlib.decompress(base64.b64decode(packed["int32"]))
+    return np.frombuffer(data, dtype="<i4").reshape(packed["shape"])
+
+
 class Store:
     """The cells and checkpoints under one folder. Safe for many processes: the last whole write stands."""
 
@@ -71,6 +86,20 @@ class Store:
 
     def checkpoint_path(self, hash: str) -> Path:
         return self.path / "checkpoints" / f"{hash}.safetensors"
+
+    def job_path(self, hash: str) -> Path:
+        return self.path / "jobs" / f"{hash}.json"
+
+    def progress_path(self, hash: str) -> Path:
+        return self.path / "jobs" / f"{hash}-progress.json"
+
+    def version(self, hash: str) -> int | None:
+        """A number that changes whenever the cell's file is written, None while there is none."""
+        try:
+            found = self.cell_path(hash).stat()
+        except OSError:
+            return None
+        return found.st_ino ^ found.st_mtime_ns
 
     def ensure_writable(self) -> None:
         """Make the folders and try to write; raises `UserError` if that cannot be done."""

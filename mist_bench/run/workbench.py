@@ -5,27 +5,25 @@ One model and one graph serve all checkpoints of a shape: a checkpoint is copied
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from collections.abc import Callable, Hashable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from tinygrad import Device
-from tinygrad.device import LRUAllocator
 
-from ..api.component import FloatArray, UserError
+from ..api.component import FloatArray, IntArray, UserError
 from ..api.corpora import Oracle
 from ..api.families import CausalModel, Family, MaskedModel, Model
 from ..api.samplers import Sampler
 from ..api.schedules import Schedule
 from ..data import dataset
 from ..engine import device, machine, noise
-from ..engine.graph import captured
-from ..host.registry import Registry
+from ..engine.graph import Graph, captured
 from ..inference import batch_size
 from ..inference.causal import CausalEvaluator
-from ..inference.generate import SamplerGraph
+from ..inference.generate import SamplerGraph, generate
 from ..inference.loading import load_to_read
 from ..inference.masked import MaskedEvaluator
 from ..inference.masked_rows import full_sequences
@@ -33,8 +31,8 @@ from ..inference.step import Needs
 from ..measure import text
 from ..measure.overlap import TrainText
 from ..training.step import TrainingGraph
-from .grid import Plan
-from .store import Store
+from .experiment import Experiment
+from .store import Store, unpack_tokens
 
 if TYPE_CHECKING:
     from ..hub.causal_lm import LanguageModel
@@ -42,20 +40,36 @@ if TYPE_CHECKING:
 Parameters = dict[str, np.ndarray[Any, Any]]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generator:
+    """The captured graphs that sample one model by one sampler."""
+
+    batch: int
+    graphs: list[Graph]
+    run: Callable[[IntArray, int, int, IntArray, float, int | None], tuple[IntArray, IntArray]]
+
+    def __call__(
+        self, given: IntArray, steps: int, seed: int, ids: IntArray, temperature: float, limit: int | None = None
+    ) -> tuple[IntArray, IntArray]:
+        """(B, L) tokens with masks -> (B, L) filled and (B,) network evaluations; see `generate`."""
+        return self.run(given, steps, seed, ids, temperature, limit)
+
+
 class Workbench:
     """Lazily made: a run that finds all cells finished touches neither the corpus nor the device."""
 
-    def __init__(self, plan: Plan, store: Store, registry: Registry) -> None:
-        self.plan, self.store, self.registry, self.config = plan, store, registry, plan.config
+    def __init__(self, experiment: Experiment, store: Store) -> None:
+        self.experiment, self.store, self.config = experiment, store, experiment.config
 
     @cached_property
     def dataset(self) -> dataset.Dataset:
-        return dataset.load(self.plan.corpus, self.plan.tokenizer, self.plan.length, machine.cache_folder())
+        experiment = self.experiment
+        return dataset.open_dataset(experiment.corpus, experiment.tokenizer, self.config.length, machine.cache_folder())
 
     @cached_property
     def oracle(self) -> Oracle | None:
         """The world's truth, if the tokenizer keeps its ids."""
-        return self.plan.corpus.oracle() if self.dataset.oracle_ids else None
+        return self.experiment.corpus.oracle() if self.dataset.oracle_ids else None
 
     @cached_property
     def train_text(self) -> TrainText:
@@ -64,7 +78,7 @@ class Workbench:
 
     def _shape(self, family: Family) -> tuple[Any, ...]:
         data = self.dataset
-        world = self.plan.corpus.spec if not family.trained else ""
+        world = self.experiment.corpus.spec if not family.trained else ""
         precision = self.config.training.precision
         return (family.spec, repr(self.config.model), data.vocab_size, data.length, precision, world)
 
@@ -125,7 +139,8 @@ class Workbench:
     def _causal(self, family: Family, model: Model, batch: int) -> CausalEvaluator:
         if not isinstance(model, CausalModel):
             raise TypeError(f"family {family.name!r} says its likelihood is exact, but makes no CausalModel")
-        sampler = self.registry.make("sampler", "autoregressive")
+        sampler = self.experiment.causal_sampler
+        assert sampler is not None
         return CausalEvaluator(family.spec, model, batch, sampler, nucleus=self.config.generation.nucleus)
 
     @cached_property
@@ -144,15 +159,14 @@ class Workbench:
     @cached_property
     def automatic_batch(self) -> int:
         """As many sequences at once as fit and pay, for all families alike: measured with the first masked one."""
-        made: list[Family] = [self.registry.make("family", spec) for spec in self.config.families]
-        family = min(made, key=lambda each: (not each.trained, each.likelihood_kind == "exact"))
+        family = min(self.experiment.families, key=lambda each: (not each.trained, each.causal))
         shape, precision = f"{family.spec} {self.config.model}", device.precision_name(self.config.training.precision)
         vocab_size, length = self.dataset.vocab_size, self.dataset.length
         key = batch_size.key(shape, vocab_size, length, precision, self.config.generation.nucleus)
         path = machine.cache_folder() / "batch-sizes.json"
         if (known := batch_size.remembered(path, key)) is not None:
             return known
-        model, build = self._create(family, 0), self._causal if family.likelihood_kind == "exact" else self._masked
+        model, build = self._create(family, 0), self._causal if family.causal else self._masked
         found = batch_size.search(lambda batch: batch_size.speed(build(family, model, batch)))
         batch_size.remember(path, key, found)
         return found
@@ -160,22 +174,47 @@ class Workbench:
     @cached_property
     def text_judge(self) -> LanguageModel:
         """The model of somebody else that judges, loaded once."""
-        assert self.plan.text_judge is not None
-        return self.plan.text_judge.load()
-
-    def judge_family(self) -> Family:
-        family: Family = self.registry.make("family", "autoregressive")
-        return family
+        assert self.experiment.text_judge is not None
+        return self.experiment.text_judge.load()
 
     @cached_property
     def frequencies(self) -> FloatArray:
         """(V,) how often each token occurs in the train split, each counted once more."""
         return text.unigram(self.dataset.train.tokens, self.dataset.vocab_size)
 
+    def generated(self, generation: str) -> IntArray:
+        """(N, L) the sequences of a finished generation, by its hash. Raises `UserError` if it is missing."""
+        record = self.store.read(generation)
+        if record is None:
+            raise UserError(f"generation {generation} is missing; run again with --rerun all")
+        return unpack_tokens(record["tokens"])
+
+    def generator(
+        self, family: Family, values: Parameters | None, schedule: Schedule | None, sampler: Sampler
+    ) -> Generator:
+        """The graphs that sample this model, holding these parameters."""
+        if family.causal:
+            evaluator = self.causal(family, values or {})
+            return Generator(
+                batch=evaluator.batch, graphs=list(evaluator.graphs),
+                run=lambda given, steps, seed, ids, temperature, limit: (
+                    evaluator.generate(given, seed, ids, temperature, limit=limit),
+                    np.full(len(given), self.config.length),
+                ),
+            )  # fmt: skip
+        assert schedule is not None
+        masked, graph = self.masked(family, values, needs=Needs.of(sampler)), self.sampler_graph(sampler)
+        return Generator(
+            batch=masked.batch, graphs=[*masked.graphs, graph.graph],
+            run=lambda given, steps, seed, ids, temperature, limit: generate(
+                masked, graph, schedule, steps, given, seed=seed, sequences=ids, temperature=temperature, limit=limit
+            ),
+        )  # fmt: skip
+
     def sampler_graph(self, sampler: Sampler) -> SamplerGraph:
         data, batch = self.dataset, self.generation_batch
         frequencies = self.frequencies if "log_frequency" in sampler.needs else None
-        text = (self.plan.corpus.spec, self.plan.tokenizer.spec) if "log_frequency" in sampler.needs else ()
+        text = (self.experiment.corpus.spec, self.experiment.tokenizer.spec) if "log_frequency" in sampler.needs else ()
         key = ("sampler", sampler.spec, batch, data.length, data.vocab_size, *text)
         return kept(key, lambda: SamplerGraph(sampler, batch, data.length, data.vocab_size, frequencies))
 
@@ -199,6 +238,4 @@ def forget() -> None:
     captured.clear()
     gc.unfreeze()
     gc.collect()
-    allocator = Device[Device.DEFAULT].allocator
-    if isinstance(allocator, LRUAllocator):
-        allocator.free_cache()  # type: ignore[no-untyped-call]
+    device.free_cached_memory()

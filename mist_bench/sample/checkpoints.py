@@ -21,11 +21,11 @@ from ..host.registry import Registry
 from ..inference.causal import CausalEvaluator
 from ..inference.masked import MaskedEvaluator
 from ..inference.step import Needs
-from ..run import cells, grid
+from ..run.experiment import Experiment
+from ..run.kinds.training import MeasuredModel, TrainingCell, models
 from ..run.store import Store, plain
 from ..run.workbench import Parameters, Workbench
 from .options import SampleOptions
-from .retrain import training_command
 
 HASH = re.compile(r"[0-9a-f]{1,16}")
 SUFFIX, UNFINISHED = ".safetensors", "-partial"
@@ -45,12 +45,12 @@ class Network:
 
     @property
     def causal(self) -> bool:
-        return self.family.likelihood_kind == "exact"
+        return self.family.causal
 
     @property
     def title(self) -> str:
         names = [self.family.spec, f"under {self.schedule.spec}" if self.family.uses_schedule else ""]
-        data = f"on {self.bench.plan.corpus.spec} by {self.bench.plan.tokenizer.spec}"
+        data = f"on {self.bench.experiment.corpus.spec} by {self.bench.experiment.tokenizer.spec}"
         return " ".join(part for part in (*names, data, f"({self.hash})" if self.hash else "") if part)
 
     def evaluator(self, needs: Needs) -> MaskedEvaluator | CausalEvaluator:
@@ -79,44 +79,45 @@ def find(registry: Registry, options: SampleOptions) -> Network:
     """The network that was asked for. Raises `UserError` if there is none, or if it is not what it says."""
     if options.checkpoint is not None:
         hash, values, metadata = _load(Store(options.store), options.checkpoint)
-        config = _described(options.config, hash, metadata)
-        network, content = _network(registry, options, config, values, hash)
-        _same(hash, metadata["content"], content, metadata["labels"])
-        return network
+        options = dataclasses.replace(options, config=_described(options.config, hash, metadata), written_for=None)
+        model = _model(registry, options)
+        _same(hash, metadata["content"], model.training.content if model.training else {}, metadata["labels"])
+        return _network(model, Store(options.store), values, hash)
+    model, store = _model(registry, options), Store(options.store)
+    if model.training is None:
+        return _network(model, store, None, "")
+    return _network(model, store, _trained(store, model.training, options), model.training.hash)
+
+
+def _model(registry: Registry, options: SampleOptions) -> MeasuredModel:
+    """The first model of the configuration, in an experiment of its own."""
     config = options.config
-    first = dataclasses.replace(
-        config, families=config.families[:1], schedules=config.schedules[:1], training_seeds=config.training_seeds[:1]
-    )
-    return _network(registry, options, first, None, "")[0]
-
-
-def _network(
-    registry: Registry, options: SampleOptions, config: RunConfig, values: Parameters | None, hash: str
-) -> tuple[Network, Mapping[str, Any]]:
-    """Lays out the one training of the configuration, and loads its parameters unless they are given."""
-    settings = dataclasses.replace(
+    generation = dataclasses.replace(
         config.generation, batch_size=min(options.count, BATCH), nucleus=options.nucleus, judge="none", metrics=()
     )
-    config = dataclasses.replace(config, generation=settings)
-    name = device.name()
-    laid = grid.plan(config, registry, name, device.precision_name(config.training.precision))
-    store = Store(options.store)
-    family: Family = registry.make("family", config.families[0])
-    training = next((cell for cell in laid.cells if cell.kind == "training"), None)
-    if training is not None and values is None:
-        hash, values = training.hash, _trained(store, training, config, registry)
-    network = Network(
-        bench=Workbench(laid, store, registry), family=family, hash=hash, values=values,
-        schedule=registry.make("schedule", config.schedules[0]),
+    first = dataclasses.replace(
+        config, families=config.families[:1], schedules=config.schedules[:1], generation=generation,
+        training_seeds=config.training_seeds[:1],
     )  # fmt: skip
-    return network, training.content if training else {}
+    experiment = Experiment.of(
+        first, registry, device.name(), device.precision_name(config.training.precision),
+        written_for=options.written_for, length_asked=options.length_asked,
+    )  # fmt: skip
+    return models(experiment)[0]
 
 
-def _trained(store: Store, training: cells.Cell, config: RunConfig, registry: Registry) -> Parameters:
+def _network(model: MeasuredModel, store: Store, values: Parameters | None, hash: str) -> Network:
+    experiment = model.experiment
+    return Network(bench=Workbench(experiment, store), family=model.family, hash=hash, values=values,
+                   schedule=model.schedule or experiment.schedules[0])  # fmt: skip
+
+
+def _trained(store: Store, training: TrainingCell, options: SampleOptions) -> Parameters:
     found = store.load_checkpoint(training.hash)
     if found is None:
-        command = training_command(config, registry, store.path)
-        raise UserError(f"the store '{store.path}' has no checkpoint of {training.title}; train it: {command}")
+        raise UserError(
+            f"the store '{store.path}' has no checkpoint of {training.title}; train it: {options.training_command}"
+        )
     return found[0]
 
 

@@ -15,6 +15,7 @@ from ..api.component import IntArray, UserError
 from ..api.samplers import Sampler, most_steps
 from ..engine import beam, compiler, noise
 from ..engine.graph import captured
+from ..engine.tinygrad_private import patches
 from ..host.registry import Registry
 from ..inference.causal import CausalEvaluator
 from ..inference.generate import generate
@@ -39,7 +40,7 @@ def sample(registry: Registry, options: SampleOptions) -> int:
     network = checkpoints.find(registry, options)
     sampler = _sampler(registry, options, network)
     laid = template(
-        network.bench.dataset, network.bench.plan.corpus.layout, prompt=options.prompt, suffix=options.suffix,
+        network.bench.dataset, network.bench.experiment.corpus.layout, prompt=options.prompt, suffix=options.suffix,
         length=options.length, causal=network.causal,
     )  # fmt: skip
     steps = options.steps or min(STEPS, laid.shown)
@@ -59,15 +60,19 @@ def sample(registry: Registry, options: SampleOptions) -> int:
         for graph in captured:
             errors.print(f"graph {graph.name}: {graph.kernels} calls, compiled in {graph.compile_seconds:.1f} s",
                          markup=False, highlight=False)  # fmt: skip
+        for patch in patches:
+            errors.print(str(patch), markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
 def _sampler(registry: Registry, options: SampleOptions, network: Network) -> Sampler:
-    spec = options.sampler or ("autoregressive" if network.causal else "confidence")
-    sampler: Sampler = registry.make("sampler", spec)
-    if network.causal and sampler.name != "autoregressive":
+    if options.sampler is None:
+        own: Sampler = registry.first("sampler", "left_to_right" if network.causal else "default")
+        return own
+    sampler: Sampler = registry.make("sampler", options.sampler)
+    if network.causal and not sampler.left_to_right:
         raise UserError(f"family {network.family.spec!r} writes left to right, not by {sampler.spec!r}; "
-                        "leave --sampler out, or take a masked family: --family mdlm")  # fmt: skip
+                        "leave --sampler out, or take a masked family: mist-bench ls families")  # fmt: skip
     return sampler
 
 

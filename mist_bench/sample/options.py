@@ -14,6 +14,12 @@ class SampleOptions:
 
     config: RunConfig
     """Which network: its corpus, tokenizer, model, training, and the first family, schedule and training seed."""
+    written_for: str | None = None
+    """The corpus that the length of `config` was written for, a preset's."""
+    length_asked: bool = False
+    """Whether the length of `config` was asked for."""
+    training_command: str = "mist-bench run"
+    """What to type to train that network: the same options given to `run`."""
     checkpoint: str | None = None
     """The beginning of a checkpoint's hash, or a path; None: the network that `config` describes."""
     store: Path = Path("results/store")

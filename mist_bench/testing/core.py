@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, Literal, TypeVar
 
 from ..api.component import Component
-from ..host.discovery import told
+from ..host.discovery import describe_error
 from ..host.registry import PLURALS, Kind, Registry
 
 T = TypeVar("T")
@@ -129,7 +129,7 @@ class Subject:
         except Failed as error:
             status, message = "failed", str(error)
         except (Exception, SystemExit) as error:
-            status, message, raised = "failed", told(error, [inspect.getfile(type(self.component))]), error
+            status, message, raised = "failed", describe_error(error, [inspect.getfile(type(self.component))]), error
         return Result(
             subject=self.title, check=check.name, promise=check.promise, status=status,
             message=" ".join(message.split()), error=raised,

@@ -1,0 +1,65 @@
+"""`mist-bench report DIR`: a finished run again, from its run.json and the store alone: no corpus, no device."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..api.component import UserError
+from ..report.rows import Finished, disagreements, read_rows, shortfalls
+from ..report.tables import tables_of_run
+from ..run.cells import Entry
+from ..run.store import Store
+from .show import say, show_samples, show_tables
+
+
+def report(out: Path, store: Path | None) -> int:
+    """Show the tables and samples of the run whose files are in `out`. Gives the exit status, 1 if a cell had failed.
+
+    Raises `UserError` if the folder has no whole run of this version, or if the store lacks its cells.
+    """
+    screen, errors = Console(), Console(stderr=True)
+    info = _read(out)
+    entries = [Entry(**entry) for entry in info["cells"]]
+    shelf = Store(store or _store_of(out, entries))
+    finished = Finished.of(entries, shelf)
+    missing = [entry for entry in entries if shelf.status(entry.hash) == "missing"]
+    if missing:
+        raise UserError(
+            f"the store '{shelf.path}' lacks {len(missing)} of {len(entries)} cells of '{out}'; name the store of that "
+            "run: --store DIR"
+        )
+    for line in disagreements(finished):
+        say(errors, line, style="bold red")
+    for line in [*shortfalls(finished), *info["earlier_speeds"]]:
+        say(errors, line)
+    show_tables(tables_of_run(read_rows(finished, info["length"])), screen)
+    show_samples(finished, screen)
+    for line in info["failed"]:
+        say(errors, f"failed: {line}")
+    return 1 if info["failed"] else 0
+
+
+def _read(out: Path) -> dict[str, Any]:
+    path = out / "run.json"
+    try:
+        info: dict[str, Any] = json.loads(path.read_bytes())
+        whole = {"cells", "length", "failed", "earlier_speeds"} <= info.keys() and "labels" in info["cells"][0]
+    except OSError:
+        raise UserError(f"no run in '{out}': it has no run.json; give the folder that mist-bench run wrote") from None
+    except (ValueError, AttributeError, TypeError, LookupError):
+        whole = False
+    if not whole:
+        raise UserError(f"'{path}' is damaged or of another version; the same mist-bench run writes it again")
+    return info
+
+
+def _store_of(out: Path, entries: list[Entry]) -> Path:
+    """The store of a run: beside its folder, or where a run would look, whichever has its cells."""
+    usual = Path(os.environ.get("MIST_BENCH_STORE") or "results/store")
+    places = [out.parent / "store", usual]
+    return next((place for place in places if all(Store(place).cell_path(e.hash).exists() for e in entries)), usual)

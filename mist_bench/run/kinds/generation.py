@@ -1,0 +1,238 @@
+"""Generation cells: samples of a model by a sampler, with their speed and what is measured about the text itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+
+from ...api.component import IntArray, UserError
+from ...api.samplers import Sampler
+from ...api.schedules import Schedule
+from ...engine import beam
+from ...measure.statistics import mean_and_error
+from ..cells import Cell, Entry, Progress, Record
+from ..columns import Column, ModelColumns, Row
+from ..experiment import Experiment
+from ..store import pack_tokens
+from .training import MeasuredModel, models, spec_of
+
+if TYPE_CHECKING:
+    from ..workbench import Workbench
+
+SHOWN_TEXTS = 8
+
+
+class GenerationRow(ModelColumns, total=False):
+    """A row of generation.csv; those who judge and metrics add their columns."""
+
+    sampler: Annotated[str, Column("the sampler, with its parameters")]
+    steps: Annotated[int, Column("denoising steps asked for; empty if the sampler ignores them", "steps", "lower")]
+    temperature: Annotated[float, Column("of the proposal; 1 is the model's own law", "1")]
+    seed: Annotated[int, Column("seed of the noise of the sampler")]
+    batch: Annotated[int, Column("sequences generated at once, the same for all when timing", "numbers")]
+    samples: Annotated[int, Column("sequences generated and judged", "numbers")]
+    control: Annotated[str, Column("data, unigram, repeater or oracle: not a trained model")]
+    nfe: Annotated[float, Column("network evaluations for a sequence, median", "numbers", "lower")]
+    nfe_iqr: Annotated[float, Column("interquartile range of the same over sequences", "numbers")]
+    tokens_per_second: Annotated[
+        float, Column("median over timed rounds, synchronised, without compilation", "tokens/s", "higher")
+    ]
+    tokens_per_second_iqr: Annotated[float, Column("interquartile range over the rounds", "tokens/s", "lower")]
+    seconds_per_batch: Annotated[float, Column("median time of one batch", "s", "lower")]
+    compile_seconds: Annotated[float, Column("time of the calls that capture the graphs", "s", "lower")]
+    peak_memory_bytes: Annotated[
+        int, Column("everything that its captured graphs read and write, with the parameters", "bytes", "lower")
+    ]
+    token_entropy: Annotated[
+        float, Column("entropy of the unigram distribution within a sample, averaged", "nats", "data")
+    ]
+    token_entropy_se: Annotated[float, Column("its standard error over samples", "nats", "lower")]
+    distinct_2: Annotated[float, Column("distinct pairs of neighbouring tokens over all such pairs", "1", "data")]
+    longest_overlap: Annotated[
+        float, Column("longest run that a sample shares with a train sequence, averaged", "tokens", "data")
+    ]
+    oracle_valid_rate: Annotated[float, Column("share of the samples that the world could have said", "1", "higher")]
+    oracle_valid_rate_se: Annotated[
+        float, Column("its standard error over samples; the tables show Wilson's interval", "1", "lower")
+    ]
+    oracle_distinct_ratio: Annotated[
+        float, Column("distinct stories over those expected of perfect samples", "1", "one")
+    ]
+    oracle_divergence: Annotated[float, Column("total variation of the world's slots from the truth", "1", "lower")]
+    oracle_divergence_floor: Annotated[float, Column("what perfect samples of the same number would give", "1")]
+    law_distance: Annotated[
+        float, Column("exact total variation of the sampler's law from the truth", "1", "lower")
+    ]
+    prompt: Annotated[int, Column("tokens of each sample that were given, those of a test sequence", "tokens")]
+    causal: Annotated[int, Column("1 for a family that generates left to right with a cache", optional=True)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GenerationCell(Cell):
+    """One model sampled in one way."""
+
+    kind = "generation"
+    prefix = "generation"
+    file = "generation"
+    columns = GenerationRow
+    unlisted = frozenset({"texts", "tokens"})
+    timed = True
+    evaluates = True
+
+    model: MeasuredModel
+    schedule: Schedule | None
+    """The schedule of the sampling."""
+    sampler: Sampler
+    steps: int | None
+    temperature: float
+    seed: int
+
+    @classmethod
+    def plan(cls, experiment: Experiment, planned: Sequence[Cell]) -> Iterator[Cell]:
+        config = experiment.config
+        for model in models(experiment):
+            causal = [experiment.causal_sampler] if experiment.causal_sampler else []
+            samplers = causal if model.family.causal else experiment.samplers
+            schedules = [model.schedule] if model.schedule or model.family.causal else experiment.schedules
+            for sampler in samplers:
+                for schedule in schedules:
+                    for steps in config.steps if sampler.uses_steps else [None]:
+                        for temperature in config.temperatures:
+                            for seed in config.seeds:
+                                yield cls(experiment=experiment, model=model, schedule=schedule, sampler=sampler,
+                                          steps=steps, temperature=temperature, seed=seed)  # fmt: skip
+
+    @property
+    def content(self) -> dict[str, Any]:
+        settings = self.experiment.config.generation
+        content = {
+            **self.model.content, "sampling_schedule": self.experiment.content(self.schedule),
+            "sampler": self.experiment.content(self.sampler), "steps": self.steps, "temperature": self.temperature,
+            "seed": self.seed, "samples": samples_of(self.experiment, trained=self.model.family.trained),
+            "batch_size": settings.batch_size, "rounds": settings.rounds, "nucleus": settings.nucleus,
+        }  # fmt: skip
+        if beam.width():  # a speed belongs to a command; a checkpoint does not, since a search changes rounding alone
+            content["beam"] = beam.width()
+        if settings.prompt:
+            content |= {"prompt": settings.prompt, **self.experiment.text}  # the prompts are of the text
+        return content
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        settings = self.experiment.config.generation
+        return {
+            **self.model.labels, "schedule": spec_of(self.schedule), "sampler": self.sampler.spec, "steps": self.steps,
+            "temperature": self.temperature, "seed": self.seed, "batch": settings.batch_size or None,
+            "prompt": settings.prompt or None, **({"causal": 1} if self.model.family.causal else {}),
+        }  # fmt: skip
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return self.model.needs
+
+    @property
+    def group(self) -> str:
+        return self.model.family.spec
+
+    def batch(self, bench: Workbench) -> tuple[str, int]:
+        return "generation", bench.generation_batch
+
+    def make(self, bench: Workbench, progress: Progress) -> dict[str, Any]:
+        from ...engine import noise
+        from ...engine.graph import held
+        from ...measure.speed import timed
+
+        settings, length = self.experiment.config.generation, bench.dataset.length
+        samples = samples_of(self.experiment, trained=self.model.family.trained)
+        generator = bench.generator(self.model.family, self.model.parameters(bench), self.schedule, self.sampler)
+        batch, seed = generator.batch, noise.seed_of(axis="generation", seed=self.seed)
+        batches: list[tuple[IntArray, IntArray]] = []
+
+        def run(number: int, limit: int | None = None) -> tuple[IntArray, IntArray]:
+            ids = np.arange(number * batch, (number + 1) * batch)
+            given = _prompted(bench, ids, settings.prompt)
+            return generator(given, self.steps or length, seed, ids, self.temperature, limit)
+
+        run(0, limit=2)  # captures and warms the graphs, outside the clock
+        rounds = max(settings.rounds, -(-samples // batch))
+
+        def one(number: int) -> None:
+            batches.append(run(number))
+            progress(number + 1, rounds, "rounds")
+
+        speed = timed(rounds, batch * (length - settings.prompt), one)
+        tokens = np.concatenate([made for made, _ in batches])[:samples]
+        if (tokens >= bench.dataset.mask).any():
+            raise UserError(f"sampler {self.sampler.spec!r} left masks in the text after its last step")
+        low, middle, high = np.percentile(np.concatenate([used for _, used in batches])[:samples], [25, 50, 75])
+        return {
+            **speed.columns(), "batch": batch, "nfe": float(middle), "nfe_iqr": float(high - low),
+            "compile_seconds": sum(graph.compile_seconds for graph in generator.graphs),
+            "peak_memory_bytes": held(generator.graphs), "law_distance": self._law_distance(bench),
+            **text_record(bench, tokens),
+        }  # fmt: skip
+
+    def _law_distance(self, bench: Workbench) -> float | None:
+        """Exact distance of the sampler's own law from the truth under the perfect denoiser, on enumerable worlds."""
+        from ...measure.sampler_law import law_distance
+
+        settings, perfect = self.experiment.config.generation, self.model.family.needs_oracle
+        if bench.oracle is None or self.schedule is None or not perfect or settings.nucleus < 1 or settings.prompt:
+            return None
+        frequencies = bench.frequencies if "log_frequency" in self.sampler.needs else None
+        steps = self.steps or bench.dataset.length
+        return law_distance(self.sampler, self.schedule, steps, bench.oracle, temperature=self.temperature,
+                            frequencies=frequencies)  # fmt: skip
+
+    @staticmethod
+    def summary(record: Record) -> str:
+        return summary_of(record)
+
+    @classmethod
+    def more_rows(cls, entry: Entry, record: Record) -> dict[str, list[Row]]:
+        return sample_rows(entry, record)
+
+
+def samples_of(experiment: Experiment, *, trained: bool) -> int:
+    """Samples of a row."""
+    settings = experiment.config.generation
+    return settings.samples if trained else settings.oracle_samples
+
+
+def _prompted(bench: Workbench, ids: IntArray, prompt: int) -> IntArray:
+    """(B, L) masks after a prompt: the first tokens of the test sequence of that number, in turn."""
+    tokens = np.full((len(ids), bench.dataset.length), bench.dataset.mask, dtype=np.int32)
+    if prompt:
+        test = bench.dataset.test.tokens
+        tokens[:, :prompt] = test[ids % len(test), :prompt]
+    return tokens
+
+
+def text_record(bench: Workbench, tokens: IntArray) -> dict[str, Any]:
+    """What is measured about (N, L) sequences themselves, the sequences, and the first texts."""
+    from ...measure import text
+
+    record: dict[str, Any] = {"samples": len(tokens), **text.text_columns(tokens, bench.dataset.vocab_size)}
+    overlap, error = mean_and_error(bench.train_text.longest_runs(tokens))
+    record |= {"longest_overlap": overlap, "longest_overlap_se": error}
+    if bench.oracle is not None:
+        record |= text.oracle_columns(bench.oracle, tokens, seed=0)
+    texts = [bench.dataset.decode(row) for row in tokens[:SHOWN_TEXTS]]
+    return {**record, "texts": texts, "tokens": pack_tokens(tokens)}
+
+
+def summary_of(record: Record) -> str:
+    """Valid rate and speed, as far as they are measured."""
+    valid, speed = record.get("oracle_valid_rate"), record.get("tokens_per_second")
+    parts = [f"{valid:.0%} valid" if valid is not None else "", f"{speed:.0f} tokens/s" if speed else ""]
+    return ", ".join(part for part in parts if part) or "done"
+
+
+def sample_rows(entry: Entry, record: Record) -> dict[str, list[Row]]:
+    """The rows of samples.jsonl: the first texts, each with its number."""
+    batch = {**entry.labels, **record}.get("batch")
+    return {"samples": [{**entry.labels, "batch": batch, "number": number, "text": text}
+                        for number, text in enumerate(record["texts"])]}  # fmt: skip

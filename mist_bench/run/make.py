@@ -1,0 +1,65 @@
+"""Making one cell: measured, timed, and stored, or the reason why it failed."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..api.component import UserError
+from ..engine import device
+from ..host.discovery import Plugin, describe_error, error_text
+from . import provenance
+from .cells import Cell, Progress, Record
+
+if TYPE_CHECKING:
+    from .workbench import Workbench
+
+FAILURES = (UserError, ArithmeticError, ValueError, RuntimeError, MemoryError, TypeError, AttributeError, LookupError,
+            NameError, AssertionError, ImportError)  # fmt: skip
+"""The errors that end one cell and not the run."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a cell: its record, or why it failed."""
+
+    record: Record | None = None
+    failure: str = ""
+
+
+def make(cell: Cell, bench: Workbench, progress: Progress, *, debug: bool = False) -> Outcome:
+    """Make a cell, whose needs are finished, and store what came of it. `debug`: errors are raised, not stored."""
+    start = time.perf_counter()
+    try:
+        record = _measured(cell, bench, progress)
+    except FAILURES as error:
+        if debug:
+            raise
+        message = reason(error, bench.experiment.plugins)
+        bench.store.write_failure(cell.hash, message)
+        return Outcome(failure=message)
+    bench.store.write(cell.hash, {"labels": dict(cell.labels), "seconds": time.perf_counter() - start, **record})
+    return Outcome(record=record)
+
+
+def _measured(cell: Cell, bench: Workbench, progress: Progress) -> dict[str, Any]:
+    """The record of the cell. Raises `UserError` if the device has not enough memory."""
+    try:
+        record = cell.make(bench, progress)
+    except (MemoryError, RuntimeError) as error:
+        if not device.out_of_memory(error) or (setting := cell.batch(bench)) is None:
+            raise
+        name, batch = setting
+        raise UserError(
+            f"the device has not enough memory to evaluate {batch} sequences at once; give a smaller {name}.batch_size"
+        ) from error
+    return {**record, "measured_by": provenance.stamp()} if "tokens_per_second" in record else record
+
+
+def reason(error: Exception, plugins: Iterable[Plugin]) -> str:
+    """Why a cell failed, in one line. An error that is not ours may come from a plugin: with the place in its file."""
+    if isinstance(error, UserError):
+        return error_text(error)
+    return describe_error(error, [plugin.file for plugin in plugins])

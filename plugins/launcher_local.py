@@ -1,0 +1,102 @@
+"""Commands side by side on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+
+import psutil
+
+from mist_bench import Launcher, hookimpl, parameter
+
+PATIENCE_SECONDS = 10.0
+
+
+class Running:
+    """The processes that are running now; their number is in a file, by which they share the cores."""
+
+    def __init__(self) -> None:
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.lock, self.stopped = Lock(), False
+
+    def run(self, command: Sequence[str], count: Path) -> int:
+        """Run a command to its end; its exit status, 130 if the launcher was stopped before."""
+        with self.lock:
+            if self.stopped:
+                return 128 + signal.SIGINT
+            environment = {**os.environ, "MIST_BENCH_PARENT": str(os.getpid()), "MIST_BENCH_BESIDE": str(count)}
+            # no terminal of their own: what a cell has to say is in the store
+            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL)  # fmt: skip
+            self._change([*self.processes, process], count)
+        try:
+            return process.wait()
+        finally:
+            with self.lock:
+                self._change([other for other in self.processes if other is not process], count)
+
+    def _change(self, processes: list[subprocess.Popen[bytes]], count: Path) -> None:
+        self.processes = processes
+        count.write_text(str(len(processes)))
+
+    def stop(self) -> None:
+        """End all processes. By SIGINT first: one that is killed leaves its compilers behind, which then complain."""
+        with self.lock:
+            self.stopped, processes = True, self.processes
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        for process in processes:
+            try:
+                process.wait(PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _cores() -> int:
+    """The cores that this process may use, which may be fewer than there are."""
+    affinity = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none
+    return len(affinity()) if affinity else psutil.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalLauncher(Launcher):
+    """Several processes at once, which share the cores evenly, and anew whenever one ends.
+
+    Small kernels gain little from more cores, and whole trainings side by side gain all of them.
+    """
+
+    name = "local"
+    automatic = True
+    processes: int = parameter(0, "processes at once; 0: MIST_BENCH_JOBS, or one for each core")
+
+    def __post_init__(self) -> None:
+        if self.processes < 0:
+            raise ValueError(f"processes must be at least 0, given {self.processes}")
+
+    @cached_property
+    def _running(self) -> Running:
+        return Running()
+
+    def at_once(self) -> int:
+        return self.processes or int(os.environ.get("MIST_BENCH_JOBS") or 0) or _cores()
+
+    def launch(self, commands: Sequence[Sequence[str]]) -> list[int]:
+        with tempfile.TemporaryDirectory(prefix="mist-bench-") as folder, ThreadPoolExecutor(self.at_once()) as pool:
+            count = Path(folder) / "processes"
+            return list(pool.map(lambda command: self._running.run(command, count), commands))
+
+    def stop(self) -> None:
+        self._running.stop()
+
+
+@hookimpl
+def mist_bench_launchers() -> Iterator[type[Launcher]]:
+    yield LocalLauncher

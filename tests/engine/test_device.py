@@ -1,0 +1,144 @@
+"""The device: a compiler where there is no clang, and what depends on the device."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mist_bench import UserError
+from mist_bench.engine import compiler, device, machine
+
+needs_zig = pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="ziglang is not installed")
+
+
+@pytest.fixture
+def bare(tmp_path, monkeypatch):
+    """A machine with no clang and no CC; the user's cache is the test's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    return tmp_path / "cache" / "mist-bench"
+
+
+def program(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def test_the_cache_of_the_user(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert machine.cache_folder() == tmp_path / "mist-bench"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert machine.cache_folder() == tmp_path / "home" / ".cache" / "mist-bench"
+
+
+@pytest.mark.parametrize("given", ["clang", "/opt/bin/clang-19", "/somewhere/zig-cc-1234"])
+def test_a_compiler_that_works_is_left_alone(bare, monkeypatch, given):
+    monkeypatch.setenv("CC", given)
+    compiler.prepare()
+    assert os.environ["CC"] == given and not bare.exists()
+
+
+def test_a_clang_on_the_path_is_left_alone(bare, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == "clang" else None)
+    compiler.prepare()
+    assert "CC" not in os.environ and not bare.exists()
+
+
+@needs_zig
+@pytest.mark.parametrize("given", [None, "gcc"])
+def test_without_clang_the_wheel_stands_for_it(bare, monkeypatch, given):
+    """gcc has no bare target, so that a CC of the user's for other work does not help."""
+    if given:
+        monkeypatch.setenv("CC", given)
+    compiler.prepare()
+    launcher = Path(os.environ["CC"])
+    assert launcher.parent == bare and os.access(launcher, os.X_OK)
+    arguments = ["-c", "-x", "c", "-O2", "-fPIC", "-ffreestanding", "-nostdlib", "--target=x86_64-none-unknown-elf"]
+    made = subprocess.run([launcher, *arguments, "-", "-o", "-"], input=b"int two(int x) { return x + x; }",
+                          capture_output=True)  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.startswith(b"\x7fELF")
+
+
+def test_the_launcher_respells_the_target_and_nothing_else(bare, tmp_path):
+    zig = program(tmp_path / "with space" / "zig", '#!/bin/sh\nfor a in "$@"; do echo "<$a>"; done\n')
+    launcher = compiler._launcher(zig)
+    given = ["-c", "two words", "--target=arm64-none-unknown-elf", "-DX='$HOME'", "", "--target=x86_64-linux", "*"]
+    said = subprocess.run([launcher, *given], capture_output=True, text=True, check=True).stdout.splitlines()
+    expected = ["cc", *given]
+    expected[3] = "--target=arm64-freestanding-none"
+    assert said[: len(expected)] == [f"<{a}>" for a in expected]
+    assert {"<-g0>", "<-fno-sanitize=all>"} <= set(said[len(expected) :])
+
+
+def test_the_launcher_is_kept_and_mended(bare, tmp_path):
+    zig = program(tmp_path / "zig", "#!/bin/sh\n")
+    launcher = compiler._launcher(zig)
+    text, made = launcher.read_text(), launcher.stat().st_ino
+    assert compiler._launcher(zig) == launcher and launcher.stat().st_ino == made, "not written again"
+    launcher.write_text("half of it")
+    assert compiler._launcher(zig).read_text() == text and os.access(launcher, os.X_OK)
+    assert compiler._launcher(program(tmp_path / "other" / "zig", "#!/bin/sh\n")) != launcher
+    assert list(bare.glob("tmp*")) == []
+
+
+def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
+    with pytest.raises(UserError, match="XDG_CACHE_HOME"):
+        compiler._launcher(tmp_path / "zig")
+
+
+def test_no_device_says_what_to_install(monkeypatch):
+    import tinygrad
+
+    class Nothing:
+        @property
+        def DEFAULT(self):
+            raise RuntimeError("no usable devices")
+
+    monkeypatch.setattr(tinygrad, "Device", Nothing())
+    with pytest.raises(UserError, match=r"pip install 'mist-bench\[cpu\]'"):
+        device.name()
+
+
+@pytest.mark.parametrize(
+    ("at_hand", "asked", "precision"),
+    [("CPU", "auto", "float32"), ("CUDA", "auto", "bfloat16"), ("METAL", "auto", "bfloat16"),
+     ("CUDA", "float32", "float32"), ("CPU", "bfloat16", "bfloat16")],
+)  # fmt: skip
+def test_the_precision_of_a_device(monkeypatch, at_hand, asked, precision):
+    from tinygrad import dtypes
+
+    monkeypatch.setattr(device, "name", lambda: at_hand)
+    assert device.precision_name(asked) == precision
+    assert device.compute_type(asked) == {"float32": dtypes.float32, "bfloat16": dtypes.bfloat16}[precision]
+
+
+@pytest.mark.parametrize(
+    ("at_hand", "card", "peak"),
+    [("CUDA", "NVIDIA H200", 989e12), ("NV", "NVIDIA A100-SXM4-80GB", 312e12), ("CUDA", "NVIDIA Unheard-of", None),
+     ("CPU", "NVIDIA H200", None)],
+)  # fmt: skip
+def test_only_a_published_peak_counts(monkeypatch, at_hand, card, peak):
+    monkeypatch.setattr(device, "name", lambda: at_hand)
+    monkeypatch.setattr(machine, "gpus", lambda: [{"name": card}])
+    assert device.published_peak() == peak
+
+
+def test_memory_used_counts_what_is_held():
+    import numpy as np
+    from tinygrad import Tensor
+
+    before = device.memory_used()
+    held = Tensor(np.zeros(100_000, dtype=np.float32)).contiguous().realize()
+    device.synchronize()
+    assert device.memory_used() - before >= 400_000
+    del held

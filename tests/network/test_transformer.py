@@ -1,0 +1,290 @@
+"""The transformer against itself written again in float64 numpy; what each family may see; equal parameters."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from mist_bench_plugins.family_autoregressive import AutoregressiveFamily, matched_feed_forward
+from mist_bench_plugins.family_mdlm import MdlmFamily
+from tinygrad import Tensor, dtypes
+
+from harness.brute_force import (
+    BATCH,
+    MASKS,
+    SIZE,
+    TEXTS,
+    L,
+    S,
+    carried,
+    causal,
+    causal_answer,
+    masked,
+    masked_answer,
+    network,
+    of_tokens,
+    placed,
+    told_last,
+)
+from mist_bench import NetworkSize
+from mist_bench.host.presets import load_preset, preset_names
+from mist_bench.inference.loading import load_parameters, load_to_read
+from mist_bench.inference.step import on_device, pack_step
+from mist_bench.network import transformer as network_module
+
+RNG = np.random.default_rng(0)
+CLEAN = TEXTS[RNG.integers(0, len(TEXTS), BATCH)]
+HIDDEN = MASKS[np.arange(BATCH) % len(MASKS)]
+SEEN = np.where(HIDDEN, S, CLEAN)
+TIMES = RNG.integers(1, 64, BATCH) / 64  # so that 1000 t, the largest angle, is exact in float32
+PROPOSAL, WHOLE, CONDITION = "proposal", "log_probabilities", "condition"
+
+
+def answer(evaluator, tokens, t, previous=None) -> dict[str, np.ndarray]:
+    """All outputs of the graph for (B, L) tokens with masks."""
+    packed = on_device(pack_step(t, np.zeros((5, BATCH)), (0, 1, 0), (0, 0)), np.int32)
+    ids, free = on_device(np.arange(BATCH), np.uint32), on_device(np.ones((BATCH, L)), np.bool_)
+    extra = evaluator.no_condition() if previous is None else [on_device(previous, np.float32)]
+    extra = extra if evaluator.model.self_conditioned else []
+    targets = on_device(CLEAN, np.int32)
+    found = evaluator.graph(on_device(tokens, np.int32), targets, packed, ids, free, *extra)
+    return {name: x.numpy() for name, x in found.items()}
+
+
+def assert_same(found, values, seen, t=None, extra=0.0) -> None:
+    truth = carried(masked_answer(values, seen, t, extra), seen)
+    # 1000 t times a rounded frequency: the angle is that much off
+    np.testing.assert_allclose(found, truth, rtol=0, atol=1e-5 if t is None else 5e-5)
+
+
+def test_the_masked_network_is_the_formula():
+    evaluator, values = masked()
+    assert_same(answer(evaluator, SEEN, TIMES)[WHOLE], values, SEEN)
+
+
+def test_subs_the_mask_is_never_predicted_and_seen_tokens_carry_over():
+    p = np.exp(answer(masked()[0], SEEN, TIMES)[WHOLE].astype(np.float64))
+    assert p.shape == (BATCH, L, S)  # no column for the mask
+    np.testing.assert_allclose(p.sum(axis=-1), 1, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(p[~HIDDEN], np.eye(S)[CLEAN[~HIDDEN]])
+    assert (p[HIDDEN] > 0).all()
+
+
+def test_proposals_carry_over_what_is_seen():
+    proposal = answer(masked()[0], SEEN, TIMES)[PROPOSAL]
+    np.testing.assert_array_equal(proposal[~HIDDEN], CLEAN[~HIDDEN])
+    assert set(proposal[HIDDEN]) == set(range(S))
+
+
+def test_the_masked_fraction_is_what_the_default_is_told_and_not_t():
+    evaluator, values = masked()
+    first, second = (answer(evaluator, SEEN, t)[WHOLE] for t in (TIMES, 1 - TIMES))
+    np.testing.assert_array_equal(first, second)
+    # were it told t, the formula would give something else
+    assert np.abs(masked_answer(values, SEEN) - masked_answer(values, SEEN, TIMES))[HIDDEN].max() > 0.01
+
+
+def test_time_conditioning_is_told_t():
+    evaluator, values = told_last()
+    for t in (TIMES, 1 - TIMES):
+        assert_same(answer(evaluator, SEEN, t)[WHOLE], values, SEEN, t)
+    assert np.abs(masked_answer(values, SEEN, TIMES) - masked_answer(values, SEEN, 1 - TIMES))[HIDDEN].max() > 0.01
+
+
+def test_no_conditioning_is_told_nothing():
+    model, values = network(MdlmFamily(conditioning="none"))
+    assert not any(name.startswith("time") for name in values)
+    few = slice(0, 16)
+    found = model.log_probabilities(Tensor(SEEN[few].astype(np.int32)), Tensor(TIMES[few].astype(np.float32))).numpy()
+    assert_same(found, values, SEEN[few])
+
+
+def test_a_masked_model_does_not_see_what_is_hidden():
+    evaluator, _ = masked()
+    other = np.where(HIDDEN, (CLEAN + 1) % S, CLEAN)
+    # the whole answer at the tokens of both texts, when only the hidden ones differ
+    own, whole = answer(evaluator, SEEN, TIMES)["target"], answer(evaluator, SEEN, TIMES)[WHOLE]
+    for text in (CLEAN, other):
+        found = evaluator.target_log_probability(text, HIDDEN, TIMES)
+        np.testing.assert_array_equal(found, np.where(HIDDEN, of_tokens(whole, text), 0.0))
+    np.testing.assert_array_equal(own, of_tokens(whole, CLEAN))
+    # and a seen token does matter
+    changed = np.where(HIDDEN, SEEN, (SEEN + 1) % S)
+    some = HIDDEN.any(axis=1) & ~HIDDEN.all(axis=1)
+    assert np.abs(answer(evaluator, changed, TIMES)[WHOLE] - whole)[some[:, None] & HIDDEN].max() > 0.01
+
+
+def test_self_conditioning_is_told_its_last_answer():
+    evaluator, values = told_last()
+    first = answer(evaluator, SEEN, TIMES)
+    truth = carried(masked_answer(values, SEEN, TIMES), SEEN)
+    told = np.exp(truth) @ values["tokens"][:S]
+    np.testing.assert_allclose(first[CONDITION], told, rtol=0, atol=1e-5)
+    second = answer(evaluator, SEEN, TIMES, first[CONDITION])
+    assert_same(second[WHOLE], values, SEEN, TIMES, told @ values["condition"])
+    assert np.abs(second[WHOLE] - first[WHOLE])[HIDDEN].max() > 0.01
+
+
+def test_the_bound_of_a_self_conditioned_model_is_taken_with_the_empty_condition():
+    evaluator, values = told_last()
+    answer(evaluator, SEEN, TIMES, np.ones((BATCH, L, SIZE.dim)))  # must not leave anything behind
+    found = evaluator.target_log_probability(CLEAN, HIDDEN, TIMES)
+    truth = of_tokens(masked_answer(values, SEEN, TIMES), CLEAN)
+    np.testing.assert_allclose(found, np.where(HIDDEN, truth, 0.0), rtol=0, atol=1e-5)
+
+
+# ---- causal
+
+
+def test_the_causal_network_is_the_formula():
+    evaluator, values = causal()
+    truth = of_tokens(causal_answer(values, CLEAN), CLEAN)
+    np.testing.assert_allclose(evaluator.log_probability(CLEAN), truth, rtol=0, atol=1e-5)
+
+
+def cached_answer(tokens) -> np.ndarray:
+    """(B, L, V) through the key-value cache of the graph that generates: the drawn token's law at each place."""
+    evaluator, _ = causal()
+    model = evaluator.model
+    cache, now = model.new_cache(len(tokens)), on_device(tokens, np.int32)
+    places = [evaluator.place.bind(i) for i in range(L)]
+    return np.concatenate([model.next_log_probabilities(now, place, cache).numpy() for place in places], axis=1)
+
+
+def test_the_cached_law_is_the_parallel_one():
+    np.testing.assert_allclose(cached_answer(CLEAN), causal_answer(causal()[1], CLEAN), rtol=0, atol=1e-5)
+
+
+def test_a_causal_model_sees_only_what_came_before():
+    evaluator, values = causal()
+    changed = CLEAN.copy()
+    changed[:, 2:] = (changed[:, 2:] + 1) % S
+    first, second = evaluator.log_probability(CLEAN), evaluator.log_probability(changed)
+    np.testing.assert_array_equal(first[:, :2], second[:, :2])
+    # also at the changed place: what differs there is only the token that is asked for
+    truth = of_tokens(causal_answer(values, CLEAN), changed)
+    np.testing.assert_allclose(second[:, 2], truth[:, 2], rtol=0, atol=1e-5)
+    assert np.abs(second[:, 3] - truth[:, 3]).max() > 0.01
+
+
+def test_greedy_causal_generation_follows_the_cached_law_and_keeps_fixed_tokens():
+    evaluator, values = causal()
+    prompt = np.where(np.arange(L) < 1, CLEAN, S)
+    prompt[:100, 2] = CLEAN[:100, 2]  # also fixed: one in the middle, which generation must read
+    expected = prompt.copy()
+    for i in range(L):
+        law = causal_answer(values, np.where(expected == S, 0, expected))[:, i]
+        expected[:, i] = np.where(prompt[:, i] == S, law.argmax(axis=1), prompt[:, i])
+    np.testing.assert_array_equal(evaluator.generate(prompt, 0, np.arange(BATCH), 0.0), expected)
+
+
+def test_causal_samples_belong_to_their_number():
+    evaluator, _ = causal()
+    empty, shuffled = np.full((BATCH, L), S), RNG.permutation(BATCH)
+    first = evaluator.generate(empty, 7, np.arange(BATCH), 1.0)
+    np.testing.assert_array_equal(evaluator.generate(empty, 7, shuffled, 1.0), first[shuffled])
+    assert not np.array_equal(first, evaluator.generate(empty, 8, np.arange(BATCH), 1.0))
+
+
+# ---- parameters
+
+
+class Shape:
+    """A stand-in for a tensor, to count the parameters of large presets without allocating them."""
+
+    def __init__(self, values) -> None:
+        self.shape = values.shape
+
+    def numel(self) -> int:
+        return int(np.prod(self.shape))
+
+    @staticmethod
+    def realize(*shapes) -> None:
+        pass
+
+
+@pytest.fixture
+def only_shapes(monkeypatch):
+    def add(self, name, shape, scale) -> None:
+        self.parameters[name] = Shape(np.broadcast_to(np.float32(0), shape))
+
+    monkeypatch.setattr(network_module, "Tensor", Shape)
+    monkeypatch.setattr(network_module.Transformer, "_add", add)
+
+
+SIZES = {name: load_preset(name).model.size() for name in preset_names()}
+SIZES |= {
+    "wide": NetworkSize(dim=512, layers=2, heads=8, feed_forward=512, conditioning_dim=512),
+    "deep": NetworkSize(dim=24, layers=30, heads=3, feed_forward=100, conditioning_dim=4),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("vocab_size", [28, 50_258])
+def test_families_have_equal_parameters(only_shapes, name, vocab_size):
+    masked_one, baseline = (f.create(SIZES[name], vocab_size, 64, 0, None) for f in (MdlmFamily(), AutoregressiveFamily()))
+    assert abs(baseline.parameter_count() / masked_one.parameter_count() - 1) < 0.01
+    assert baseline.embedding_parameters() == masked_one.embedding_parameters()
+    assert baseline.vocab_size == masked_one.vocab_size == vocab_size
+    whole = sum(p.numel() for p in masked_one.parameters.values())
+    assert masked_one.parameter_count() + masked_one.embedding_parameters() == whole
+    tables = (2 * vocab_size + 1 + 64) * SIZES[name].dim
+    assert tables <= masked_one.embedding_parameters() <= tables + 128 * SIZES[name].dim
+
+
+def test_without_a_wider_feed_forward_the_baseline_would_be_smaller(only_shapes):
+    size = SIZES["quick"]
+    assert matched_feed_forward(size) > size.feed_forward
+    mdlm = MdlmFamily().create(size, 28, 64, 0, None).parameter_count()
+    extra = 2 * size.dim * size.layers * (matched_feed_forward(size) - size.feed_forward)
+    assert extra > 0.01 * mdlm
+
+
+def test_counted_parameters_are_the_formula():
+    d, c, n = SIZE.dim, SIZE.conditioning_dim, SIZE.layers
+    expected = n * (4 * d * d + 2 * d + 2 * d * SIZE.feed_forward) + 64 * c + c * c + (2 * n + 1) * c * 2 * d
+    assert masked()[0].model.parameter_count() == expected
+
+
+def test_the_same_seed_makes_the_same_network():
+    family = MdlmFamily()
+    first, same, other = (family.create(SIZE, S, L, seed, None).parameters for seed in (1, 1, 2))
+    for name, tensor in first.items():
+        np.testing.assert_array_equal(tensor.numpy(), same[name].numpy())
+    assert (first["head"].numpy() != other["head"].numpy()).any()
+
+
+@pytest.mark.parametrize("length", [4, 16])
+def test_local_heads_begin_at_a_neighbour(length):
+    """With the same token everywhere and no position table, the scores depend on the bias and the rotation alone."""
+    size = replace(SIZE, heads=2, local_heads=1)
+    values = {n: t.numpy().astype(np.float64) for n, t in
+              MdlmFamily().create(size, S, length, 0, None).parameters.items()}  # fmt: skip
+    bias = np.split(values["biases"], 2)
+    q, k = (placed(np.tile(b, (1, length, 1)), size.heads)[0, :, : SIZE.dim // 2] for b in bias)
+    scores = q @ k.T
+    assert (scores.argmax(axis=1)[1:] == np.arange(length - 1)).all()  # the first local head looks one to the left
+
+
+@pytest.mark.parametrize("family", [MdlmFamily(), AutoregressiveFamily()], ids=lambda family: family.name)
+def test_bfloat16_reads_the_parameters_that_were_loaded_last(family):
+    """Its matrices are copies: a stale one would be another network's."""
+    tokens, given = Tensor(TEXTS.astype(np.int32)), []
+    for seed in (1, 2):
+        given.append({n: p.numpy() for n, p in family.create(SIZE, S, L, seed, None).parameters.items()})
+
+    def answered(model) -> np.ndarray:
+        t = (Tensor.zeros(len(TEXTS)),) if family.name == "mdlm" else ()
+        return model.free_log_probabilities(tokens, *t).numpy() if t else model.log_probabilities(tokens).numpy()
+
+    def fresh(values) -> np.ndarray:
+        model = family.create(SIZE, S, L, 0, None)
+        model.set_compute(dtypes.bfloat16)
+        load_parameters(model, values)
+        return answered(model)
+
+    model = family.create(SIZE, S, L, 0, None)
+    model.set_compute(dtypes.bfloat16)
+    for values in (*given, given[0]):
+        load_to_read(model, values)
+        np.testing.assert_array_equal(answered(model), fresh(values))
+    assert np.abs(fresh(given[0]) - fresh(given[1])).max() > 0.01

@@ -1,0 +1,210 @@
+"""Several devices train what one device trains: the same losses and parameters, with the batch split over them."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from mist_bench_plugins.family_autoregressive import AutoregressiveFamily
+from mist_bench_plugins.family_mdlm import MdlmFamily
+from mist_bench_plugins.schedule_linear import LinearSchedule
+from tinygrad import Tensor
+
+from harness import GRID
+from harness.brute_force import WORLD, L, S, shaken
+from harness.experiments import REGISTRY, experiment
+from mist_bench import NetworkSize, UserError, cli
+from mist_bench.cli import run as run_command
+from mist_bench.engine import device
+from mist_bench.engine.graph import fetch, overwrite
+from mist_bench.host.config import TrainingConfig
+from mist_bench.report import files
+from mist_bench.run.grid import lay_out
+from mist_bench.training import loop
+from mist_bench.training.step import TrainingGraph
+
+pytestmark = pytest.mark.skipif(device.name() != "CPU", reason="a CPU has as many devices as one likes")
+SIZE = NetworkSize(dim=8, layers=1, heads=2, feed_forward=16, conditioning_dim=8)
+BATCH = 8
+CONFIG = TrainingConfig(
+    train_steps=6, batch_size=BATCH, learning_rate=1e-2, warmup_steps=0, weight_decay=0.1, beta1=0.9, beta2=0.99,
+    gradient_clip=0.5, ema_decay=0.8, validate_every=3, checkpoint_every=3,
+)  # fmt: skip
+DATA = WORLD.sample(100, np.random.default_rng(0))
+FAMILIES = {"mdlm": MdlmFamily(self_conditioning=True), "autoregressive": AutoregressiveFamily()}
+
+
+@cache
+def graph(family: str, devices: int, micro_batch: int = BATCH) -> TrainingGraph:
+    made = FAMILIES[family]
+    config = replace(CONFIG, devices=devices, micro_batch=micro_batch)
+    return TrainingGraph(made, made.create(SIZE, S, L, 0, None), config)
+
+
+def start(its: TrainingGraph) -> TrainingGraph:
+    model = its.family.create(SIZE, S, L, 1, None)
+    shaken(model, 5)
+    its.start({name: tensor.numpy() for name, tensor in model.parameters.items()})
+    return its
+
+
+def train(its: TrainingGraph, progress=None, save=lambda now: None):
+    """The progress; each point has as its validation a number that depends on all averaged weights."""
+    return loop.train(
+        its, LinearSchedule(), DATA, 3, progress or loop.Progress(),
+        validate=lambda values: float(sum(np.abs(v).sum() for v in values.values())), save=save,
+        report=lambda step, loss: None,
+    )  # fmt: skip
+
+
+def curve(progress) -> list[float]:
+    return [point[name] for point in progress.curve for name in ("loss", "validation_nats_per_token")]
+
+
+@pytest.mark.parametrize(
+    ("family", "devices", "micro_batch"),
+    [("mdlm", 2, BATCH), ("mdlm", 4, BATCH), ("mdlm", 2, 4), ("autoregressive", 2, BATCH)],
+)
+def test_several_devices_train_what_one_trains(family, devices, micro_batch):
+    one, many = start(graph(family, 1)), start(graph(family, devices, micro_batch))
+    expected, found = train(one), train(many)
+    np.testing.assert_allclose(curve(found), curve(expected), rtol=1e-5)
+    states = one.state(), many.state()
+    assert states[0].keys() == states[1].keys()
+    for name, values in states[0].items():
+        np.testing.assert_allclose(states[1][name], values, rtol=1e-3, atol=2e-5, err_msg=name)
+    places = {tensor.device for tensor in (*many.model.parameters.values(), *many.first, *many.second, *many.average)}
+    assert places == {("CPU", *(f"CPU:{i}" for i in range(1, devices)))}
+
+
+class Watched(MdlmFamily):
+    """Records how the inputs of a step lie on the devices."""
+
+    def loss(self, model, batch):
+        tensors = {name: value for name, value in vars(batch).items() if name != "full"}
+        assert batch.full is None  # nobody has all the rows
+        seen.extend((tensor.uop.axis, tensor.device, tensor.shape[0]) for tensor in tensors.values())
+        return super().loss(model, batch)
+
+
+seen: list = []
+
+
+def test_each_device_has_its_share_of_the_batch():
+    family = Watched()
+    its = TrainingGraph(family, family.create(SIZE, S, L, 0, None), replace(CONFIG, devices=2), full=3)
+    train(start(its))
+    assert seen == [(0, ("CPU", "CPU:1"), BATCH)] * 6
+
+
+def test_the_copies_stay_the_same():
+    """Each device takes the optimiser's step on its own copy, from the same sum of gradients."""
+    its = start(graph("mdlm", 4))
+    train(its)
+    for name, tensor in its._groups.items():
+        copies = [buffer.numpy() for buffer in tensor.uop.buffer.bufs]
+        assert len(copies) == 4
+        for copy in copies[1:]:
+            np.testing.assert_array_equal(copy, copies[0], err_msg=name)
+
+
+def test_a_resumed_training_is_the_undisturbed_one_bit_for_bit():
+    its, kept = start(graph("mdlm", 2)), {}
+
+    def save(now):
+        kept["state"], kept["progress"] = its.state(), loop.Progress(**{**vars(now), "curve": list(now.curve)})
+
+    whole = train(its, save=save)
+    undisturbed = its.state()
+    assert kept["progress"].step == 3
+    start(its)
+    its.restore(kept["state"])
+    assert curve(train(its, kept["progress"])) == curve(whole)
+    for name, values in its.state().items():
+        np.testing.assert_array_equal(values, undisturbed[name], err_msg=name)
+
+
+def test_parts_for_another_number_of_devices_are_not_taken_over():
+    made, config = FAMILIES["mdlm"], replace(CONFIG, devices=4)
+    found = [TrainingGraph(made, made.create(SIZE, S, L, 0, None), config, at_once).micro_batch for at_once in (4, 2, 0)]
+    assert found == [4, BATCH, BATCH]
+
+
+def test_values_go_to_every_copy_and_come_from_one():
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    copies = Tensor.zeros(2, 3).contiguous().shard(("CPU", "CPU:1")).realize()
+    overwrite(copies, values)
+    np.testing.assert_array_equal(fetch(copies), values)
+    np.testing.assert_array_equal((copies * 2).to("CPU:1").numpy(), 2 * values)
+    assert all((buffer.numpy() == values.ravel()).all() for buffer in copies.uop.buffer.bufs)
+    parts = Tensor.zeros(2, 3).contiguous().shard(("CPU", "CPU:1"), axis=0).realize()
+    with pytest.raises(ValueError, match="parts lie on several devices"):
+        overwrite(parts, values)
+
+
+def test_as_many_as_fit_are_as_many_for_each_device():
+    made = FAMILIES["mdlm"]
+    its = TrainingGraph(made, made.create(SIZE, S, L, 0, None), replace(CONFIG, batch_size=24, devices=4))
+    found = [its.micro_batch]
+    with pytest.raises(UserError, match="not enough memory"):
+        while True:
+            its._read_less()
+            found.append(its.micro_batch)
+    assert found == [24, 12, 4]
+
+
+# ---- the command
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run that trains the baseline alone, for a few steps; returns its status and the rows of training.csv."""
+    words = ["run", "--preset", GRID, "--family", "autoregressive", "--store", str(tmp_path / "store"), "--out",
+             str(tmp_path / "out")]  # fmt: skip
+    for setting in ("training.train_steps=4", "training.validate_every=4", "generation.judge=none", "generation.rounds=1",
+                    "generation.samples=32", "likelihood.sequences=32"):  # fmt: skip
+        words += ["--set", setting]
+
+    def start(*more):
+        status = cli.main([*words, *more])
+        path = tmp_path / "out" / "training.csv"
+        return status, files.read_csv(path) if path.exists() else []
+
+    return start
+
+
+def test_a_run_on_two_devices_makes_the_cell_of_a_run_on_one(run, capsys):
+    status, [row] = run("--devices", "2")
+    assert status == 0 and (row["devices"], row["micro_batch"]) == (2, 16)
+    before = capsys.readouterr().err
+    assert "autoregressive" in before
+    status, [again] = run()
+    assert status == 0 and again == row and "autoregressive" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--devices", "3"], "devices (3) must divide batch_size, given 16"),
+        (["--set", "training.micro_batch=4", "--devices", "8"], "devices (8) must divide micro_batch, given 4"),
+        (["--devices", "0"], "--devices takes a whole number of at least 1; given '0'"),
+        (["--set", "training.devices=0"], "devices must be at least 1, given 0"),
+    ],
+)
+def test_a_number_that_cannot_be_is_one_line(run, capsys, given, message):
+    assert run(*given) == (2, [])
+    assert capsys.readouterr().err == f"mist-bench: error: {message}\n"
+
+
+def test_more_devices_than_there_are(run, capsys, monkeypatch):
+    monkeypatch.setattr(device, "name", lambda: "NOWHERE")
+    assert run("--devices", "4") == (2, [])
+    assert capsys.readouterr().err == "mist-bench: error: --devices 4 is more than there are of NOWHERE; give at most 1\n"
+
+
+def test_trainings_on_several_devices_run_one_after_another(monkeypatch):
+    monkeypatch.setenv("MIST_BENCH_JOBS", "2")
+    for settings, automatic in ([], "local"), (["training.devices=2"], None):
+        made = experiment(settings=settings)
+        chosen = run_command._launcher(None, REGISTRY, made, lay_out(made), debug=False)
+        assert (chosen and chosen.name) == automatic
