@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -218,20 +217,7 @@ def wait_for(condition, process):
     raise AssertionError("nothing happened")
 
 
-def test_killed_in_training(finished, tmp_path):
-    _, undisturbed = finished
-    store, out = tmp_path / "store", tmp_path / "out"
-    process = spawn(*command(store, out), MIST_BENCH_JOBS="1")
-    wait_for(lambda: list(store.glob("checkpoints/*-partial.safetensors")), process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (out / "tables.md").exists()
-    assert in_process(*command(store, out)) == 0
-    assert stable(out) == stable(undisturbed)
-    assert not list(store.glob("checkpoints/*-partial*"))
-
-
-KILLER_IN_CELL = """
+KILLED_IN_A_CELL = """
 import os, signal
 from mist_bench.run.kinds import kind_named
 kind, calls = kind_named("{kind}"), []
@@ -247,27 +233,7 @@ def killed(cell, bench, progress):
 kind.make = killed
 """
 
-
-@pytest.mark.parametrize(("kind", "number"), [("likelihood", 3), ("generation", 6), ("judgement", 4)])
-def test_killed_in_a_cell(kind, number, finished, tmp_path):
-    """Some cells of the kind are made, one is under way; the trainings are there already."""
-    before, undisturbed = finished
-    store, out = tmp_path / "store", tmp_path / "out"
-    shutil.copytree(before, store)
-    mine = [store / "cells" / f"{cell.hash}.json" for cell in cells() if cell.kind == kind]
-    for path in mine:
-        path.unlink()
-    killer = tmp_path / "killer.py"
-    killer.write_text(KILLER_IN_CELL.format(kind=kind, number=number))
-    process = spawn(*command(store, out), MIST_BENCH_PLUGINS=str(killer), MIST_BENCH_JOBS="1")
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert 0 < sum(path.exists() for path in mine) < len(mine) and not out.exists()
-    assert in_process(*command(store, out)) == 0
-    assert stable(out) == stable(undisturbed)
-
-
-KILLER = """
+KILLED_WHILE_WRITING = """
 import os, signal
 real, calls = os.replace, []
 
@@ -281,18 +247,45 @@ os.replace = replace
 """
 
 
-@pytest.mark.parametrize("number", [5, 11])
-def test_killed_while_writing(number, finished, tmp_path):
-    """The n-th rename never happens: what was being written is a temporary file, which nothing reads."""
+@pytest.mark.slow
+def test_a_run_that_is_stopped_again_and_again_ends_as_the_undisturbed_one(finished, tmp_path):
+    """One store through every kind of stop: an interrupt and a kill in training, kills in the n-th rename (the file stays
+    a temporary one, which nothing reads), and kills in cells of each later kind, some of which are made by then."""
     _, undisturbed = finished
-    killer = tmp_path / "killer.py"
-    killer.write_text(KILLER.format(number=number))
-    store, out = tmp_path / "store", tmp_path / "out"
-    process = spawn(*command(store, out), MIST_BENCH_PLUGINS=str(killer), MIST_BENCH_JOBS="1")
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    store, out, killer = tmp_path / "store", tmp_path / "out", tmp_path / "killer.py"
+
+    def saved():
+        return {path.name: path.stat().st_mtime_ns for path in store.glob("checkpoints/*-partial.safetensors")}
+
+    def stopped_in_training(stop):
+        before = saved()
+        process = spawn(*command(store, out), MIST_BENCH_JOBS="1")
+        wait_for(lambda: saved().items() - before.items(), process)
+        process.send_signal(stop)
+        said, _ = process.communicate()
+        assert not (out / "tables.md").exists()
+        return process.returncode, said
+
+    def killed(code):
+        killer.write_text(code)
+        process = spawn(*command(store, out), MIST_BENCH_PLUGINS=str(killer), MIST_BENCH_JOBS="1")
+        said, _ = process.communicate()
+        assert process.returncode == -signal.SIGKILL, said
+        assert not out.exists()
+
+    status, said = stopped_in_training(signal.SIGINT)
+    assert status == 130 and "Traceback" not in said and "goes on from there" in said
+    assert stopped_in_training(signal.SIGKILL)[0] == -signal.SIGKILL
+    for number in (5, 11):
+        killed(KILLED_WHILE_WRITING.format(number=number))
+    planned = cells()
+    for kind, number in (("likelihood", 3), ("generation", 6), ("judgement", 4)):
+        killed(KILLED_IN_A_CELL.format(kind=kind, number=number))
+        mine = [store / "cells" / f"{cell.hash}.json" for cell in planned if cell.kind == kind]
+        assert 0 < sum(path.exists() for path in mine) < len(mine)
     assert in_process(*command(store, out)) == 0
     assert stable(out) == stable(undisturbed)
+    assert not list(store.glob("checkpoints/*-partial*"))
 
 
 def test_side_by_side_gives_the_same(finished, tmp_path, monkeypatch):
@@ -474,12 +467,3 @@ def test_an_interrupt_that_python_loses_ends_the_work_at_the_next_report(monkeyp
         display.report("a", 2, 3, "")
         raise AssertionError("it went on")
     assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_interrupt_ends_cleanly(tmp_path):
-    process = spawn(*command(tmp_path / "store", tmp_path / "out"), MIST_BENCH_JOBS="1")
-    wait_for(lambda: list((tmp_path / "store").glob("checkpoints/*-partial.safetensors")), process)
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate()
-    assert process.returncode == 130
-    assert "Traceback" not in said and "goes on from there" in said
