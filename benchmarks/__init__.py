@@ -1,1 +1,1 @@
-"""Speed on the device at hand, beside what one would use instead. Not in the wheel: see docs/performance.md."""
+"""Benchmarks: speed of mist-bench and of its alternatives on this device. Not in the wheel; see docs/performance.md."""

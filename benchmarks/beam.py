@@ -2,8 +2,8 @@
 
     python -m benchmarks.beam --size tinystories --beam 4 --out FILE
 
-Training, generation and likelihood of both families. FILE is written after each, and names the device and the release
-of tinygrad that it is for; its name in the package is printed. One training step takes over ten minutes on two cores.
+It searches training, generation and likelihood of both families. FILE is written after each and names its device and
+its release of tinygrad; its name in the package is printed. One training step takes over ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="tinystories")
     parser.add_argument("--beam", type=int, default=4)
-    parser.add_argument("--only", default="", help="names of work, with commas; all")
+    parser.add_argument("--only", default="", help="names of work, separated by commas; default: all")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    os.environ["CCACHE"] = "0"  # a kernel that is kept would not be searched, and not be written
+    os.environ["CCACHE"] = "0"  # a kernel from the cache would be neither searched nor written
     from mist_bench.engine import beam
 
     beam.use(given.beam)

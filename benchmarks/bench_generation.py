@@ -1,4 +1,4 @@
-"""A batch of texts: three samplers of masked models, and the baseline with its cache."""
+"""Benchmark of generation: three samplers of masked models, and the baseline with its key-value cache."""
 
 from collections.abc import Callable
 

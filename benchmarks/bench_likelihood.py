@@ -1,4 +1,4 @@
-"""Exact-k of a masked model and the chain rule of the baseline."""
+"""Benchmark of likelihood: exact-k of a masked model and the chain rule of the baseline."""
 
 from collections.abc import Callable
 

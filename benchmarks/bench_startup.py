@@ -1,4 +1,4 @@
-"""Commands that compute nothing: what one waits for before anything begins."""
+"""Benchmark of start-up: commands that compute nothing."""
 
 from collections.abc import Callable
 

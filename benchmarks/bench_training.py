@@ -1,4 +1,4 @@
-"""A training step of each family, by each contestant."""
+"""Benchmark of a training step of each family."""
 
 from collections.abc import Callable
 

@@ -1,29 +1,30 @@
-"""Everything that a GPU is needed for, as steps that can be done one by one: needs no network and no installation.
+"""Measurements that need a GPU, as separate steps, without a network and without an installation.
 
-    python benchmarks/gpu.py --out DIR --wheels WHEELS                         nine minutes, what matters most first
+    python benchmarks/gpu.py --out DIR --wheels WHEELS                         nine minutes, the most important first
     python benchmarks/gpu.py --out DIR --wheels WHEELS --steps memory,kernels  these steps, in this script's order
 
-Python 3.11 or newer with torch and numpy is expected. WHEELS holds the rest, downloaded where there is a network, for
-the Python of the GPU's machine (wheels for another one are left out, and `gpu.json` says which):
+It needs Python 3.11 or newer with torch and numpy. WHEELS is a folder with the other packages, downloaded on a machine
+with a network, for the Python of the GPU's machine (`gpu.json` names wheels that do not fit, which are left out):
 
     pip download --python-version 3.12 --only-binary=:all: -d WHEELS tinygrad==0.14.0 pluggy typer rich
     pip download --python-version 3.12 --only-binary=:all: -d WHEELS --no-deps \\
         "nvidia-cuda-nvrtc-cu12==12.2.*" "nvidia-cuda-runtime-cu12==12.2.*"
 
-The second is a compiler that goes before torch's: a driver that is older refuses what torch's makes (error 222).
-`CUDA:PTX` needs no compiler, but tinygrad 0.14 multiplies bfloat16 without tensor cores there: no measure, but a sign.
+The second command gets a compiler that is used before torch's, whose output an older driver refuses (error 222).
+`CUDA:PTX` needs no compiler, but there tinygrad 0.14 multiplies bfloat16 without tensor cores: its times show only
+whether it works.
 
-Wheels are unpacked below `--site`, with the entry points of this checkout beside them, and all that is compiled is kept
-there: a step that ran out of time goes on from what its last call compiled. So where a call may take ten minutes, three
-calls do it, with one site (git ignores `build/`) and a DIR each:
+Wheels are unpacked below `--site`, together with the entry points of this checkout, and compiled kernels are stored
+there: a step that ran out of time continues from them in the next call. Where a call may take ten minutes, use three
+calls, with the same site (git ignores `build/`) and a separate DIR:
 
     python benchmarks/gpu.py --wheels WHEELS --site build/site --out DIR1 --steps small,tinystories
     python benchmarks/gpu.py --wheels WHEELS --site build/site --out DIR2 --steps memory,gpt2
     python benchmarks/gpu.py --wheels WHEELS --site build/site --out DIR3 --steps kernels,likelihood,nv,quick,beam
 
-`gpt2` is all steps whose names begin with it: `gpt2-training` and `gpt2-generation`, which can be asked for one by one
-where only that is missing. After each step DIR holds `gpu.json` (what was done, how long it took, how it ended, or why
-nothing could be done) and one archive of all results. A step that fails or runs out of time stops nothing.
+`gpt2` stands for all steps whose names begin with it, `gpt2-training` and `gpt2-generation`, which can also be named
+separately. After each step DIR contains `gpu.json` (the steps, their times and exit statuses, or why nothing could run)
+and an archive of all results. A step that fails or runs out of time does not stop the others.
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 PEERS = ("mist-bench", "torch eager", "torch compiled")
 COMPILERS = "compilers"
-"""Where NVIDIA's wheels are unpacked: beside the packages, their `nvidia` would hide torch's."""
+"""Folder for NVIDIA's wheels: next to the other packages, their `nvidia` would hide torch's."""
 PROBE_SECONDS = 120
 PROBE = """
 import faulthandler
-faulthandler.dump_traceback_later(100)  # where it hangs, if it does
+faulthandler.dump_traceback_later(100)  # shows where it hangs
 import numpy as np
 from mist_bench.engine import compiler
 compiler.prepare()
@@ -63,16 +64,16 @@ from tinygrad import Device, Tensor, dtypes
 a = Tensor.randn(512, 512).cast(dtypes.bfloat16).contiguous()
 b = Tensor.randn(512, 512).cast(dtypes.bfloat16).contiguous()
 expected = a.float().numpy() @ b.float().numpy()
-assert np.abs(a.matmul(b, dtype=dtypes.float).numpy() - expected).max() < 1.0  # of sums that are 23 wide
+assert np.abs(a.matmul(b, dtype=dtypes.float).numpy() - expected).max() < 1.0  # of sums with a standard deviation of 23
 from mist_bench.engine.graph import Graph, Inbox, fetch, overwrite
 weight, inbox = Tensor.zeros(1000).contiguous().realize(), Inbox(1000)
 overwrite(weight, np.arange(1000, dtype=np.float32))
 assert (weight.numpy() == np.arange(1000)).all(), "overwrite"
-graph = Graph("probe", lambda told: ((told + 1).contiguous() * weight).sum(keepdim=True).realize())
-for i in range(4):  # captured, once more by tinygrad, then replayed
-    found = fetch(graph(inbox(np.full(1000, i, dtype=np.int32)))).item()
-    assert found == (i + 1) * 499500, f"call {i} of a captured graph: {found}"
-assert graph.kernels >= 2, "a graph of one kernel is no graph"
+graph = Graph("probe", lambda inputs: ((inputs + 1).contiguous() * weight).sum(keepdim=True).realize())
+for i in range(4):  # captured by Graph, then by tinygrad, then replayed
+    value = fetch(graph(inbox(np.full(1000, i, dtype=np.int32)))).item()
+    assert value == (i + 1) * 499500, f"call {i} of a captured graph: {value}"
+assert graph.kernels >= 2, "tinygrad makes no graph of a single kernel"
 import mist_bench.cli
 arch = getattr(Device[Device.DEFAULT], "arch", "")
 print(Device.DEFAULT, type(Device[Device.DEFAULT].renderer).__name__, arch)
@@ -83,7 +84,7 @@ WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from mist_bench.cli im
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A few commands (arguments of Python) and the seconds each may take."""
+    """A measurement: its commands (arguments of Python) and the time limit of each in seconds."""
 
     name: str
     commands: tuple[tuple[str, ...], ...]
@@ -92,18 +93,19 @@ class Step:
 
 
 def bench(name: str, size: str, only: str, seconds: int, *more: str) -> Step:
+    """A step that runs `mist-bench bench`."""
     how = ("-m", "mist_bench", "bench", "--size", size, "--only", only, "--out", f"{{out}}/{name}", *more)
     return Step(name=name, commands=(how,), seconds=seconds)
 
 
 def alone(step: Step, device: str) -> Step:
-    """On another device of tinygrad's, without the peers: that driver's channels and torch's share no process."""
+    """The step on another device of tinygrad, without torch: their drivers cannot share a process."""
     commands = tuple(("-c", WITHOUT_TORCH, *command[2:]) for command in step.commands)
     return replace(step, commands=commands, environment={"DEV": device})
 
 
 def steps() -> list[Step]:
-    """The most wanted first. Most of their time goes into compiling; `bench` writes after each group that it timed."""
+    """All steps, the most important first. Most of their time is compilation; `bench` writes after each group."""
     memory = [("-m", "benchmarks.memory", "--size", "tinystories", "--who", who) for who in PEERS]
     kernels = [("-m", "benchmarks.kernels", "--size", size, "--out", f"{{out}}/kernels-{size}.md")
                for size in ("tinystories", "gpt2")]  # fmt: skip
@@ -123,17 +125,17 @@ def steps() -> list[Step]:
 
 
 def chosen(words: Sequence[str]) -> tuple[list[Step], list[str]]:
-    """The steps that have these names or begin with them, in their own order, and the words that are none."""
+    """The steps whose names are or begin with these words, in their own order, and the words that match none."""
 
     def means(word: str, step: Step) -> bool:
         return step.name == word or step.name.startswith(f"{word}-")
 
-    found = [step for step in steps() if any(means(word, step) for word in words)]
-    return found, [word for word in words if not any(means(word, step) for step in found)]
+    matching = [step for step in steps() if any(means(word, step) for word in words)]
+    return matching, [word for word in words if not any(means(word, step) for step in matching)]
 
 
 def fits(wheel: str) -> bool:
-    """Whether this Python can import a wheel of that name, as far as its tag says; the C library's age is not asked."""
+    """Whether this Python can import a wheel, by the tag in its name; the version of the C library is not checked."""
     parts = wheel.removesuffix(".whl").split("-")[-3:]
     if len(parts) < 3:
         return False
@@ -148,10 +150,10 @@ def fits(wheel: str) -> bool:
 
 
 def install(wheels: Path | None, site: Path) -> tuple[Path, list[str]]:
-    """A folder with the wheels unpacked and this checkout's entry points, made once for each set of wheels and place of
-    the checkout; and the names of wheels that are for another Python."""
-    found = sorted(wheels.glob("*.whl")) if wheels is not None else []
-    used, left_out = [file for file in found if fits(file.name)], [file.name for file in found if not fits(file.name)]
+    """A folder with the unpacked wheels and this checkout's entry points, created once for each set of wheels and path
+    of the checkout; and the names of wheels that do not fit this Python."""
+    given = sorted(wheels.glob("*.whl")) if wheels is not None else []
+    used, left_out = [file for file in given if fits(file.name)], [file.name for file in given if not fits(file.name)]
     definition = (ROOT / "pyproject.toml").read_text()
     key = "\n".join([str(ROOT), definition, *(file.name for file in used)])
     folder = site.resolve() / f"packages-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
@@ -171,7 +173,7 @@ def install(wheels: Path | None, site: Path) -> tuple[Path, list[str]]:
 
 
 def _describe(project: dict[str, Any], folder: Path) -> None:
-    """What an installation of this checkout leaves: its name, version and entry points, and the plugins' package."""
+    """Write what an installation of this checkout would: its name, version and entry points, and the plugin package."""
     info = folder / f"mist_bench-{project['version']}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mist-bench\nVersion: {project['version']}\n")
@@ -181,20 +183,20 @@ def _describe(project: dict[str, Any], folder: Path) -> None:
 
 
 def surroundings(packages: Path, site: Path) -> dict[str, str]:
-    """The environment in which this checkout runs: its packages, CUDA's compiler, and a cache in `site`.
+    """The environment variables of this checkout: its packages, CUDA's compiler, and caches in `site`.
 
-    Each compiler has its own cache: tinygrad does not tell apart what two of them made of the same source.
+    Each compiler has its own cache, since tinygrad's keys do not contain the compiler.
     """
     path = os.pathsep.join([str(ROOT), str(packages), *filter(None, [os.environ.get("PYTHONPATH")])])
-    found, cache, which = compilers(packages), site.resolve() / "cache", "kernels"
-    if compiler := os.environ.get("NVRTC_PATH", found.get("NVRTC_PATH")):
-        which += "-" + hashlib.sha256(Path(compiler).read_bytes()).hexdigest()[:12]
-    kept = {"XDG_CACHE_HOME": str(cache / which), "TORCHINDUCTOR_CACHE_DIR": str(cache / "torch")}
-    return {**kept, **os.environ, **found, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "140"}
+    libraries, cache, kernels = compilers(packages), site.resolve() / "cache", "kernels"
+    if compiler := os.environ.get("NVRTC_PATH", libraries.get("NVRTC_PATH")):
+        kernels += "-" + hashlib.sha256(Path(compiler).read_bytes()).hexdigest()[:12]
+    caches = {"XDG_CACHE_HOME": str(cache / kernels), "TORCHINDUCTOR_CACHE_DIR": str(cache / "torch")}
+    return {**caches, **os.environ, **libraries, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "140"}
 
 
 def compilers(packages: Path) -> dict[str, str]:
-    """tinygrad looks for CUDA's compiler in system folders, torch has it in its own; that of WHEELS goes first."""
+    """Environment variables with the paths of CUDA's compiler: from WHEELS, else from torch, else from the system."""
     found: dict[str, str] = {}
     roots = [packages / COMPILERS, *(Path(p) for p in sys.path if p.endswith("-packages")), Path("/usr/local/cuda")]
     for variable, name in (("NVRTC_PATH", "libnvrtc.so*"), ("NVJITLINK_PATH", "libnvJitLink.so*")):
@@ -209,8 +211,8 @@ def compilers(packages: Path) -> dict[str, str]:
 
 
 def run(arguments: Sequence[str], environment: dict[str, str], seconds: float, output: IO[str]) -> int | None:
-    """Python with these arguments: its exit status, or None if it took longer. Its compile workers end with it then, so
-    that they take nothing from what comes next."""
+    """Run Python with these arguments: its exit status, or None if it was stopped after `seconds`. Its worker processes
+    are stopped too, so that they do not slow down the next step."""
     process = subprocess.Popen(
         [PYTHON, *arguments], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -227,11 +229,11 @@ def run(arguments: Sequence[str], environment: dict[str, str], seconds: float, o
 def working_device(
     wanted: str, environment: dict[str, str], work: Path, deadline: float
 ) -> tuple[str, dict[str, str], list[str]]:
-    """The first device that computes what it should, the environment in which it does, and what each said.
+    """The first device that computes correctly (empty if none does), its environment, and the output of each probe.
 
-    Each is asked once more without compile workers: tinygrad waits forever for one that died.
+    Each device is tried again without compile workers, since tinygrad waits forever for a worker that has died.
     """
-    said = []
+    outputs = []
     for name in wanted.split(","):
         for more in ({}, {"PARALLEL": "0"}):
             here = {**environment, "DEV": name, **more}
@@ -240,15 +242,15 @@ def working_device(
             with (work / f"probe {what}.log").open("w+") as log:
                 status = run(["-c", PROBE], here, seconds, log)
                 log.seek(0)
-                told = log.read().strip()[-2000:]
-            said.append(f"{what}: {'' if status is not None else f'no answer in {seconds:.0f} s; '}{told}")
+                output = log.read().strip()[-2000:]
+            outputs.append(f"{what}: {'' if status is not None else f'no answer in {seconds:.0f} s; '}{output}")
             if status == 0:
-                return name, here, said
-    return "", environment, said
+                return name, here, outputs
+    return "", environment, outputs
 
 
 def do(step: Step, work: Path, environment: dict[str, str], deadline: float) -> dict[str, Any]:
-    """Runs its commands, their output into a file."""
+    """Run the commands of a step, with their output in a log file; its entry of `gpu.json`."""
     start, ends = time.monotonic(), []
     with (work / f"{step.name}.log").open("w") as log:
         for command in step.commands:
@@ -263,7 +265,7 @@ def do(step: Step, work: Path, environment: dict[str, str], deadline: float) -> 
 
 
 def pack(work: Path, out: Path, done: dict[str, Any]) -> None:
-    """All results as two files, complete after every step."""
+    """Write all results so far as `gpu.json` and an archive."""
     (out / "gpu.json").write_text(json.dumps(done, indent=1) + "\n")
     with tarfile.open(out / "gpu.tar.gz.part", "w:gz") as archive:
         archive.add(work, arcname="gpu")
@@ -272,20 +274,20 @@ def pack(work: Path, out: Path, done: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="where results go")
-    parser.add_argument("--wheels", type=Path, help="folder of wheels: tinygrad and what else is missing")
-    parser.add_argument("--site", type=Path, help="where they are unpacked and what is compiled is kept")
-    parser.add_argument("--steps", default=",".join(step.name for step in steps()), help="which, with commas")
-    parser.add_argument("--minutes", type=float, default=9.0, help="all in all")
-    parser.add_argument("--devices", default="CUDA,CUDA:PTX,NV", help="the first that works is used")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--wheels", type=Path, help="folder of wheels: tinygrad and other packages that are missing")
+    parser.add_argument("--site", type=Path, help="folder for unpacked wheels and compiled kernels")
+    parser.add_argument("--steps", default=",".join(step.name for step in steps()), help="names, separated by commas")
+    parser.add_argument("--minutes", type=float, default=9.0, help="time limit of all steps together")
+    parser.add_argument("--devices", default="CUDA,CUDA:PTX,NV", help="devices to try; the first that works is used")
     given = parser.parse_args()
     wanted, unknown = chosen(given.steps.split(","))
     if unknown:
         known = ", ".join(step.name for step in steps())
-        print(f"unknown step {', '.join(map(repr, unknown))}; there are {known}", file=sys.stderr)
+        print(f"unknown step {', '.join(map(repr, unknown))}; known: {known}", file=sys.stderr)
         return 2
     deadline = time.monotonic() + 60 * given.minutes - 10
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a step at work ends with this
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the step that is running, too
     given.out.mkdir(parents=True, exist_ok=True)
     site = given.site or Path(tempfile.gettempdir()) / "mist-bench-site"
     work = Path(tempfile.mkdtemp(prefix="mist-bench-gpu-"))
@@ -295,7 +297,7 @@ def main() -> int:
         environment = surroundings(packages, site)
         done["compilers"] = {name: environment.get(name) for name in ("NVRTC_PATH", "NVJITLINK_PATH", "CUDA_PATH")}
         done["device"], environment, done["probes"] = working_device(given.devices, environment, work, deadline)
-    except Exception as error:  # whatever it is, it is all that will be known of this call
+    except Exception as error:  # recorded, since the output of this call may be all that reaches the user
         done["failed"] = f"{type(error).__name__}: {error}"
     pack(work, given.out, done)
     print("\n".join([*done["probes"], done.get("failed", "")]).strip(), flush=True)

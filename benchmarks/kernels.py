@@ -1,9 +1,9 @@
-"""Which kernels a training step is made of, what each takes, and which of them use tensor cores.
+"""Profile of a training step: its kernels, their times, and which of them use tensor cores.
 
     python -m benchmarks.kernels --size gpt2 --out kernels.md
 
-Kernels run one by one (`JIT=2`: captured, but not sent as one graph), which costs launches that a real step saves:
-shares are what this is for, not totals. A kernel uses tensor cores if its source calls the instruction.
+Kernels run one by one (`JIT=2`: captured, but not sent as one graph), which adds launch overhead that a real step does
+not have, so read the shares, not the total. A kernel uses tensor cores if its source calls the matrix instruction.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(kw_only=True)
 class Kernel:
-    """All launches of one name."""
+    """The launches of one kernel, summed."""
 
     count: int = 0
     seconds: float = 0.0
@@ -36,19 +36,19 @@ class Kernel:
 
 
 def parsed(lines: Iterable[str]) -> dict[str, Kernel]:
-    """By name, of the lines that `DEBUG=2` prints."""
-    found: dict[str, Kernel] = defaultdict(Kernel)
+    """The kernels by name, read from the lines that tinygrad prints with `DEBUG=2`."""
+    by_name: dict[str, Kernel] = defaultdict(Kernel)
     for line in lines:
         if match := LINE.search(ANSI.sub("", line)):
             _, name, time, unit, speed, scale = match.groups()
-            kernel, seconds = found[name], float(time) * SCALE[unit]
+            kernel, seconds = by_name[name], float(time) * SCALE[unit]
             kernel.count, kernel.seconds = kernel.count + 1, kernel.seconds + seconds
             kernel.operations += seconds * float(speed) * SCALE[scale]
-    return dict(found)
+    return dict(by_name)
 
 
 def tensor_cores(graph: Any) -> set[str]:
-    """Names of the kernels of a captured graph whose source calls a matrix instruction."""
+    """Names of the kernels in a captured graph whose source calls a matrix instruction."""
     from tinygrad.uop.ops import Ops
 
     names = set()
@@ -62,7 +62,7 @@ def tensor_cores(graph: Any) -> set[str]:
 
 
 def table(kernels: dict[str, Kernel], matrix: set[str], most: int = 40) -> str:
-    """Markdown, the longest first."""
+    """The profile as Markdown, the longest kernels first."""
     total = sum(kernel.seconds for kernel in kernels.values())
     on_cores = sum(kernel.seconds for name, kernel in kernels.items() if name in matrix)
     launches = sum(kernel.count for kernel in kernels.values())
@@ -102,12 +102,12 @@ def main() -> None:
     entry = ours.training(size, "mdlm")
     for _ in range(2):
         entry.run()
-    heard = io.StringIO()
-    with Context(DEBUG=2), contextlib.redirect_stdout(heard):
+    output = io.StringIO()
+    with Context(DEBUG=2), contextlib.redirect_stdout(output):
         entry.run()
     [graph] = [graph for graph in captured if graph.name.startswith("train")]
     title = f"# Kernels of {size.train_steps} training steps, mdlm, {size.name}, {device.name()}\n\n"
-    given.out.write_text(title + table(parsed(heard.getvalue().splitlines()), tensor_cores(graph)), encoding="utf-8")
+    given.out.write_text(title + table(parsed(output.getvalue().splitlines()), tensor_cores(graph)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What one contestant's training step holds on a GPU, alone in its process.
+"""Memory of one contestant's training step on a GPU, measured in a process of its own.
 
     python -m benchmarks.memory --size tinystories --who mist-bench
 
-One line of JSON: what the library says it has allocated (torch: the most at any time; tinygrad: what it holds after
-three rounds, since it keeps no record of more), and by how much the memory in use on the card has grown as `nvidia-smi`
-sees it, with the driver's own share and all that an allocator keeps: the same measure for both.
+It prints one line of JSON: the bytes that the library has allocated (torch: the maximum so far; tinygrad: the amount
+after three rounds, since it records no maximum), and by how much the memory in use on the card has grown according to
+`nvidia-smi`, including the driver's share and unused memory of the allocator, which is the same measure for both.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from mist_bench.engine import compiler, device
 
 
 def on_card() -> int | None:
-    """Bytes in use on the first card; None without nvidia-smi."""
+    """Bytes in use on the first GPU; None without nvidia-smi."""
     if shutil.which("nvidia-smi") is None:
         return None
     query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    said = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-    return int(said.splitlines()[0]) * 2**20
+    output = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+    return int(output.splitlines()[0]) * 2**20
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--size", default="tinystories")
     parser.add_argument("--who", default="mist-bench")
     given = parser.parse_args()
-    before = on_card()  # before any library has touched it
+    before = on_card()  # before any library uses the GPU
     compiler.prepare()
     from .offers import training
     from .sizes import sizes
@@ -44,9 +44,9 @@ def main() -> None:
         entry.run()
     after = on_card()
     grown = None if before is None or after is None else after - before
-    told = {"size": given.size, "who": given.who, "device": device.name(), "allocated_bytes": entry.memory()}
+    row = {"size": given.size, "who": given.who, "device": device.name(), "allocated_bytes": entry.memory()}
     means = "the most at any time" if given.who.startswith("torch") else "held now"
-    print(json.dumps(told | {"allocated_bytes_means": means, "card_bytes": grown}))
+    print(json.dumps(row | {"allocated_bytes_means": means, "card_bytes": grown}))
 
 
 if __name__ == "__main__":

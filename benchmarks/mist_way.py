@@ -1,8 +1,8 @@
-"""The same network in tinygrad as mist itself has it: written naturally, nothing captured.
+"""Contestant "mist's way": the same network in plain tinygrad, as mist itself writes it, without captured graphs.
 
-No TinyJit, no joints that cut the graph, tinygrad's own layer norm, attention, cross-entropy and AdamW, and the loss
-fetched at every step. Kernels are compiled once (tinygrad keeps them); what is paid at each step is what such code
-pays: scheduling in Python, and whatever kernels tinygrad makes of the whole step.
+It uses no TinyJit and no cuts in the graph, tinygrad's own layer norm, attention, cross-entropy and AdamW, and fetches
+the loss at every step. Kernels are compiled once (tinygrad caches them); each step pays for scheduling in Python and
+for the kernels that tinygrad chooses for the whole step.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .sizes import Size
 FREQUENCIES, ROTATION_BASE = 32, 1e4
 
 
-class Network:
-    """Masked, bidirectional. `parameters` are those of mist-bench's model, by the same names."""
+class PlainNetwork:
+    """The masked, bidirectional network. `parameters` are those of mist-bench's model, under the same names."""
 
     def __init__(
         self, size: NetworkSize, vocab_size: int, length: int, parameters: dict[str, Tensor], kind: Any
@@ -42,9 +42,9 @@ class Network:
     def _linear(self, x: Tensor, name: str) -> Tensor:
         return x.cast(self.kind).matmul(self.parameters[name].cast(self.kind), dtype=dtypes.float)
 
-    def _norm(self, x: Tensor, which: int, told: Tensor) -> Tensor:
+    def _norm(self, x: Tensor, which: int, conditioning: Tensor) -> Tensor:
         norm = self.parameters["norms"][which].cast(self.kind)
-        scale, shift = told.cast(self.kind).matmul(norm, dtype=dtypes.float).unsqueeze(1).chunk(2, dim=-1)
+        scale, shift = conditioning.cast(self.kind).matmul(norm, dtype=dtypes.float).unsqueeze(1).chunk(2, dim=-1)
         return x.layernorm() * (1 + scale) + shift
 
     def _attention(self, h: Tensor, i: int) -> Tensor:
@@ -60,18 +60,18 @@ class Network:
         return x * self.cosine + x[..., half:].cat(x[..., :half], dim=-1) * self.sine
 
     def logits(self, tokens: Tensor) -> Tensor:
-        """(B, L) what is seen -> (B, L, V)."""
+        """(B, L) tokens and masks -> (B, L, V) logits."""
         fraction = (tokens == self.vocab_size).float().mean(axis=-1, keepdim=True)
         frequency = (Tensor.arange(FREQUENCIES).float() * (-math.log(1e4) / FREQUENCIES)).exp()
         angle = fraction * 1000.0 * frequency
-        told = self._linear(angle.sin().cat(angle.cos(), dim=-1), "time.in").silu()
-        told = self._linear(told, "time.out").silu()
+        conditioning = self._linear(angle.sin().cat(angle.cos(), dim=-1), "time.in").silu()
+        conditioning = self._linear(conditioning, "time.out").silu()
         x = self.parameters["tokens"][tokens] + self.parameters["positions"]
         for i in range(self.size.layers):
-            x = x + self._attention(self._norm(x, 2 * i, told), i)
-            inner = self._linear(self._norm(x, 2 * i + 1, told), f"{i}.feed_forward.in").relu().square()
+            x = x + self._attention(self._norm(x, 2 * i, conditioning), i)
+            inner = self._linear(self._norm(x, 2 * i + 1, conditioning), f"{i}.feed_forward.in").relu().square()
             x = x + self._linear(inner, f"{i}.feed_forward.out")
-        return self._linear(self._norm(x, 2 * self.size.layers, told), "head")[..., : self.vocab_size]
+        return self._linear(self._norm(x, 2 * self.size.layers, conditioning), "head")[..., : self.vocab_size]
 
     def loss(self, tokens: Tensor, uniform: Tensor, probability: Tensor, weight: Tensor) -> Tensor:
         """The bound in nats per token."""
@@ -82,9 +82,9 @@ class Network:
 
 
 class Training:
-    """tinygrad's AdamW, one step after another in Python."""
+    """Training with tinygrad's AdamW, each step scheduled in Python."""
 
-    def __init__(self, net: Network, config: TrainingConfig) -> None:
+    def __init__(self, net: PlainNetwork, config: TrainingConfig) -> None:
         self.net, self.config, self.steps = net, config, 0
         self.parameters = list(net.parameters.values())
         how = {"lr": config.learning_rate, "b1": config.beta1, "b2": config.beta2}
@@ -114,14 +114,15 @@ class Training:
         return float(loss.item())
 
 
-def create(size: Size) -> tuple[Network, Any]:
+def create(size: Size) -> tuple[PlainNetwork, Any]:
+    """The network with the weights of mist-bench's model, and that model."""
     _, model = ours.create(size, "mdlm")
     kind = device.compute_type("auto")
-    return Network(size.network, size.vocab_size, size.length, model.parameters, kind), model
+    return PlainNetwork(size.network, size.vocab_size, size.length, model.parameters, kind), model
 
 
 def _unsplit(run: Callable[[], None]) -> Callable[[], None]:
-    """With kernels that are not split over cores: outside of a captured graph the parts are called in turn."""
+    """The same round with kernels that are not split over cores: outside a captured graph the parts run in sequence."""
 
     def alone() -> None:
         with Context(NUM_CPU_THREADS=1):
@@ -131,6 +132,7 @@ def _unsplit(run: Callable[[], None]) -> Callable[[], None]:
 
 
 def training(size: Size) -> Entry:
+    """The entry of a training step."""
     net, model = create(size)
     trainer, data, rng = Training(net, size.training()), size.tokens(ours.DATA), np.random.default_rng(0)
 
@@ -151,7 +153,7 @@ def training(size: Size) -> Entry:
 
 
 def generation(size: Size) -> Entry:
-    """Confidence at as many steps: the answer, a Gumbel draw, and an order made on the host, as one writes it first."""
+    """The entry of the `confidence` sampler: evaluation and Gumbel draw on the device, ranking on the host."""
     net, model = create(size)
     batch, steps, length = size.generation_batch, size.denoising_steps, size.length
 
@@ -160,11 +162,11 @@ def generation(size: Size) -> Entry:
         for j in range(steps):
             logits = net.logits(Tensor(tokens)).realize()
             drawn = (logits - (-Tensor.rand(*logits.shape).log()).log()).argmax(-1).realize()
-            sure = logits.softmax(-1).gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
-            proposal, confidence = drawn.numpy(), sure.numpy()
+            probability = logits.softmax(-1).gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
+            proposal, confidence = drawn.numpy(), probability.numpy()
             confidence = np.where(tokens == size.vocab_size, confidence, -1.0)
-            stay = int((1 - (j + 1) / steps) * length + 0.5)
-            count = (tokens == size.vocab_size).sum(axis=1, keepdims=True) - stay
+            stay_masked = int((1 - (j + 1) / steps) * length + 0.5)
+            count = (tokens == size.vocab_size).sum(axis=1, keepdims=True) - stay_masked
             rank = (-confidence).argsort(axis=1).argsort(axis=1)
             tokens = np.where(rank < count, proposal, tokens).astype(np.int32)
         assert (tokens < size.vocab_size).all()

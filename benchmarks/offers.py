@@ -1,4 +1,4 @@
-"""Everything that can be timed at a size: what mist-bench does, and beside it what one would use instead."""
+"""Offers of the benchmarks: mist-bench's own work at each size, and the alternatives that it is timed beside."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ def has_torch() -> bool:
 
 
 def torch_modes() -> tuple[str, ...]:
+    """Names of the PyTorch contestants on this device."""
     more = ("torch CUDA graphs",) if device.name() in ("CUDA", "NV") else ()
     return ("torch eager", "torch compiled", *more)
 
 
 def _theirs(name: str, *arguments: Any) -> Callable[[], Entry]:
-    """torch is imported when the entry is made, and not before."""
+    """The function that creates a PyTorch entry, which imports torch only when it is called."""
 
     def make() -> Entry:
         from . import theirs
@@ -58,49 +59,49 @@ def _mists_way(name: str, size: Size) -> Callable[[], Entry]:
 
 
 def _group(task: str, group: str, ours: Callable[[], Entry], theirs: tuple[Any, ...]) -> list[Offer]:
+    """mist-bench's offer and those of PyTorch for the same work."""
     missing = "" if has_torch() else NO_TORCH
-    found = [Offer(task=task, group=group, who=OURS, make=ours)]
-    for who in torch_modes():
-        found.append(Offer(task=task, group=group, who=who, make=_theirs(*theirs, who), missing=missing))
-    return found
+    return [Offer(task=task, group=group, who=OURS, make=ours)] + [
+        Offer(task=task, group=group, who=who, make=_theirs(*theirs, who), missing=missing) for who in torch_modes()
+    ]
 
 
 def training(size: Size) -> list[Offer]:
-    """A training step of either family."""
-    found = []
+    """Offers of a training step of each family."""
+    result = []
     for family in ("mdlm", "autoregressive"):
         group = f"training step, {family}, {size.name}"
-        found += _group("training", group, _ours("training", size, family), ("training", size, family))
+        result += _group("training", group, _ours("training", size, family), ("training", size, family))
         if family == "mdlm":
-            made = _mists_way("training", size)
-            found.append(Offer(task="training", group=group, who=MISTS_WAY, make=made))
-    return found
+            plain = _mists_way("training", size)
+            result.append(Offer(task="training", group=group, who=MISTS_WAY, make=plain))
+    return result
 
 
 def generation(size: Size) -> list[Offer]:
-    """A batch of texts: confidence beside its peers, other samplers beside confidence, and the cached baseline."""
+    """Offers of a batch of texts: `confidence` and the cached baseline beside their peers, other samplers alone."""
     group = f"generation, confidence at {size.denoising_steps} steps, {size.name}"
-    found = _group("generation", group, _ours("generation", size, "confidence"), ("generation", size, "mdlm"))
-    if size.network.layers < 12:  # seconds a step, which a larger network would not tell better
-        found.append(Offer(task="generation", group=group, who=MISTS_WAY, make=_mists_way("generation", size)))
+    result = _group("generation", group, _ours("generation", size, "confidence"), ("generation", size, "mdlm"))
+    if size.network.layers < 12:  # a step of a large network takes seconds and would show nothing more
+        result.append(Offer(task="generation", group=group, who=MISTS_WAY, make=_mists_way("generation", size)))
     for sampler in ("random", "top-k"):
         other = f"generation, {sampler} at {size.denoising_steps} steps, {size.name}"
-        found.append(Offer(task="generation", group=other, who=OURS, make=_ours("generation", size, sampler)))
+        result.append(Offer(task="generation", group=other, who=OURS, make=_ours("generation", size, sampler)))
     cached = f"generation, autoregressive with a cache, {size.name}"
-    return found + _group("generation", cached, _ours("autoregressive", size), ("generation", size, "autoregressive"))
+    return result + _group("generation", cached, _ours("autoregressive", size), ("generation", size, "autoregressive"))
 
 
 def likelihood(size: Size) -> list[Offer]:
-    """Exact-k of the masked model, the chain rule of the baseline."""
-    found = []
+    """Offers of exact-k of the masked model, and of the chain rule of the baseline."""
+    result = []
     for family, name in (("mdlm", f"exact-k at {size.likelihood_draws} draws"), ("autoregressive", "chain rule")):
         group = f"likelihood, {name}, {size.name}"
-        found += _group("likelihood", group, _ours("likelihood", size, family), ("likelihood", size, family))
-    return found
+        result += _group("likelihood", group, _ours("likelihood", size, family), ("likelihood", size, family))
+    return result
 
 
 def startup(*, whole: bool) -> list[Offer]:
-    """Commands that compute nothing, beside a Python that does nothing and the import of torch alone."""
+    """Offers of commands that compute nothing, beside an empty Python program and the import of torch."""
     from .startup import cached_run, command, process
 
     torch = "" if has_torch() else NO_TORCH
@@ -111,12 +112,12 @@ def startup(*, whole: bool) -> list[Offer]:
         ("start, a finished run again", OURS, lambda: cached_run(whole=whole), ""),
         ("start, a finished run again", "import torch", lambda: process("-c", "import torch"), torch),
     ]
-    return [Offer(task="startup", group=group, who=who, make=make, missing=no) for group, who, make, no in rows]
+    return [Offer(task="startup", group=group, who=who, make=make, missing=why) for group, who, make, why in rows]
 
 
 def offers(task: str, sizes: Sequence[Size]) -> list[Offer]:
-    """All of a task; starting a command has no size, but for tests less is made first."""
+    """All offers of a task at these sizes. Start-up does not depend on the size, except that tests prepare less."""
     if task == "startup":
         return startup(whole=any(size.name != "tiny" for size in sizes))
-    of = {"training": training, "generation": generation, "likelihood": likelihood}[task]
-    return [offer for size in sizes for offer in of(size)]
+    offers_of = {"training": training, "generation": generation, "likelihood": likelihood}[task]
+    return [offer for size in sizes for offer in offers_of(size)]

@@ -1,4 +1,4 @@
-"""mist-bench's own entries, by the functions that a run calls."""
+"""mist-bench's own entries, made from the functions that a run calls."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mist_bench.host.registry import Registry
 from mist_bench.inference.causal import CausalEvaluator
 from mist_bench.inference.generate import SamplerGraph, generate
 from mist_bench.inference.masked import MaskedEvaluator
-from mist_bench.inference.masked_rows import full_sequences
 from mist_bench.measure.likelihood import causal_likelihood, masked_likelihood
+from mist_bench.training.batch import full_sequences
 from mist_bench.training.loop import Progress, train
 from mist_bench.training.step import TrainingGraph
 
 from .sizes import Size
 
 DATA = 64
-"""Sequences that a training of a benchmark draws from, in batches."""
+"""Smallest number of sequences that a benchmark's training draws from."""
 
 
 class _Enough(Exception):
@@ -30,15 +30,15 @@ class _Enough(Exception):
 
 
 def create(size: Size, family: str, precision: str = "auto") -> tuple[Any, Any]:
-    """The family and an untrained model of it, by default in the device's precision."""
-    made = Registry.discover().make("family", family)
-    model = made.create(size.network, size.vocab_size, size.length, 0, None)
+    """(family, untrained model), by default in the device's precision."""
+    plugin = Registry.discover().make("family", family)
+    model = plugin.create(size.network, size.vocab_size, size.length, 0, None)
     model.set_compute(device.compute_type(precision))
-    return made, model
+    return plugin, model
 
 
 def feed_forward(model: Any) -> int:
-    """The inner width of the feed-forward: the baseline's is wider."""
+    """The inner width of the feed-forward layers, which is larger in the baseline."""
     return int(model.parameters["0.feed_forward.in"].shape[1])
 
 
@@ -47,22 +47,23 @@ def _memory_since(before: int) -> Callable[[], int]:
 
 
 def linear() -> Any:
+    """The linear schedule."""
     return Registry.discover().make("schedule", "linear")
 
 
 def training_graph(size: Size, family: Any, model: Any) -> TrainingGraph:
-    """As a run has it."""
+    """The training graph, as a run makes it."""
     full = full_sequences(linear(), size.batch, size.length) if getattr(model, "rows_pay", False) else None
     return TrainingGraph(family, model, size.training(), full=full)
 
 
 def training(size: Size, family: str) -> Entry:
-    """`train` for as many steps as losses are fetched after."""
+    """The entry of a training step: `train`, stopped when it first fetches losses."""
     before = device.memory_used()
-    made, model = create(size, family)
-    graph = training_graph(size, made, model)
+    plugin, model = create(size, family)
+    graph = training_graph(size, plugin, model)
     graph.start({name: tensor.numpy() for name, tensor in model.parameters.items()})
-    schedule = linear() if made.uses_schedule else None
+    schedule = linear() if plugin.uses_schedule else None
     data, progress = size.tokens(max(DATA, 4 * size.batch)), Progress()
 
     def enough(step: int, loss: float) -> None:
@@ -87,10 +88,10 @@ def _empty(size: Size) -> IntArray:
 
 
 def generation(size: Size, sampler: str) -> Entry:
-    """A batch of texts by a sampler of masked models."""
+    """The entry of a batch of texts by a sampler of masked models."""
     before, registry = device.memory_used(), Registry.discover()
-    made, model = create(size, "mdlm")
-    evaluator = MaskedEvaluator(made.spec, model, size.generation_batch)
+    plugin, model = create(size, "mdlm")
+    evaluator = MaskedEvaluator(plugin.spec, model, size.generation_batch)
     schedule, rule = linear(), registry.make("sampler", sampler)
     graph = SamplerGraph(rule, size.generation_batch, size.length, size.vocab_size)
     empty, ids, steps = _empty(size), np.arange(size.generation_batch), size.denoising_steps
@@ -107,11 +108,10 @@ def generation(size: Size, sampler: str) -> Entry:
 
 
 def autoregressive(size: Size) -> Entry:
-    """A batch of texts by the baseline, with its key-value cache."""
+    """The entry of a batch of texts by the baseline, with its key-value cache."""
     before = device.memory_used()
-    made, model = create(size, "autoregressive")
-    rule = Registry.discover().make("sampler", "autoregressive")
-    evaluator = CausalEvaluator(made.spec, model, size.generation_batch, rule)
+    plugin, model = create(size, "autoregressive")
+    evaluator = CausalEvaluator(plugin.spec, model, size.generation_batch)
     empty, ids = _empty(size), np.arange(size.generation_batch)
 
     def run() -> None:
@@ -122,16 +122,16 @@ def autoregressive(size: Size) -> Entry:
 
 
 def likelihood(size: Size, family: str) -> Entry:
-    """Exact-k of one batch of sequences, or the baseline's chain rule of as many batches as exact-k has draws."""
+    """The entry of a likelihood: exact-k of one batch, or the baseline's chain rule of as many batches as exact-k has
+    draws."""
     before = device.memory_used()
-    made, model = create(size, family)
+    plugin, model = create(size, family)
     draws, batch = size.likelihood_draws, size.generation_batch
-    if made.likelihood_kind == "exact":
-        rule = Registry.discover().make("sampler", "autoregressive")
-        causal, texts = CausalEvaluator(made.spec, model, batch, rule), size.tokens(draws * batch)
+    if plugin.likelihood_kind == "exact":
+        causal, texts = CausalEvaluator(plugin.spec, model, batch), size.tokens(draws * batch)
         run = lambda: causal_likelihood(causal, texts)  # noqa: E731
     else:
-        masked, texts = MaskedEvaluator(made.spec, model, batch), size.tokens(batch)
+        masked, texts = MaskedEvaluator(plugin.spec, model, batch), size.tokens(batch)
         run = lambda: masked_likelihood(masked, texts, draws, None)  # noqa: E731
     tokens = draws * batch * size.length
     work = draws * batch * model.forward_flops()

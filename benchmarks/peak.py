@@ -1,4 +1,4 @@
-"""What the device can do at best, measured: the fastest of a few large matrix products, by each library."""
+"""Peak of the device: FLOP/s of the fastest of a few large matrix products, by each library."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ENOUGH = 3.0
 
 
 def sides() -> tuple[int, ...]:
-    """Sides of the square matrices: large enough to be busy, small enough for a minute at most."""
+    """Sides of the square matrices: large enough to fill the device, small enough for a minute at most."""
     return (512, 1024, 2048) if device.name() == "CPU" else (4096, 8192)
 
 
 def best(run: Callable[[], object], flops: float) -> float:
-    """FLOP/s of the fastest call after three warm ones: a captured graph knows its buffers from the third on."""
+    """FLOP/s of the fastest call after three for warm-up: a captured graph is replayed only from the third on."""
     for _ in range(3):
         run()
     seconds: list[float] = []
@@ -32,8 +32,8 @@ def best(run: Callable[[], object], flops: float) -> float:
 
 
 def by_tinygrad(side: int) -> float:
-    """Two products, the second of the first: of a single kernel tinygrad makes no graph, and outside of one the parts
-    of a kernel that is split over a CPU's cores run one after another."""
+    """FLOP/s of two dependent products in tinygrad. Two, because tinygrad makes no graph of a single kernel, and
+    outside a graph the parts of a kernel that is split over a CPU's cores run one after another."""
     from tinygrad import Tensor, dtypes
 
     kind = device.compute_type("auto")
@@ -53,6 +53,7 @@ def by_tinygrad(side: int) -> float:
 
 
 def by_torch(side: int) -> float:
+    """FLOP/s of a product in PyTorch."""
     import torch
 
     from . import theirs
@@ -68,8 +69,8 @@ def by_torch(side: int) -> float:
 
 
 def peaks(*, torch: bool) -> dict[str, float]:
-    """FLOP/s by library, in the precision of the benchmarks."""
-    ways = {"tinygrad": by_tinygrad} | ({"torch": by_torch} if torch else {})
-    found = {name: max(map(way, sides())) for name, way in ways.items()}
+    """The peak in FLOP/s by library, in the precision of the benchmarks."""
+    measures = {"tinygrad": by_tinygrad} | ({"torch": by_torch} if torch else {})
+    peaks = {name: max(map(measure, sides())) for name, measure in measures.items()}
     workbench.forget()
-    return found
+    return peaks

@@ -1,11 +1,10 @@
-"""The kernels that a GPU would be given, looked at without one: what they compute and move, and which use tensor cores.
+"""Kernels compiled for a GPU, without one: their operations, memory traffic, and which use tensor cores.
 
     pip install nvidia-cuda-nvrtc-cu12 nvidia-nvjitlink-cu12
     python -m benchmarks.rendered --size gpt2 --work training --out rendered.md
 
-tinygrad renders and compiles for a GPU that is not there (its NULL device). Operations and bytes are its own
-estimates; nothing runs, so there is no time in the table but one: what the published peaks of an H100 would allow at
-best. It shows what to mend before a GPU is at hand, and is no measurement.
+tinygrad compiles for a GPU that need not exist (its NULL device). Operations and bytes are its own estimates. Nothing
+runs, so the table has no measured times, only the lower limit given by the published peaks of an H100.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from mist_bench.engine import compiler
 from .kernels import ANSI
 
 MATRIX, PLAIN, BANDWIDTH = 989e12, 67e12, 3.35e12
-"""An H100 SXM by its data sheet: dense bfloat16 and float32 operations, and bytes of memory, a second."""
+"""An H100 SXM by its data sheet, per second: dense bfloat16 and float32 operations, and bytes of memory."""
 LIBRARIES = {"NVRTC_PATH": ("cuda_nvrtc", "libnvrtc.so.12"), "NVJITLINK_PATH": ("nvjitlink", "libnvJitLink.so.12")}
 
 
 @dataclass(kw_only=True)
 class Rendered:
-    """All launches of one kernel."""
+    """The launches of one kernel, summed."""
 
     name: str
     matrix: bool
@@ -39,12 +38,12 @@ class Rendered:
 
     @property
     def at_best(self) -> float:
-        """Seconds."""
+        """Smallest possible time in seconds, by the published peaks."""
         return max(self.operations / (MATRIX if self.matrix else PLAIN), self.bytes / BANDWIDTH)
 
 
 def prepare(architecture: str) -> None:
-    """Before tinygrad is imported: its NULL device, which compiles for this architecture."""
+    """Select tinygrad's NULL device, which compiles for this architecture; call it before tinygrad is imported."""
     os.environ |= {"DEV": f"NULL:CUDA:{architecture}", "NULL_ALLOW_COPYOUT": "1"}
     for variable, (package, library) in LIBRARIES.items():
         spec = importlib.util.find_spec("nvidia")
@@ -56,7 +55,7 @@ def prepare(architecture: str) -> None:
 
 
 def rendered(graphs: list[Any]) -> list[Rendered]:
-    """The kernels of some `Graph`s, the longest at best first."""
+    """The kernels of some graphs, in descending order of their smallest possible time."""
     from tinygrad.uop.ops import Ops
 
     from mist_bench.engine.replay import kernels
@@ -75,20 +74,20 @@ def rendered(graphs: list[Any]) -> list[Rendered]:
 
 
 def _number(value: Any) -> float:
-    """What a variable sets is left out."""
+    """A count of an estimate; 0 if it depends on a variable."""
     return float(value) if isinstance(value, int) else 0.0
 
 
 def table(kernels: list[Rendered], memory: int, tokens: int, most: int = 40) -> str:
-    """Markdown."""
+    """The kernels as Markdown, with totals above."""
     work, moved = sum(k.operations for k in kernels), sum(k.bytes for k in kernels)
     on_cores = sum(k.operations for k in kernels if k.matrix) / max(work, 1.0)
     best = sum(k.at_best for k in kernels)
     lines = [
         f"{sum(k.launches for k in kernels)} launches of {len(kernels)} kernels; {work / 1e12:.4g} TFLOP, "
         f"{on_cores:.1%} of them in kernels that use tensor cores; {moved / 1e9:.4g} GB moved; "
-        f"buffers of {memory / 1e9:.4g} GB; {tokens} tokens. At an H100's published peaks no faster than "
-        f"{1e3 * best:.4g} ms: no measurement.",
+        f"buffers of {memory / 1e9:.4g} GB; {tokens} tokens. Not a measurement: at an H100's published peaks no faster "
+        f"than {1e3 * best:.4g} ms.",
         "",
         "| kernel | launches | tensor cores | GFLOP | MB | ms at best |",
         "| :--- | ---: | :--- | ---: | ---: | ---: |",
@@ -100,15 +99,15 @@ def table(kernels: list[Rendered], memory: int, tokens: int, most: int = 40) -> 
 
 
 def training(size: Any, family: str) -> tuple[list[Any], int]:
-    """The captured step, and the tokens that it reads."""
+    """The graph of a training step, and the number of tokens that it reads."""
     import numpy as np
 
     from mist_bench.training.loop import batches
 
     from . import ours
 
-    made, model = ours.create(size, family, "bfloat16")
-    step = ours.training_graph(size, made, model)
+    plugin, model = ours.create(size, family, "bfloat16")
+    step = ours.training_graph(size, plugin, model)
 
     rows = np.zeros((size.batch, size.length), dtype=np.int32)
     step.steps(batches(step.config, [rows], None, 0, range(1)))
@@ -116,34 +115,31 @@ def training(size: Any, family: str) -> tuple[list[Any], int]:
 
 
 def generation(size: Any, family: str) -> tuple[list[Any], int]:
-    """One evaluation of a masked model, half of it masked, with proposals and their statistics; or one token of the
-    cached baseline."""
+    """The graphs of one evaluation of a masked model, half of it masked, or of one token of the cached baseline; and
+    the number of tokens."""
     import numpy as np
 
-    from mist_bench.host.registry import Registry
     from mist_bench.inference.causal import CausalEvaluator
     from mist_bench.inference.masked import MaskedEvaluator
-    from mist_bench.inference.step import on_device, pack_step
+    from mist_bench.inference.masked_rows import RowsDenoiser
+    from mist_bench.inference.step import on_device
 
     from . import ours
 
-    made, model = ours.create(size, family, "bfloat16")
+    plugin, model = ours.create(size, family, "bfloat16")
     batch, length = size.generation_batch, size.length
-    ids, tokens = on_device(np.arange(batch), np.uint32), on_device(np.zeros((batch, length)), np.int32)
-    if made.likelihood_kind == "exact":
-        rule = Registry.discover().make("sampler", "autoregressive")
-        causal = CausalEvaluator(made.spec, model, batch, rule)
+    if plugin.likelihood_kind == "exact":
+        causal = CausalEvaluator(plugin.spec, model, batch)
+        ids, tokens = on_device(np.arange(batch), np.uint32), on_device(np.zeros((batch, length)), np.int32)
         key = causal.key(np.zeros(2, dtype=np.int32))
-        causal.graph(tokens, causal.place.bind(0), key, ids, on_device(np.ones(1), np.float32))
+        causal.graph(tokens, causal.position.bind(0), key, ids, on_device(np.ones(1), np.float32))
         return [causal.graph], batch
-    masked = MaskedEvaluator(made.spec, model, batch)
-    told = masked.told(pack_step(np.ones(batch), np.zeros((5, batch)), (0, 1, 0), (0, 0)))
-    free, targets = on_device(np.ones((batch, length)), np.bool_), on_device(np.zeros((batch, length)), np.int32)
-    if masked.rows is None:
-        masked.graph(tokens, targets, told, ids, free)
-        return [masked.graph], batch * length
-    masked.rows((tokens, targets, told, ids), masked.missed.tensor, length // 2)
-    return [masked.rows.body, *(head for head in masked.rows.heads.values() if head.compile_seconds)], batch * length
+    masked = MaskedEvaluator(plugin.spec, model, batch)
+    half = np.arange(length) < length // 2
+    rows = isinstance(masked.denoiser, RowsDenoiser)
+    hidden = np.tile(half if rows else half | True, (batch, 1))
+    masked.target_log_probability(np.zeros((batch, length), dtype=np.int32), hidden, np.ones(batch))
+    return [graph for graph in masked.graphs if graph.compile_seconds], batch * length
 
 
 WORK: dict[str, Callable[[Any, str], tuple[list[Any], int]]] = {"training": training, "generation": generation}

@@ -1,8 +1,8 @@
-"""How much of a training run is not the captured step, on a CPU: drawing the batch, telling the graph, fetching losses.
+"""Share of a training's time outside the kernels, on a CPU: drawing batches, passing inputs, fetching losses.
 
     python -m benchmarks.share --size quick
 
-One line of JSON: milliseconds of a step and of its kernels, the share of the rest and its interquartile range.
+It prints one line of JSON: milliseconds of a step and of its kernels, the share of the rest, its interquartile range.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> None:
     given = parser.parse_args()
     compiler.prepare()
     if device.name() != "CPU":
-        raise SystemExit("kernels run by themselves on a GPU: their share of the time is not seen from here")
+        raise SystemExit("on a GPU kernels run asynchronously, so that their share cannot be measured from Python")
     from mist_bench.engine.replay import CpuGraph
 
     from . import ours
@@ -34,9 +34,9 @@ def main() -> None:
 
     def timed(self: CpuGraph, *inputs: Any, **more: Any) -> float | None:
         start = time.perf_counter()
-        told = own(self, *inputs, **more)
+        result = own(self, *inputs, **more)
         inside[0] += time.perf_counter() - start
-        return told
+        return result
 
     CpuGraph.__call__ = timed  # type: ignore[method-assign]
     entry, rounds = ours.training(size, "mdlm"), []
@@ -46,8 +46,8 @@ def main() -> None:
         rounds.append(((time.perf_counter() - start) / size.train_steps, inside[0] / size.train_steps))
     step, kernels = np.array(rounds[2:]).T * 1e3
     low, share, high = np.percentile(1 - kernels / step, [25, 50, 75])
-    told = {"size": size.name, "step_ms": float(np.median(step)), "kernels_ms": float(np.median(kernels))}
-    print(json.dumps(told | {"rest_share": float(share), "rest_share_iqr": float(high - low)}))
+    row = {"size": size.name, "step_ms": float(np.median(step)), "kernels_ms": float(np.median(kernels))}
+    print(json.dumps(row | {"rest_share": float(share), "rest_share_iqr": float(high - low)}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The shapes that are timed, the same for every contestant. Tokens are random: a dense network does not care."""
+"""Sizes of the benchmarks, the same for every contestant. Tokens are random: the speed does not depend on them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mist_bench.host.presets import load_preset
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """A network, its vocabulary and length, and how much a round does."""
+    """A network, its vocabulary and length, and the amount of work in a round."""
 
     name: str
     what: str
@@ -24,9 +24,9 @@ class Size:
     generation_batch: int
     denoising_steps: int
     train_steps: int
-    """Training steps of a round."""
+    """Training steps in a round."""
     slow_train_steps: int = 1
-    """Training steps of a round of what takes many times as long."""
+    """Training steps in a round of a contestant that is many times slower."""
     likelihood_draws: int = 4
 
     def tokens(self, count: int, seed: int = 0) -> IntArray:
@@ -34,7 +34,7 @@ class Size:
         return np.random.default_rng(seed).integers(0, self.vocab_size, (count, self.length), dtype=np.int32)
 
     def training(self) -> TrainingConfig:
-        """Hyperparameters for a training that never ends: losses are fetched once a round, nothing is validated."""
+        """Hyperparameters of a training without end or validation, which fetches losses once per round."""
         return TrainingConfig(
             train_steps=10**9, batch_size=self.batch, learning_rate=1e-4, warmup_steps=0, weight_decay=0.01,
             beta1=0.9, beta2=0.99, gradient_clip=1.0, ema_decay=0.999, validate_every=10**9,
@@ -58,8 +58,8 @@ def _network(dim: int, layers: int, heads: int, feed_forward: int, conditioning_
 
 
 def sizes() -> dict[str, Size]:
-    """All of them by name, the smallest first."""
-    found = [
+    """All sizes by name, the smallest first."""
+    ordered = [
         Size(
             name="tiny", what="for tests: does everything run?", network=_network(16, 1, 2, 32, 16), vocab_size=11,
             length=8, batch=4, generation_batch=4, denoising_steps=3, train_steps=2, likelihood_draws=2,
@@ -76,4 +76,4 @@ def sizes() -> dict[str, Size]:
             denoising_steps=32, train_steps=5,
         ),
     ]  # fmt: skip
-    return {size.name: size for size in found}
+    return {size.name: size for size in ordered}

@@ -1,4 +1,4 @@
-"""How long commands take that compute nothing: whole processes, by the wall clock."""
+"""Entries of start-up: commands that compute nothing, timed as whole processes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from pathlib import Path
 
 from mist_bench.bench.contest import Entry
 
-GRID = Path(__file__).parent.parent / "tests" / "grid.toml"
+GRID = Path(__file__).parent.parent / "tests" / "harness" / "grid.toml"
 
 
 def process(*arguments: str) -> Entry:
-    """`python …`, its output thrown away."""
+    """The entry of `python …`, whose output is discarded."""
     command = [sys.executable, *arguments]
     return Entry(run=lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
 
 
 def command(*arguments: str) -> Entry:
+    """The entry of `mist-bench …`."""
     return process("-m", "mist_bench", *arguments)
 
 
 def cached_run(*, whole: bool) -> Entry:
-    """A run whose cells are all there: its first call makes them, in a folder of its own. `whole`: with networks that
-    it must train first, and the tables and plots of all of them; else of the oracle alone."""
+    """The entry of a run whose cells are all stored; its first call computes them, in a folder of its own. With `whole`
+    the run trains networks and makes their tables and plots, else it measures only the oracle."""
     folder = tempfile.mkdtemp(prefix="mist-bench-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     where = ["--store", os.path.join(folder, "store"), "--out", os.path.join(folder, "out")]

@@ -1,4 +1,4 @@
-"""The PyTorch entries: the networks of `torch_peer.py`, on the device that mist-bench uses, eager and compiled."""
+"""Entries of PyTorch: the networks of `torch_peer.py` on the device that mist-bench uses, eager and compiled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mist_bench.engine import device
 
 from . import ours
 from .sizes import Size
-from .torch_peer import Network, Training
+from .torch_peer import TorchNetwork, Training
 from .torch_sampling import Generator, Likelihood
 
 MODES = {"torch eager": None, "torch compiled": "default", "torch CUDA graphs": "reduce-overhead"}
@@ -29,33 +29,35 @@ def torch_device() -> torch.device:
 
 
 def half() -> bool:
+    """Whether the benchmarks compute in bfloat16."""
     return device.precision_name("auto") == "bfloat16"
 
 
-def create(size: Size, family: str) -> tuple[Network, Any]:
-    """The network with the weights of mist-bench's, and mist-bench's model: made on a device that only holds arrays, so
-    that nothing but torch takes room on the card (and a CPU would need a compiler)."""
+def create(size: Size, family: str) -> tuple[TorchNetwork, Any]:
+    """The network with the weights of mist-bench's model, and that model. The model is created on tinygrad's PYTHON
+    device, which needs no compiler and no GPU memory, so that only torch uses the GPU."""
     with Context(DEV="PYTHON"):
         _, model = ours.create(size, family)
     shape = replace(size.network, feed_forward=ours.feed_forward(model))
     rows = (model.parameters["tokens"].shape[0], model.parameters["head"].shape[1])
-    net = Network(shape, size.vocab_size, size.length, rows, causal=family == "autoregressive")
-    net.load({name: tensor.numpy() for name, tensor in model.parameters.items()})
+    net = TorchNetwork(shape, size.vocab_size, size.length, rows, causal=family == "autoregressive")
+    net.copy_from({name: tensor.numpy() for name, tensor in model.parameters.items()})
     return net.to(torch_device()), model
 
 
 def wait() -> None:
+    """Wait until the GPU has finished."""
     if torch_device().type == "cuda":
         torch.cuda.synchronize()
 
 
 def _fresh(who: str) -> None:
-    """Before an entry is made: the memory counted from here, and nothing kept that was compiled for another group,
-    whose guards would be asked at every call. The eager entry is the first of its group."""
+    """Reset torch before an entry is created: its memory statistics, and what it compiled for another group, whose
+    guards would be checked at every call. The eager entry is the first of its group."""
     if MODES[who] is None:
         torch._dynamo.reset()
-    torch._dynamo.config.cache_size_limit = 64  # several modes of one function are no accident here
-    # the compiler's own warnings are not ours to act upon
+    torch._dynamo.config.cache_size_limit = 64  # one function is compiled in several modes on purpose
+    # warnings of the compiler cannot be fixed here
     warnings.filterwarnings("ignore", module=r"torch\..*")
     if torch_device().type == "cuda":
         torch.cuda.empty_cache()
@@ -63,7 +65,8 @@ def _fresh(who: str) -> None:
 
 
 def _memory() -> Callable[[], int | None]:
-    """The most that was allocated since, where torch counts it: on a GPU."""
+    """A function that returns the largest number of bytes allocated from now on; None on a CPU, where torch
+    does not count."""
     if torch_device().type != "cuda":
         return lambda: None
     before = torch.cuda.memory_allocated()
@@ -71,9 +74,10 @@ def _memory() -> Callable[[], int | None]:
 
 
 def training(size: Size, family: str, who: str) -> Entry:
-    """Training steps with batches drawn anew, the loss fetched at the end of the round, as mist-bench does.
+    """The entry of a training step. Batches are drawn at each step and the loss is fetched at the end of the round, as
+    in mist-bench.
 
-    The data lies on the device: copies from the host at each step, which torch waits for, are not what is compared.
+    The data is on the device, since copies from the host at each step, which torch waits for, are not compared.
     """
     _fresh(who)
     memory = _memory()
@@ -95,16 +99,16 @@ def training(size: Size, family: str, who: str) -> Entry:
 
 
 def generation(size: Size, family: str, who: str) -> Entry:
-    """A batch of texts: confidence at as many steps, or the baseline with its cache."""
+    """The entry of a batch of texts: `confidence` with the same steps, or the baseline with its cache."""
     _fresh(who)
     memory = _memory()
     net, model = create(size, family)
-    maker, batch, steps = Generator(net, half=half(), mode=MODES[who]), size.generation_batch, size.denoising_steps
+    generator, batch, steps = Generator(net, half=half(), mode=MODES[who]), size.generation_batch, size.denoising_steps
     nfe = size.length if net.causal else min(steps, size.length)
 
     def run() -> None:
-        made = maker.cached(batch) if net.causal else maker.masked(batch, steps)
-        assert (made < size.vocab_size).all()
+        texts = generator.cached(batch) if net.causal else generator.masked(batch, steps)
+        assert (texts < size.vocab_size).all()
 
     read = batch * model.forward_flops()
     return Entry(
@@ -113,7 +117,7 @@ def generation(size: Size, family: str, who: str) -> Entry:
 
 
 def likelihood(size: Size, family: str, who: str) -> Entry:
-    """Exact-k with as many draws, or as many batches by the chain rule."""
+    """The entry of a likelihood: exact-k with the same draws, or the chain rule of as many batches."""
     _fresh(who)
     memory = _memory()
     net, model = create(size, family)

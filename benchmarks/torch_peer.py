@@ -1,7 +1,7 @@
-"""The very same networks in plain PyTorch, as one would write them there: what mist-bench is timed beside.
+"""The same networks in plain PyTorch, which mist-bench is timed beside.
 
-Fused attention, fused AdamW, in-place updates of the average, and `torch.compile` where it is asked for. A test holds
-losses, log-probabilities and whole training steps equal to those of mist-bench with the same weights.
+They use fused attention, fused AdamW, in-place updates of the average, and `torch.compile` as an option. Tests compare
+losses, log-probabilities and whole training steps with those of mist-bench at the same weights.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ FREQUENCIES, ROTATION_BASE = 32, 1e4
 
 
 class Norm(nn.Module):
-    """Layer norm with a learned gain, or with scale and shift from what the network is told."""
+    """Layer norm with a learned gain, or with scale and shift from the conditioning."""
 
     def __init__(self, dim: int, conditioning_dim: int | None) -> None:
         super().__init__()
         self.dim = dim
         self.gain = nn.Parameter(torch.ones(dim)) if conditioning_dim is None else None
-        self.told = None if conditioning_dim is None else nn.Linear(conditioning_dim, 2 * dim, bias=False)
+        self.scale_shift = None if conditioning_dim is None else nn.Linear(conditioning_dim, 2 * dim, bias=False)
 
-    def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
-        if self.told is None:
+    def forward(self, x: Tensor, conditioning: Tensor | None) -> Tensor:
+        if self.scale_shift is None:
             return F.layer_norm(x, (self.dim,), self.gain)
-        scale, shift = self.told(told).unsqueeze(1).chunk(2, dim=-1)
+        scale, shift = self.scale_shift(conditioning).unsqueeze(1).chunk(2, dim=-1)
         return F.layer_norm(x, (self.dim,)) * (1 + scale) + shift
 
 
 class Block(nn.Module):
-    """Attention with rotated, biased queries and keys; a feed-forward with the squared ReLU."""
+    """A block of the transformer: attention with rotated, biased queries and keys; feed-forward with squared ReLU."""
 
     def __init__(self, size: NetworkSize, conditioning_dim: int | None) -> None:
         super().__init__()
@@ -56,40 +56,42 @@ class Block(nn.Module):
         bias = self.bias.to(q.dtype).view(2, self.heads, 1, -1)
         return turned(q + bias[0], cosine, sine), turned(k + bias[1], cosine, sine), v
 
-    def mixed(self, x: Tensor, attended: Tensor, told: Tensor | None) -> Tensor:
-        """The rest of the block after attention (B, H, L, E)."""
+    def mixed(self, x: Tensor, attended: Tensor, conditioning: Tensor | None) -> Tensor:
+        """The output of the block, from its input and its attention (B, H, L, E)."""
         x = x + self.out(attended.transpose(1, 2).flatten(2))
-        return x + self.down(F.relu(self.up(self.feed_forward_norm(x, told))).square())
+        return x + self.down(F.relu(self.up(self.feed_forward_norm(x, conditioning))).square())
 
 
 def turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotary position embedding."""
     half = x.shape[-1] // 2
     return x * cosine + torch.cat([x[..., half:], x[..., :half]], dim=-1) * sine
 
 
-class Network(nn.Module):
-    """The transformer, masked or causal. Tables have the padded rows that mist-bench's have: those divide well."""
+class TorchNetwork(nn.Module):
+    """The transformer, masked or causal. Its tables have `rows`, padded as in mist-bench to sizes that divide well."""
 
     def __init__(self, size: NetworkSize, vocab_size: int, length: int, rows: tuple[int, int], *, causal: bool) -> None:
         super().__init__()
         self.vocab_size, self.length, self.causal = vocab_size, length, causal
-        told = None if causal else size.conditioning_dim
+        conditioning_dim = None if causal else size.conditioning_dim
         self.tokens, self.positions = nn.Embedding(rows[0], size.dim), nn.Parameter(torch.zeros(length, size.dim))
-        if told is not None:
+        if conditioning_dim is not None:
             self.time_in, self.time_out = (
-                nn.Linear(2 * FREQUENCIES, told, bias=False),
-                nn.Linear(told, told, bias=False),
+                nn.Linear(2 * FREQUENCIES, conditioning_dim, bias=False),
+                nn.Linear(conditioning_dim, conditioning_dim, bias=False),
             )
-        self.blocks = nn.ModuleList([Block(size, told) for _ in range(size.layers)])
-        self.norm, self.head = Norm(size.dim, told), nn.Linear(size.dim, rows[1], bias=False)
+        self.blocks = nn.ModuleList([Block(size, conditioning_dim) for _ in range(size.layers)])
+        self.norm = Norm(size.dim, conditioning_dim)
+        self.head = nn.Linear(size.dim, rows[1], bias=False)
         width = size.dim // size.heads
         angle = torch.arange(length)[:, None] * ROTATION_BASE ** (-torch.arange(width // 2) / (width // 2))
         self.register_buffer("cosine", angle.cos().repeat(1, 2))
         self.register_buffer("sine", torch.cat([-angle.sin(), angle.sin()], dim=1))
         self.register_buffer("frequency", torch.exp(torch.arange(FREQUENCIES) * (-math.log(1e4) / FREQUENCIES)))
 
-    def tell(self, tokens: Tensor) -> Tensor | None:
-        """(B, L) -> (B, C): the masked fraction, embedded."""
+    def conditioning(self, tokens: Tensor) -> Tensor | None:
+        """(B, L) -> (B, C): embedding of the masked fraction; None for a causal network."""
         if self.causal:
             return None
         angle = (tokens == self.vocab_size).float().mean(dim=-1, keepdim=True) * 1000.0 * self.frequency
@@ -97,76 +99,78 @@ class Network(nn.Module):
         return F.silu(self.time_out(F.silu(self.time_in(features))))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, L) what is seen -> (B, L, V) logits."""
-        told, x = self.tell(tokens), self.tokens(tokens) + self.positions
+        """(B, L) tokens and masks -> (B, L, V) logits."""
+        conditioning, x = self.conditioning(tokens), self.tokens(tokens) + self.positions
         for block in self.blocks:
-            q, k, v = block.heads_of(block.attention_norm(x, told), self.cosine, self.sine)
-            x = block.mixed(x, F.scaled_dot_product_attention(q, k, v, is_causal=self.causal), told)
-        return self.head(self.norm(x, told))[..., : self.vocab_size]
+            q, k, v = block.heads_of(block.attention_norm(x, conditioning), self.cosine, self.sine)
+            attended = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+            x = block.mixed(x, attended, conditioning)
+        return self.head(self.norm(x, conditioning))[..., : self.vocab_size]
 
     def seen(self, tokens: Tensor) -> Tensor:
-        """What a causal network reads to predict these tokens: the beginning, then all but the last."""
+        """The inputs of a causal network that predicts these tokens: the beginning, then all but the last."""
         return F.pad(tokens[:, :-1], (1, 0), value=self.vocab_size)
 
     def log_probabilities(self, tokens: Tensor) -> Tensor:
-        """(B, L) -> (B, L, V) float32. SUBS: seen positions of a masked network carry themselves over."""
+        """(B, L) -> (B, L, V) float32; visible positions of a masked network predict themselves (SUBS)."""
         if self.causal:
             return self(self.seen(tokens)).float().log_softmax(-1)
         answer, masked = self(tokens).float().log_softmax(-1), (tokens == self.vocab_size).unsqueeze(-1)
         itself = tokens.unsqueeze(-1) == torch.arange(self.vocab_size, device=tokens.device)
         return torch.where(masked, answer, torch.where(itself, 0.0, -1e9))
 
-    def load(self, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """mist-bench's parameters by their names; a matrix is stored the other way round."""
+    def copy_from(self, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Set the parameters from those of mist-bench, by name; its matrices are transposed."""
         by_name = self.by_name()
         with torch.no_grad():
             for name, parameters in by_name.items():
                 for parameter, value in zip(parameters, np.split(values[name], len(parameters)), strict=True):
-                    parameter.copy_(_other_way(name, torch.from_numpy(value).reshape(value.shape[-2:])))
+                    parameter.copy_(_transposed(name, torch.from_numpy(value).reshape(value.shape[-2:])))
         assert set(values) == set(by_name)
 
     def by_name(self) -> dict[str, list[Tensor]]:
-        """The parameters under mist-bench's names; several where mist-bench has one for all blocks."""
+        """The parameters by mist-bench's names; a list, since mist-bench stacks some of all blocks in one."""
         norms = [norm for b in self.blocks for norm in (b.attention_norm, b.feed_forward_norm)] + [self.norm]
-        found = {"tokens": [self.tokens.weight], "positions": [self.positions], "head": [self.head.weight],
-                 "norms": [n.gain if n.told is None else n.told.weight for n in norms],
-                 "biases": [b.bias for b in self.blocks]}  # fmt: skip
+        parameters = {"tokens": [self.tokens.weight], "positions": [self.positions], "head": [self.head.weight],
+                      "norms": [n.gain if n.scale_shift is None else n.scale_shift.weight for n in norms],
+                      "biases": [b.bias for b in self.blocks]}  # fmt: skip
         if not self.causal:
-            found |= {"time.in": [self.time_in.weight], "time.out": [self.time_out.weight]}
+            parameters |= {"time.in": [self.time_in.weight], "time.out": [self.time_out.weight]}
         for i, b in enumerate(self.blocks):
-            found |= {
+            parameters |= {
                 f"{i}.attention.in": [b.qkv.weight], f"{i}.attention.out": [b.out.weight],
                 f"{i}.feed_forward.in": [b.up.weight], f"{i}.feed_forward.out": [b.down.weight],
             }  # fmt: skip
-        return found
+        return parameters
 
 
 def as_ours(name: str, values: Sequence[Tensor]) -> np.ndarray[Any, Any]:
-    """What `by_name` gives, or an average of it, as mist-bench stores it."""
-    parts = [_other_way(name, value.detach()).numpy() for value in values]
+    """Parameters of `by_name`, or their averages, in mist-bench's format."""
+    parts = [_transposed(name, value.detach()).numpy() for value in values]
     return np.stack(parts) if name == "norms" and parts[0].ndim == 2 else np.concatenate(parts)
 
 
-def _other_way(name: str, value: Tensor) -> Tensor:
+def _transposed(name: str, value: Tensor) -> Tensor:
     return value if name in ("tokens", "positions") or value.ndim == 1 else value.T
 
 
-def masked_loss(net: Network, tokens: Tensor, uniform: Tensor, probability: Tensor, weight: Tensor) -> Tensor:
-    """(B, L), (B, L), (B,), (B,) -> the bound in nats per token: w(t) times the masked cross-entropy, over L."""
+def masked_loss(net: TorchNetwork, tokens: Tensor, uniform: Tensor, probability: Tensor, weight: Tensor) -> Tensor:
+    """The bound in nats per token: w(t) times the masked cross-entropy, over L. Inputs (B, L), (B, L), (B,), (B,)."""
     masked = uniform < probability[:, None]
     logits = net(torch.where(masked, net.vocab_size, tokens)).float()
     cross_entropy = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view(tokens.shape)
     return ((cross_entropy * masked).sum(dim=-1) * weight).mean() / net.length
 
 
-def causal_loss(net: Network, tokens: Tensor) -> Tensor:
+def causal_loss(net: TorchNetwork, tokens: Tensor) -> Tensor:
+    """Nats per token by the chain rule."""
     return F.cross_entropy(net(net.seen(tokens)).float().flatten(0, 1), tokens.flatten())
 
 
 class Training:
-    """AdamW without decay of vectors, clipped gradients, an average of the weights. `mode`: None runs eagerly."""
+    """Training with AdamW (no decay of vectors), clipped gradients and averaged weights. `mode`: None runs eagerly."""
 
-    def __init__(self, net: Network, config: TrainingConfig, *, half: bool, mode: str | None) -> None:
+    def __init__(self, net: TorchNetwork, config: TrainingConfig, *, half: bool, mode: str | None) -> None:
         self.net, self.config, self.half, self.step_number = net, config, half, 0
         self.device, self.graphs = net.positions.device, mode == "reduce-overhead"
         self.parameters = list(net.parameters())
@@ -182,13 +186,13 @@ class Training:
         self.loss = loss if mode is None else torch.compile(loss, mode=mode, dynamic=False)
 
     def draw(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Masks and times of the linear schedule: (B, L) uniform, (B,) mask probability and weight."""
+        """Noise of the linear schedule: (B, L) uniform numbers, (B,) mask probabilities and weights."""
         t = (torch.rand((), device=self.device) + torch.arange(batch, device=self.device) / batch) % 1.0
         t = t.clamp(min=2.0**-24)
         return torch.rand(batch, self.net.length, device=self.device), t, 1 / t
 
     def step(self, tokens: Tensor, noise: tuple[Tensor, ...] | None = None) -> Tensor:
-        """One optimiser step; the loss stays on the device."""
+        """One optimiser step. Returns the loss, which stays on the device."""
         config, n = self.config, self.step_number + 1
         if noise is None:
             noise = () if self.net.causal else self.draw(len(tokens))

@@ -61,7 +61,7 @@ class MaskedTransformer(MaskedModel):
         if self.conditioning == "none":
             return None
         fraction = (tokens == self.vocab_size).float().mean(axis=-1)
-        return self.body.told(fraction if self.conditioning == "fraction" else t)
+        return self.body.modulation(fraction if self.conditioning == "fraction" else t)
 
     def _embed(self, tokens: Tensor, previous: Tensor | None) -> Tensor:
         x = self.body.embed(tokens)

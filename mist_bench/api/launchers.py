@@ -1,4 +1,4 @@
-"""What a launcher implements: where the cells of a run are made."""
+"""What a launcher implements: where the cells of a run are computed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from .component import Component
 
 
 class Launcher(Component, ABC):
-    """Runs commands that make the cells of a run: on this machine, on several, or through a queue.
+    """Runs the commands that compute cells, `mist-bench cell HASH… --store DIR`: here, elsewhere, or through a queue.
 
-    A command is a list of arguments, the program first: `mist-bench cell HASH… --store DIR`. It reads its cells from
-    the run's store and writes them there, so wherever it runs it must see the store's folder; nothing else passes
-    between it and the run. The launcher decides how many run at a time, and waits for all of them.
+    A command is a list of arguments, the program first. It reads the description of its cells from the store and writes
+    its results there, so it may run in any process, and on any machine, that shares the store. The run reads progress
+    and results from the store as well: nothing else passes between it and the command.
     """
 
     exclusive: ClassVar[bool] = False
-    """True: each command has a machine to itself, so that cells whose speed is measured may be launched too."""
+    """True: each command has a machine to itself, so that cells whose speed is measured may run there."""
     automatic: ClassVar[bool] = False
-    """True: a run on a CPU takes this launcher where no other is named and it runs at least two commands at once."""
+    """True: a run on a CPU uses this launcher if none is named and at least two commands can run at once."""
 
     def at_once(self) -> int:
         """How many commands run at once."""
@@ -31,6 +31,6 @@ class Launcher(Component, ABC):
         """Run each command once, and return the exit statuses in the order of the commands once all have ended. A
         command that fails does not stop the rest. Called in a thread of its own."""
 
-    def stop(self) -> None:  # noqa: B027 - a launcher that has nothing to stop needs none
-        """End what `launch` has started, so that it returns. Called from another thread when the run is interrupted,
-        also when nothing runs."""
+    def stop(self) -> None:  # noqa: B027 - a launcher without processes of its own has nothing to stop
+        """End the commands, so that `launch` returns. Called from another thread if the run is interrupted, perhaps
+        twice, or after all commands have ended. Does nothing by default."""

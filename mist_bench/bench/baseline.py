@@ -1,4 +1,4 @@
-"""A stored baseline for each machine, and what has become slower since: by a factor, and by more than rounds differ."""
+"""Baseline of speeds in a file, separate for each machine, and the rows that are slower than it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from ..measure.statistics import FEWEST_FOR_INTERVAL
 from .contest import OURS
 
 
-def save(path: Path, made: Mapping[str, Any]) -> None:
-    """This run's own rows under this machine's name; other machines keep theirs, rows that did not run keep the old."""
+def save(path: Path, results: Mapping[str, Any]) -> None:
+    """Write mist-bench's rows of these results under this machine. Other machines and rows that were not measured keep
+    their values."""
     known = _read(path) if path.exists() else {}
-    machine = known.setdefault(made["machine"]["key"], {"rows": {}})
-    origin = made["provenance"]
+    machine = known.setdefault(results["machine"]["key"], {"rows": {}})
+    origin = results["provenance"]
     machine |= {"date": origin["date"], "commit": (origin["git"] or {}).get("commit")}
-    machine["rows"] |= {row["group"]: _kept(row) for row in made["rows"] if row["who"] == OURS}
+    fields = ("rate", "rate_interval")
+    ours = (row for row in results["rows"] if row["who"] == OURS)
+    machine["rows"] |= {row["group"]: {field: row[field] for field in fields} for row in ours}
     write_atomically(path, json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
-def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"rate": row["rate"], "rate_interval": row["rate_interval"]}
-
-
-def load(path: Path, machine: str) -> dict[str, Any]:
-    """The rows of this machine, by group. Times of another machine say nothing about this one."""
+def rows_of(path: Path, machine: str) -> dict[str, Any]:
+    """The baseline of a machine, rows by group. Raises `UserError` if the file has none: machines do not compare."""
     if not path.is_file():
         raise UserError(f"no baseline {path}; --save-baseline writes one")
     known = _read(path)
@@ -43,23 +42,23 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path} is no baseline: {error}") from error
+        raise UserError(f"{path} is not a baseline: {error}; --save-baseline writes one") from error
     return known
 
 
-def slower(before: Mapping[str, Any], made: Mapping[str, Any], factor: float) -> tuple[list[str], list[str]]:
-    """One line for each of our rows that is more than `factor` times as slow: those whose interval lies below the old
-    one's, and those of which nothing can be told, since either has too few rounds for an interval."""
-    found: list[str] = []
-    untold: list[str] = []
-    for row in made["rows"]:
+def slower(before: Mapping[str, Any], results: Mapping[str, Any], factor: float) -> tuple[list[str], list[str]]:
+    """Lines about mist-bench's rows that are more than `factor` times as slow as before: first those whose interval
+    lies below the old one, then those with too few rounds for an interval, now or before."""
+    certain: list[str] = []
+    uncertain: list[str] = []
+    for row in results["rows"]:
         old = before.get(row["group"]) if row["who"] == OURS else None
         times = 0.0 if old is None else old["rate"] / row["rate"]
         if old is None or times <= factor:
             continue
-        said = f"{row['group']}: {times:.2f} times as long as the baseline (allowed: {factor:g})"
+        line = f"{row['group']}: {times:.2f} times as long as the baseline (allowed: {factor:g})"
         if row["rate_interval"] is None or old["rate_interval"] is None:
-            untold.append(f"perhaps slower: {said}, but of fewer than {FEWEST_FOR_INTERVAL} rounds, then or now")
+            uncertain.append(f"perhaps slower: {line}, but with fewer than {FEWEST_FOR_INTERVAL} rounds, then or now")
         elif row["rate_interval"][1] < old["rate_interval"][0]:
-            found.append(f"slower: {said}")
-    return found, untold
+            certain.append(f"slower: {line}")
+    return certain, uncertain

@@ -1,7 +1,7 @@
-"""Ways of doing one piece of work, timed side by side: A B C A B C …, so that what disturbs the machine disturbs all.
+"""Contest: alternative ways of doing the same work, timed in turn (A B C A B C …), so that disturbances affect all.
 
-A ratio is taken within a round and its interval over the rounds, without any assumption about how times are
-distributed. Nothing here knows tinygrad or what is timed.
+Ratios are taken within a round, and their intervals over the rounds, without assumptions about the distribution of
+times. This module does not depend on tinygrad or on what is timed.
 """
 
 from __future__ import annotations
@@ -18,36 +18,39 @@ from ..measure.statistics import median_interval
 
 FEWEST_ROUNDS = 3
 LONG = 10.0
-"""Seconds of a call after which one more warm-up would tell nothing new."""
+"""Seconds of a call after which further warm-up calls are skipped."""
 OURS = "mist-bench"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One way of doing the work, made and ready to run."""
+    """A contestant, ready to run: one way of doing the work."""
 
     run: Callable[[], object]
-    """One round, waited for: it returns when the device is done."""
+    """Does one round and returns when the device has finished."""
     tokens: int = 0
-    """Tokens that a round reads or makes; 0 where tokens are not the measure."""
+    """Tokens read or generated in a round; 0 if the work is not measured in tokens."""
     flops: float = 0.0
     """Multiplications and additions of a round's matrix products; 0 if they are not counted."""
     nfe: int | None = None
-    """Network evaluations of a round."""
+    """Network evaluations in a round."""
     memory: Callable[[], int | None] = lambda: None
-    """The most bytes that it has held on the device, as far as that can be told."""
+    """Largest number of bytes held on the device so far; None if unknown."""
     note: str = ""
+    """Remark below the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """An entry that can be made. Offers of one `group` do the same work; `missing` says why this one cannot be made."""
+    """A contestant before it is created: its names, and the function that creates its `Entry`."""
 
     task: str
     group: str
+    """Title of the table; offers of a group do the same work."""
     who: str
     make: Callable[[], Entry] = field(repr=False, compare=False)
     missing: str = ""
+    """Why it cannot be created here; empty if it can."""
 
     @property
     def ours(self) -> bool:
@@ -59,35 +62,35 @@ class Offer:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """What was measured of one offer."""
+    """The measurements of one contestant."""
 
     offer: Offer
     entry: Entry
     first_call_seconds: float
-    """The first call: compilation and all else that is done once."""
+    """Time of creation and first call, including compilation."""
     seconds: tuple[float, ...]
     memory: int | None
 
     def rates(self) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Tokens (or rounds, if it makes no tokens) per second, one for each round."""
+        """Tokens per second in each round, or rounds per second if the work is not measured in tokens."""
         return (self.entry.tokens or 1) / np.array(self.seconds)
 
 
-def ratio(ours: Timing, other: Timing) -> tuple[float, float, float, int]:
-    """How many times as fast ours is: the median over rounds, its interval, or the range of what is too few for one,
-    and of how many rounds. Rounds that both have are paired."""
+def speed_ratio(ours: Timing, other: Timing) -> tuple[float, float, float, int]:
+    """(median, low, high, rounds) of how many times as fast `ours` is, over the rounds that both have, paired. Low and
+    high are the median's interval, or the range if there are too few rounds for one."""
     pairs = [float(a / b) for a, b in zip(ours.rates(), other.rates(), strict=False)]
     low, high = median_interval(pairs) or (min(pairs), max(pairs))
     return float(np.median(pairs)), low, high, len(pairs)
 
 
 def prepare(offer: Offer) -> tuple[Entry, float]:
-    """The entry, called often enough that nothing is done for the first time when the clock starts."""
+    """Create an entry and warm it up. Returns it with the seconds of its creation and first call."""
     start = time.perf_counter()
     entry = offer.make()
     entry.run()
     first = time.perf_counter() - start
-    for _ in range(2):  # a captured CUDA graph is replayed from the third call on
+    for _ in range(2):  # a captured CUDA graph is replayed only from the third call on
         start = time.perf_counter()
         entry.run()
         if time.perf_counter() - start > LONG:
@@ -98,8 +101,8 @@ def prepare(offer: Offer) -> tuple[Entry, float]:
 def race(
     offers: Sequence[Offer], rounds: int, budget: float, report: Callable[[str], None], left_out: list[str]
 ) -> list[Timing]:
-    """Times the offers of one group, a round each in turn. One that has spent `budget` seconds sits out, but never
-    before its third round. What cannot be made here is added to `left_out` with what it says."""
+    """Time the offers of one group, one round each in turn. A contestant stops once it has used `budget` seconds, but
+    not before its third round. Offers that fail are appended to `left_out` with their error."""
     entries: list[tuple[Offer, Entry, float, int | None]] = []
     for offer in offers:
         report(f"{offer}: making")
@@ -109,10 +112,10 @@ def race(
             left_out.append(f"{offer} ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
             report(f"left out: {left_out[-1]}")
             continue
-        entries.append((offer, entry, first, entry.memory()))  # before the next one takes its own
+        entries.append((offer, entry, first, entry.memory()))  # read before the next one allocates
     seconds: list[list[float]] = [[] for _ in entries]
     gc.collect()
-    gc.disable()  # a collection inside one entry's round would be charged to it alone
+    gc.disable()  # a collection would be counted against the entry whose round it falls into
     try:
         for number in range(rounds):
             report(f"{offers[0].group}: round {number + 1} of {rounds}")

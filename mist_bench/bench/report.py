@@ -1,4 +1,4 @@
-"""What `mist-bench bench` says: `bench.json` with every round, `bench.md` with the tables, the same in the terminal."""
+"""Report of `mist-bench bench`: `bench.json` with every round, `bench.md` with the tables, the same in the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..measure.statistics import FEWEST_FOR_INTERVAL, median_interval
 from ..report.fields import count
 from ..report.layout import Table, markdown_table, print_table
 from ..run.provenance import one_line
-from .contest import OURS, Timing, ratio
+from .contest import OURS, Timing, speed_ratio
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +23,7 @@ HEADERS = (
     "who", "tokens/s ↑ (IQR)", "ms/round", "ours ÷ this [low,high]", "first call s", "share of peak", "memory", "NFE",
 )  # fmt: skip
 LEGEND = (
-    f"A ratio above 1: {OURS} is that many times as fast. Median over rounds [an interval that holds it with 95 %]; "
+    f"A ratio above 1: {OURS} is that many times as fast. Median over rounds [95 % confidence interval]; "
     f"[ ] of N: the range of N rounds, fewer than the {FEWEST_FOR_INTERVAL} that such an interval needs."
 )
 _NUMERIC = (False, True, True, True, True, True, True, True)
@@ -33,7 +33,7 @@ def document(
     timings: Sequence[Sequence[Timing]], peaks: Mapping[str, float], sizes: Sequence[Any], origin: Mapping[str, Any],
     machine: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
-    """Everything measured, as JSON: one row for each entry, its rounds in full."""
+    """All results as JSON: a row for each contestant, with the time of every round."""
     best = max(peaks, key=lambda name: peaks[name]) if peaks else ""
     rows = [_row(group, timing, peaks.get(best)) for group in timings for timing in group]
     networks = {s.name: {"what": s.what, **vars(s.network), "vocab_size": s.vocab_size, "length": s.length,
@@ -58,25 +58,25 @@ def _row(group: Sequence[Timing], timing: Timing, peak: float | None) -> dict[st
     }  # fmt: skip
     ours = next((t for t in group if t.offer.ours), None)
     if ours is not None and ours is not timing:
-        row["ours_over_this"] = dict(zip(("median", "low", "high", "rounds"), ratio(ours, timing), strict=True))
+        row["ours_over_this"] = dict(zip(("median", "low", "high", "rounds"), speed_ratio(ours, timing), strict=True))
     return row
 
 
-def tables(made: Mapping[str, Any]) -> list[Table]:
-    """One for each group: ours first, then the others, each with how many times as fast ours is."""
+def tables(results: Mapping[str, Any]) -> list[Table]:
+    """A table for each group: mist-bench first, then the other contestants with the ratio of their speeds."""
     groups: dict[str, list[dict[str, Any]]] = {}
-    for row in made["rows"]:
+    for row in results["rows"]:
         groups.setdefault(row["group"], []).append(row)
     return [_table(name, rows) for name, rows in groups.items()]
 
 
 def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     cells = [_cells(row) for row in rows]
-    kept = [i for i in range(len(HEADERS)) if any(line[i] for line in cells)]
+    used = [i for i in range(len(HEADERS)) if any(line[i] for line in cells)]
     notes = {row["who"]: row["note"] for row in rows if row["note"]}
     return Table(
-        title=title, same="", headers=tuple(HEADERS[i] for i in kept), numeric=tuple(_NUMERIC[i] for i in kept),
-        ranks=(0,) * len(kept), rows=tuple(tuple(line[i] for i in kept) for line in cells), controls=len(rows),
+        title=title, same="", headers=tuple(HEADERS[i] for i in used), numeric=tuple(_NUMERIC[i] for i in used),
+        ranks=(0,) * len(used), rows=tuple(tuple(line[i] for i in used) for line in cells), controls=len(rows),
         notes=(", ".join(f"{who}: {note}" for who, note in notes.items()),) if notes else (),
     )  # fmt: skip
 
@@ -95,25 +95,26 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def head(made: Mapping[str, Any]) -> list[str]:
-    """What the numbers belong to: versions, commit, date, machine, command, and the peak that shares are of."""
-    machine = made["machine"]
+def head(results: Mapping[str, Any]) -> list[str]:
+    """Lines above the tables: versions, commit, date, machine, command, peak, warnings, and contestants left out."""
+    machine = results["machine"]
     torch = f"PyTorch {machine['torch']} with {machine['torch_threads']} threads" if machine["torch"] else "no PyTorch"
-    lines = [one_line(made["provenance"]), f"{machine['precision']} · {torch}", f"`{made['command']}`"]
-    peaks = made["peak_flops_per_second"]
+    lines = [one_line(results["provenance"]), f"{machine['precision']} · {torch}", f"`{results['command']}`"]
+    peaks = results["peak_flops_per_second"]
     if peaks:
         each = ", ".join(f"{name} {value / 1e9:.4g} GFLOP/s" for name, value in peaks.items())
-        lines.append(f"Peak, the best of large matrix products: {each}; shares are of {made['peak_of']}'s.")
-    if made["unfinished"]:
-        lines.append(f"Unfinished: {made['unfinished']}.")
-    if made["busy"]:
-        lines.append(f"{made['busy'][0].upper()}{made['busy'][1:]}.")
-    return [*lines, *(f"Left out: {line}." for line in made["left_out"])]
+        lines.append(f"Peak, the best of large matrix products: {each}; shares are of {results['peak_of']}'s.")
+    if results["unfinished"]:
+        lines.append(f"Unfinished: {results['unfinished']}.")
+    if results["busy"]:
+        lines.append(f"{results['busy'][0].upper()}{results['busy'][1:]}.")
+    return [*lines, *(f"Left out: {line}." for line in results["left_out"])]
 
 
-def markdown(made: Mapping[str, Any]) -> str:
-    sizes = [f"- `{name}`: {_shape(size)}" for name, size in made["sizes"].items()]
-    parts = ["# Benchmarks", *head(made), "\n".join(sizes), LEGEND, *map(markdown_table, tables(made))]
+def markdown(results: Mapping[str, Any]) -> str:
+    """The text of `bench.md`."""
+    sizes = [f"- `{name}`: {_shape(size)}" for name, size in results["sizes"].items()]
+    parts = ["# Benchmarks", *head(results), "\n".join(sizes), LEGEND, *map(markdown_table, tables(results))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -125,16 +126,18 @@ def _shape(size: Mapping[str, Any]) -> str:
     )
 
 
-def show(console: Console, made: Mapping[str, Any]) -> None:
+def show(console: Console, results: Mapping[str, Any]) -> None:
+    """Print the report in a terminal."""
     from rich.text import Text
 
-    for line in [*head(made), LEGEND]:
+    for line in [*head(results), LEGEND]:
         console.print(Text(line))
     console.print()
-    for table in tables(made):
+    for table in tables(results):
         print_table(console, table)
 
 
-def write(folder: Path, made: Mapping[str, Any]) -> None:
-    write_atomically(folder / "bench.json", json.dumps(made, indent=1) + "\n")
-    write_atomically(folder / "bench.md", markdown(made))
+def write(folder: Path, results: Mapping[str, Any]) -> None:
+    """Write `bench.json` and `bench.md`."""
+    write_atomically(folder / "bench.json", json.dumps(results, indent=1) + "\n")
+    write_atomically(folder / "bench.md", markdown(results))

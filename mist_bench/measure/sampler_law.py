@@ -16,6 +16,7 @@ from ..api.component import FloatArray, IntArray, UserError
 from ..api.corpora import Oracle
 from ..api.samplers import Sampler, block_shares, most_steps
 from ..api.schedules import Schedule
+from ..inference.timetable import Timetable, timetable
 from .one_step import CHUNK, sequences, transitions
 from .start import BoolArray, Start
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tinygrad import Tensor
 
 MOST_STATES, MOST_ROWS = 100_000, 1_000_000
+OF_THE_TIMETABLE = ("reveal_probability", "alpha_t", "alpha_s", "target_masked")
 
 
 def sampler_law(
@@ -49,21 +51,19 @@ def sampler_law(
     answers = _answers(log_posterior, states)
     law = np.zeros(len(states))
     law[-1] = 1.0  # all masked
-    for step, share, last, opened, planned in _timetable(sampler, schedule, steps, length):
+    for step, share, last, opened, table in _steps(sampler, schedule, steps, length):
         moving = (law > 0) & ((masked & opened).any(axis=1) | (sampler.remasks and not sampler.adaptive))
         alive = np.flatnonzero(moving)
         if not len(alive):
             continue
-        numbers = np.tile(planned, (len(alive), 1)).T
+        place = min(step, len(table) - 1)
+        one = {name: getattr(table, name)[place].repeat(len(alive)) for name in OF_THE_TIMETABLE}
         start = Start(
             tokens=states[alive],
             free=np.tile(opened, (len(alive), 1)),
             log_probabilities=answers[alive],
-            reveal_probability=numbers[0],
-            alpha_t=numbers[1],
-            alpha_s=numbers[2],
-            to_fill=numbers[3].astype(np.int64),
-            target_masked=numbers[4].astype(np.int64),
+            to_fill=np.full(len(alive), opened.sum()),
+            **one,
             step=step,
             steps=share,
             last=last,
@@ -79,20 +79,17 @@ def sampler_law(
     return complete
 
 
-def _timetable(
+def _steps(
     sampler: Sampler, schedule: Schedule, steps: int, length: int
-) -> Iterator[tuple[int, int, bool, BoolArray, FloatArray]]:
+) -> Iterator[tuple[int, int, bool, BoolArray, Timetable]]:
     """Each step of each block: its number, the block's steps, whether it is the last, the positions that are open (L,),
-    and the numbers of the step (5,), as in `grid`."""
-    from ..inference.generate import grid
-
+    and the block's timetable, for one text."""
     size = sampler.block_size or length
     for block, (share, many) in enumerate(block_shares(steps, length, size)):
-        plan = grid(sampler, schedule, share, np.array([many]), np.full((1, length), 0.5)).numbers[:, :, 0]
+        table = timetable(sampler, schedule, share, np.array([many]), np.full((1, length), 0.5))
         opened = np.arange(length) // size == block
         for step in range(most_steps(sampler, share, many)):
-            last = not sampler.adaptive and step == len(plan) - 1
-            yield step, share, last, opened, plan[min(step, len(plan) - 1)]
+            yield step, share, not sampler.adaptive and step == len(table) - 1, opened, table
 
 
 def _enumerable(sampler: Sampler, length: int, vocab_size: int) -> bool:

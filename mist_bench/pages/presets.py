@@ -1,4 +1,4 @@
-"""`python -m mist_bench.pages.presets` writes docs/presets.md from the dataclasses and the presets."""
+"""Page docs/presets.md, made from the dataclasses and the presets: `python -m mist_bench.pages.presets` writes it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ..host.values import field_types, type_name
 
 HEAD = """# Presets
 
-A preset is a TOML file with every setting of a run: `mist-bench run --preset NAME`, or `--preset FILE.toml` for one of
-your own (copy one of `mist_bench/host/presets/`). Without `--preset`, a run on the CPU takes `quick` and a run on a GPU
-`austen`. The command line wins: `--steps 5,10` replaces the grid's steps, and `--set training.train_steps=200` any key.
-An unknown key is an error. A corpus with a length of its own (`tales`, `markov`) is read at that length under its own
-tokenizer, `word`: `--corpus markov` takes it in place of the preset's, and `--set length=N` with another N is an error
-(`--corpus "markov[length=N]"` is another world). `mist-bench ls presets -v` prints this page for each preset.
+A preset is a TOML file with all settings of a run: `mist-bench run --preset NAME`, or `--preset FILE.toml` for your own
+(copy one of `mist_bench/host/presets/`). The default is `quick` on a CPU and `austen` on a GPU. Options override the
+preset: `--steps 5,10` replaces the grid's steps, and `--set training.train_steps=200` any key. An unknown key is an
+error. A corpus with a fixed length (`tales`, `markov`) is read at that length under its own tokenizer, `word`:
+`--corpus markov` replaces the preset's length by it, and `--set length=N` with a different N is an error
+(`--corpus "markov[length=N]"` is a different world). `mist-bench ls presets -v` prints this page for each preset.
 
 """
 
 
 def presets_page() -> str:
-    """The text of docs/presets.md, made from the dataclasses and the presets."""
+    """The text of docs/presets.md."""
     rows = [preset_row(name) for name in preset_names()]
     lines = [HEAD + "\n".join(f"- `{row['name']}`: {row['summary']}" for row in rows), ""]
     for section, cls in sections():

@@ -137,7 +137,10 @@ def takes_none(its: LauncherStudy) -> None:
 
 @check("launcher")
 def stops(its: LauncherStudy) -> None:
-    """It says whether its machines are exclusive, and stop does no harm when nothing runs."""
+    """It declares how it runs commands, and stop does no harm when nothing runs."""
+    many = its.component.at_once()
+    if isinstance(many, bool) or not isinstance(many, int) or many < 1:
+        raise Failed(f"at_once() gives {many!r}; give how many commands run at once, an int of at least 1")
     if not isinstance(its.component.exclusive, bool):
         raise Failed(f"exclusive is {its.component.exclusive!r}; it is True if each command has a machine to itself")
     its.mixed()

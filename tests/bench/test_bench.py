@@ -14,7 +14,7 @@ import pytest
 from harness import ROOT
 from mist_bench import UserError, cli
 from mist_bench.bench import baseline, command, contest, report
-from mist_bench.bench.contest import OURS, Entry, Offer, Timing, race, ratio
+from mist_bench.bench.contest import OURS, Entry, Offer, Timing, race, speed_ratio
 from mist_bench.engine import device, machine, replay
 from mist_bench.measure.statistics import median_interval
 
@@ -44,12 +44,12 @@ def test_the_interval_holds_the_median_as_often_as_it_says(n):
 def test_a_ratio_is_taken_within_a_round():
     """A round that is slow for all leaves the ratio as it is; a round that only one entry has is not compared."""
     ours, other = timing(OURS, 1.0, 10.0, 3.0), timing("other", 2.0, 20.0, 6.0, 99.0)
-    assert ratio(ours, other) == (2.0, 2.0, 2.0, 3)
+    assert speed_ratio(ours, other) == (2.0, 2.0, 2.0, 3)
 
 
 def test_a_ratio_is_of_tokens_not_of_rounds():
     ours, other = timing(OURS, 1.0, 1.0, tokens=100), timing("other", 1.0, 1.0, tokens=10)
-    assert ratio(ours, other)[0] == 10.0
+    assert speed_ratio(ours, other)[0] == 10.0
 
 
 def offers(calls, *whos, group="work", **makes):
@@ -88,12 +88,12 @@ def test_who_fails_is_left_out():
 
 def test_a_group_gives_its_memory_back_and_holds_as_much_wherever_it_comes():
     """The objects of a capture are frozen for Python's collector; the buffers of a finished group go all the same."""
-    found = command.load("offers").generation(command.chosen_sizes(["tiny"])[0])
+    found = command.benchmark_module("offers").generation(command.chosen_sizes(["tiny"])[0])
     first, second = (next(o for o in found if o.ours and name in o.group) for name in ("random", "with a cache"))
     options = command.BenchOptions(sizes=("tiny",), rounds=3)
 
     def held(*offers):
-        groups = command._all(offers, options, lambda line: None, [])
+        groups = command._timed_groups(offers, options, lambda line: None, [])
         return [(group[0].memory, device.memory_used()) for group in groups]
 
     [(_, before)] = held(first)  # what tinygrad makes once, of a few bytes, is there from here on
@@ -106,7 +106,7 @@ def test_a_group_gives_its_memory_back_and_holds_as_much_wherever_it_comes():
 @pytest.mark.skipif(device.name() != "CPU", reason="the cores of a CPU are meant")
 def test_the_peak_is_of_all_cores(monkeypatch):
     """Outside of a graph the parts of a kernel run one after another, and a single kernel makes no graph."""
-    peak, walked, walk = command.load("peak"), [], replay.CpuGraph.__call__
+    peak, walked, walk = command.benchmark_module("peak"), [], replay.CpuGraph.__call__
 
     def counted(self, *inputs, **more):
         walked.append(len(self.steps))
@@ -160,7 +160,7 @@ def test_the_report_claims_95_percent_of_six_rounds_and_no_fewer():
 def test_a_baseline_fails_what_is_clearly_slower(tmp_path):
     path = tmp_path / "new" / "baseline.json"
     baseline.save(path, made([timing(OURS, *[1.0, 1.1, 0.9] * 2), timing("other", *[1.0] * 6)]))
-    before = baseline.load(path, "this machine")
+    before = baseline.rows_of(path, "this machine")
     assert list(before) == ["work"]  # what others do is not ours to keep
 
     def slower(*seconds, group="work"):
@@ -174,12 +174,12 @@ def test_a_baseline_fails_what_is_clearly_slower(tmp_path):
 
 def test_a_baseline_says_of_few_rounds_that_it_cannot_tell(tmp_path):
     few, many = made([timing(OURS, *[9.0] * 5)]), made([timing(OURS, *[1.0] * 6)])
-    said = "perhaps slower: work: 9.00 times as long as the baseline (allowed: 1.5), but of fewer than 6 rounds, then or now"
+    said = "perhaps slower: work: 9.00 times as long as the baseline (allowed: 1.5), but with fewer than 6 rounds, then or now"
     baseline.save(tmp_path / "many.json", many)
-    assert baseline.slower(baseline.load(tmp_path / "many.json", "this machine"), few, 1.5) == ([], [said])
+    assert baseline.slower(baseline.rows_of(tmp_path / "many.json", "this machine"), few, 1.5) == ([], [said])
     baseline.save(tmp_path / "few.json", made([timing(OURS, *[1.0] * 5)]))
     slow = made([timing(OURS, *[9.0] * 6)])
-    assert baseline.slower(baseline.load(tmp_path / "few.json", "this machine"), slow, 1.5) == ([], [said])
+    assert baseline.slower(baseline.rows_of(tmp_path / "few.json", "this machine"), slow, 1.5) == ([], [said])
 
 
 def test_a_baseline_is_of_one_machine(tmp_path):
@@ -187,15 +187,15 @@ def test_a_baseline_is_of_one_machine(tmp_path):
     baseline.save(path, made([timing(OURS, 1.0)]))
     other = made([timing(OURS, 2.0)]) | {"machine": MACHINE | {"key": "another"}}
     with pytest.raises(UserError, match="no baseline of this machine .another., only of this machine"):
-        baseline.load(path, "another")
+        baseline.rows_of(path, "another")
     baseline.save(path, other)
-    assert baseline.load(path, "another")["work"]["rate"] == 5.0
-    assert baseline.load(path, "this machine")["work"]["rate"] == 10.0
+    assert baseline.rows_of(path, "another")["work"]["rate"] == 5.0
+    assert baseline.rows_of(path, "this machine")["work"]["rate"] == 10.0
     path.write_text("[")
-    with pytest.raises(UserError, match="is no baseline"):
-        baseline.load(path, "another")
+    with pytest.raises(UserError, match="is not a baseline"):
+        baseline.rows_of(path, "another")
     with pytest.raises(UserError, match="--save-baseline writes one"):
-        baseline.load(tmp_path / "none.json", "another")
+        baseline.rows_of(tmp_path / "none.json", "another")
 
 
 def test_an_interrupt_leaves_what_was_there(tmp_path, monkeypatch):
@@ -231,9 +231,9 @@ def test_the_command_from_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # a busy machine would set it for all tests after this one
     monkeypatch.setattr(command, "SHORTEST", 0.0)
-    monkeypatch.setattr(command, "_all", lambda found, options, say, left_out: [[timing(OURS, *[seconds["now"]] * 6)]])
-    monkeypatch.setattr(command.load("peak"), "peaks", lambda torch: {"tinygrad": 1e9})
-    monkeypatch.setattr(command.load("offers"), "offers", lambda task, sizes: [timing(OURS, 1.0).offer])
+    monkeypatch.setattr(command, "_timed_groups", lambda found, options, say, left_out: [[timing(OURS, *[seconds["now"]] * 6)]])
+    monkeypatch.setattr(command.benchmark_module("peak"), "peaks", lambda torch: {"tinygrad": 1e9})
+    monkeypatch.setattr(command.benchmark_module("offers"), "offers", lambda task, sizes: [timing(OURS, 1.0).offer])
     words = ["bench", "--size", "tiny", "--only", "training"]
     assert cli.main([*words, "--save-baseline"]) == 0
     assert {p.name for p in (tmp_path / "results" / "bench-cpu").iterdir()} == {"bench.json", "bench.md"}
@@ -242,7 +242,7 @@ def test_the_command_from_end_to_end(tmp_path, monkeypatch, capsys):
     seconds["now"] = 3.0
     assert cli.main([*words, "--out", "here", "--baseline", kept]) == 1
     assert cli.main([*words, "--out", "here", "--baseline", kept, "--factor", "4"]) == 0
-    monkeypatch.setattr(command, "_all", lambda found, options, say, left_out: left_out.append("ours (no memory)") or [])
+    monkeypatch.setattr(command, "_timed_groups", lambda found, options, say, left_out: left_out.append("ours (no memory)") or [])
     assert cli.main([*words, "--out", "failed"]) == 1
     assert "Left out: ours (no memory)." in (tmp_path / "failed" / "bench.md").read_text()
     capsys.readouterr()
@@ -302,7 +302,7 @@ def test_a_machine_that_gets_busy_during_a_run_is_flagged(monkeypatch):
             clock.pass_by(60.0, own=60.0, others=others)
             yield [timing(OURS, *[1.0] * 6, group=f"after {clock.now}")]
 
-    monkeypatch.setattr(command, "_all", groups)
+    monkeypatch.setattr(command, "_timed_groups", groups)
     documents = list(command.measured(command.BenchOptions(sizes=(), only=("startup",)), [], said.append))
     flagged = [document["busy"] for document in documents]
     assert flagged[0] == "" and len(set(flagged[1:])) == 1 and len(documents) == 4
@@ -323,7 +323,7 @@ def test_what_ends_early_has_its_finished_groups(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     monkeypatch.setattr(command, "SHORTEST", 0.0)
-    monkeypatch.setattr(command, "_all", groups)
+    monkeypatch.setattr(command, "_timed_groups", groups)
     with pytest.raises(KeyboardInterrupt):
         command.bench(command.BenchOptions(sizes=("tiny",), only=("startup",), out=tmp_path))
     text, stored = (tmp_path / "bench.md").read_text(), json.loads((tmp_path / "bench.json").read_text())
@@ -335,9 +335,9 @@ def test_what_ends_early_has_its_finished_groups(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--size", "huge"], "unknown size 'huge'; there are tiny, quick, small, tinystories, gpt2"),
-        (["--only", "cooking"], "unknown task 'cooking'; there are training, generation, likelihood, startup"),
-        (["--size", "tiny", "--rounds", "5", "--save-baseline"], "a baseline needs intervals, and so --rounds 6 or more"),
+        (["--size", "huge"], "unknown size 'huge'; known: tiny, quick, small, tinystories, gpt2"),
+        (["--only", "cooking"], "unknown task 'cooking'; known: training, generation, likelihood, startup"),
+        (["--size", "tiny", "--rounds", "5", "--save-baseline"], "a baseline needs at least 6 rounds, given 5; type --rounds 6"),
         (["--size", "tiny", "--baseline", "none.json"], "no baseline none.json; --save-baseline writes one"),
     ],
 )
@@ -348,10 +348,10 @@ def test_wrong_calls(arguments, said, capsys):
 
 def test_without_a_checkout_one_line_says_so(tmp_path):
     """An installed wheel has no benchmarks folder beside the package."""
-    (tmp_path / "mist_bench").symlink_to(command.__file__.removesuffix("/bench.py"))
+    (tmp_path / "mist_bench").symlink_to(Path(command.__file__).parents[1])
     program = (
         "import sys; sys.path.insert(0, sys.argv.pop(1)); import mist_bench.bench.command as b; from pathlib import Path; "
-        "b.__file__ = sys.path[0] + '/mist_bench/bench.py'; from mist_bench.cli import main; sys.exit(main())"
+        "b.__file__ = sys.path[0] + '/mist_bench/bench/command.py'; from mist_bench.cli import main; sys.exit(main())"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path), "bench", "--size", "tiny"], capture_output=True, text=True
@@ -362,14 +362,14 @@ def test_without_a_checkout_one_line_says_so(tmp_path):
 
 
 def test_every_size_names_what_it_is():
-    for name, size in command.load("sizes").sizes().items():
+    for name, size in command.benchmark_module("sizes").sizes().items():
         assert size.name == name and size.what
         assert size.tokens(3).shape == (3, size.length) and size.tokens(3).max() < size.vocab_size
         assert size.training().checkpoint_every == size.train_steps <= 20  # so that one report ends a round
 
 
 def test_what_a_gpu_would_be_given_is_bound_by_the_slower_of_two_peaks():
-    rendered = command.load("rendered")
+    rendered = command.benchmark_module("rendered")
     product = rendered.Rendered(name="r_1", matrix=True, launches=2, operations=989e9, bytes=3.35e6)
     copy = rendered.Rendered(name="E_1", matrix=False, launches=1, operations=0.0, bytes=3.35e9)
     np.testing.assert_allclose([product.at_best, copy.at_best], [1e-3, 1e-3])
@@ -388,7 +388,7 @@ def test_kernels_are_rendered_for_a_gpu_that_is_not_there(work, family, tmp_path
 
 
 def test_kernels_are_read_from_what_tinygrad_prints():
-    kernels = command.load("kernels")
+    kernels = command.benchmark_module("kernels")
     lines = [
         "*** CUDA       1 r_2_3                    arg  3 mem   0.00 GB tm     10.00us/     0.01ms (    100 GFLOPS    3|9      GB/s)",
         "\x1b[35m*** CUDA       2\x1b[0m \x1b[31mr_2_3\x1b[0m          arg  3 mem   0.00 GB tm \x1b[33m    30.00ms\x1b[0m/    30.01ms (\x1b[32m    200 TFLOPS\x1b[0m    3|9      GB/s)",

@@ -16,7 +16,7 @@ from tinygrad.helpers import Context
 from mist_bench.bench import command
 from mist_bench.engine import device
 
-gpu = command.load("gpu")
+gpu = command.benchmark_module("gpu")
 from benchmarks import memory, offers  # noqa: E402
 from benchmarks.sizes import sizes  # noqa: E402
 
@@ -163,7 +163,7 @@ def test_a_step_that_there_is_not_is_one_line_and_status_2(tmp_path, monkeypatch
     status, told = call(monkeypatch, tmp_path / "out", "--steps", "small,smal,")
     said = capsys.readouterr().err
     assert status == 2 and told is None and said.count("\n") == 1
-    assert said.startswith("unknown step 'smal', ''; there are small-training, small-generation, tinystories-training,")
+    assert said.startswith("unknown step 'smal', ''; known: small-training, small-generation, tinystories-training,")
 
 
 def test_a_size_means_its_steps_in_the_scripts_order():

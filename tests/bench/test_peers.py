@@ -14,7 +14,7 @@ from mist_bench.host.registry import Registry
 from mist_bench.training.loop import Progress, batch_rows, schedule_numbers, train
 from mist_bench.training.step import TrainingGraph
 
-command.load("sizes")
+command.benchmark_module("sizes")
 from benchmarks import mist_way, ours  # noqa: E402
 from benchmarks.sizes import sizes  # noqa: E402
 
@@ -37,7 +37,7 @@ def network(family):
     for name, tensor in model.parameters.items():
         overwrite(tensor, values[name])
     net, _ = theirs.create(SIZE, family)
-    net.load(values)
+    net.copy_from(values)
     for name, parameters in net.by_name().items():
         np.testing.assert_array_equal(as_ours(name, parameters), values[name], err_msg=name)
     return made, model, net, values, torch
@@ -172,7 +172,7 @@ def test_mists_way_computes_our_loss():
         tokens=Tensor(tokens), uniform=Tensor(uniform), coin=Tensor.zeros(SIZE.batch), t=Tensor(t),
         mask_probability=Tensor(probability), weight=Tensor(weight),
     ))  # fmt: skip
-    net = mist_way.Network(SIZE.network, SIZE.vocab_size, SIZE.length, model.parameters, model.body.compute)
+    net = mist_way.PlainNetwork(SIZE.network, SIZE.vocab_size, SIZE.length, model.parameters, model.body.compute)
     natural = net.loss(Tensor(tokens), Tensor(uniform), Tensor(probability), Tensor(weight))
     assert natural.item() == pytest.approx(loss.item(), abs=1e-4)
 
@@ -180,7 +180,7 @@ def test_mists_way_computes_our_loss():
 def test_mists_way_trains_every_parameter():
     _, model = ours.create(SIZE, "mdlm")
     tokens, uniform, (_, probability, weight) = batch()
-    net = mist_way.Network(SIZE.network, SIZE.vocab_size, SIZE.length, model.parameters, model.body.compute)
+    net = mist_way.PlainNetwork(SIZE.network, SIZE.vocab_size, SIZE.length, model.parameters, model.body.compute)
     trainer = mist_way.Training(net, SIZE.training())
     before = {name: p.numpy().copy() for name, p in model.parameters.items()}
     for _ in range(2):  # the first moves nothing behind a norm that is zero

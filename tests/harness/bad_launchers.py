@@ -111,6 +111,11 @@ class IsExclusiveSometimes(OneByOne):
     exclusive = "at night"
 
 
+class RunsNoneAtOnce(OneByOne):
+    def at_once(self):
+        return 0
+
+
 class StopsNothingBadly(OneByOne):
     def stop(self):
         self.processes.pop().kill()
@@ -118,6 +123,7 @@ class StopsNothingBadly(OneByOne):
 
 BAD = [
     (IsExclusiveSometimes, "stops", "exclusive is 'at night'; it is True if each command has a machine to itself"),
+    (RunsNoneAtOnce, "stops", r"at_once\(\) gives 0; give how many commands run at once"),
     (StopsNothingBadly, "stops", "raised AttributeError at bad_launchers.py:"),
     (StopsAtTheFirstFailure, "runs-each-once", "command 3 of 4 was run 0 times when launch returned; wait for all, and go on"),
     (RetriesWhatFailed, "runs-each-once", "command 2 of 4 was run 2 times .*a failed command is not tried again"),

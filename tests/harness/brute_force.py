@@ -15,11 +15,10 @@ from mist_bench_plugins.corpus_markov import MarkovCorpus
 from mist_bench_plugins.family_autoregressive import AutoregressiveFamily
 from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.family_oracle import OracleModel
-from mist_bench_plugins.sampler_autoregressive import AutoregressiveSampler
 
 from mist_bench import Family, FloatArray, IntArray, Model, NetworkSize
+from mist_bench.engine.graph import overwrite
 from mist_bench.inference.causal import CausalEvaluator
-from mist_bench.inference.loading import load_parameters
 from mist_bench.inference.masked import MaskedEvaluator
 from mist_bench.inference.step import Needs
 
@@ -41,8 +40,14 @@ def shaken(model: Model, seed: int) -> Values:
         scale = {"tokens": 0.5, "positions": 0.5, "head": 0.5 * fan_in}.get(name, fan_in)
         base = 1.0 if len(tensor.shape) == 1 else 0.0
         values[name] = (base + scale * rng.standard_normal(tensor.shape)).astype(np.float32)
-    load_parameters(model, values)
+    put(model, values)
     return {name: v.astype(np.float64) for name, v in values.items()}
+
+
+def put(model: Model, values: Values) -> None:
+    """Replace the parameters of a model."""
+    for name, tensor in model.parameters.items():
+        overwrite(tensor, values[name])
 
 
 def network(family: Family, size: NetworkSize = SIZE, seed: int = 3) -> tuple[Any, Values]:
@@ -67,7 +72,7 @@ def told_last() -> tuple[MaskedEvaluator, Values]:
 @cache
 def causal() -> tuple[CausalEvaluator, Values]:
     model, values = network(AutoregressiveFamily())
-    return CausalEvaluator("tiny", model, BATCH, AutoregressiveSampler()), values
+    return CausalEvaluator("tiny", model, BATCH), values
 
 
 @cache

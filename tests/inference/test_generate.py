@@ -15,8 +15,9 @@ from harness.chain import truth
 from harness.runs import SMALL
 from mist_bench.engine.graph import captured as captured_graphs
 from mist_bench.host.registry import Registry
-from mist_bench.inference.generate import SamplerGraph, generate, grid
+from mist_bench.inference.generate import SamplerGraph, generate
 from mist_bench.inference.masked import MaskedEvaluator
+from mist_bench.inference.timetable import timetable
 
 MASK = SMALL.mask
 SAMPLERS = [
@@ -61,23 +62,22 @@ def test_first_hitting_samples_the_truth():
 
 
 @pytest.mark.parametrize("schedule", [LinearSchedule(), CosineSchedule(), GeometricSchedule()])
-def test_grid_reveals_all_at_the_last_step(schedule):
-    plan = grid(RandomSampler(), schedule, 5, np.array([4, 3]), np.full((2, 4), 0.5))
-    assert plan.numbers.shape == (5, 5, 2)
-    reveal, alpha_t, alpha_s, to_fill, stay = plan.numbers.transpose(1, 0, 2)
+def test_timetable_reveals_all_at_the_last_step(schedule):
+    plan = timetable(RandomSampler(), schedule, 5, np.array([4, 3]), np.full((2, 4), 0.5))
+    reveal, alpha_t, alpha_s, stay = plan.reveal_probability, plan.alpha_t, plan.alpha_s, plan.target_masked
+    assert len(plan) == 5 and {x.shape for x in (plan.t, reveal, alpha_t, alpha_s, stay)} == {(5, 2)}
     assert (alpha_t[0] == 0).all() and (alpha_s[-1] == 1).all() and (reveal[-1] == 1).all()
     assert (stay[-1] == 0).all() and (np.diff(stay, axis=0) <= 0).all()
-    assert (to_fill == [4, 3]).all()
     inside = (alpha_s - alpha_t)[:-1] / (1 - alpha_t[:-1])
     np.testing.assert_allclose(reveal[:-1], inside, atol=1e-12)
 
 
-def test_grid_counts_are_rounded_half_up():
-    plan = grid(RandomSampler(), LinearSchedule(), 5, np.array([4, 3, 8]), np.full((3, 8), 0.5))
+def test_timetable_counts_are_rounded_half_up():
+    plan = timetable(RandomSampler(), LinearSchedule(), 5, np.array([4, 3, 8]), np.full((3, 8), 0.5))
     # m(s) = 0.8, 0.6, 0.4, 0.2, 0
-    assert plan.numbers[:, 4].T.tolist() == [[3, 2, 2, 1, 0], [2, 2, 1, 1, 0], [6, 5, 3, 2, 0]]
-    halves = grid(RandomSampler(), LinearSchedule(), 2, np.array([1, 3, 5, 7]), np.full((4, 8), 0.5))
-    assert halves.numbers[0, 4].tolist() == [1, 2, 3, 4]
+    assert plan.target_masked.T.tolist() == [[3, 2, 2, 1, 0], [2, 2, 1, 1, 0], [6, 5, 3, 2, 0]]
+    halves = timetable(RandomSampler(), LinearSchedule(), 2, np.array([1, 3, 5, 7]), np.full((4, 8), 0.5))
+    assert halves.target_masked[0].tolist() == [1, 2, 3, 4]
 
 
 def test_one_graph_serves_every_step_count():

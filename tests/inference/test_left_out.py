@@ -83,7 +83,7 @@ def test_the_text_does_not_see_the_shadow_row_and_a_shadow_not_its_token():
     for tokens in (SEEN, other):
         x = Tensor(tokens.astype(np.int32))
         masks = one.body.embed((x * 0 + S).cast("int"))
-        told = one.body.told(Tensor(HIDDEN.mean(axis=1).astype(np.float32)))
+        told = one.body.modulation(Tensor(HIDDEN.mean(axis=1).astype(np.float32)))
         law.append(one.body.logits(one.body.embed(x).cat(masks, dim=1), told).numpy()[shown, L + 1])
     np.testing.assert_allclose(law[0], law[1], atol=1e-5)
 

@@ -57,8 +57,8 @@ from harness.wrong_rates import RevealsFivePercentTooOften, RevealsFivePercentTo
 from mist_bench import EqualSharesCount, UserError
 from mist_bench.engine import noise
 from mist_bench.host.registry import Registry
-from mist_bench.inference.generate import grid
 from mist_bench.inference.step import on_device
+from mist_bench.inference.timetable import timetable
 from mist_bench.measure import likelihood
 from mist_bench.measure.sampler_law import sampler_law, total_variation
 from mist_bench.testing import Subject, checks_of
@@ -122,7 +122,7 @@ def coin_then_inverse_cdf() -> np.ndarray:
     from mist_bench.inference.draw import draw
 
     ids, everywhere = np.arange(SEQUENCES), np.full(SEQUENCES, PLACES)
-    reveal = grid(RandomSampler(), LINEAR, STEPS, everywhere, np.full((SEQUENCES, PLACES), 0.5)).numbers[:, 0, :1]
+    reveal = timetable(RandomSampler(), LINEAR, STEPS, everywhere, np.full((SEQUENCES, PLACES), 0.5)).reveal_probability[:, :1]
     hidden, uniform = np.ones((SEQUENCES, PLACES), dtype=bool), np.zeros((SEQUENCES, PLACES))
     for step, chance in enumerate(reveal):
         now = hidden & (noise.uniform_numpy(1, step, noise.CHOICE, ids, PLACES) < chance)

@@ -28,15 +28,15 @@ def number(cell: str) -> float | None:
 
 
 @cache
-def rows_of_the_page() -> exactness.Rows:
+def rows_of_the_page() -> exactness.Distances:
     """The tables of the page, read back."""
     lines = [line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.startswith("| `")]
     said = {line[0].strip("`"): line[1:] for line in lines if line[1] in ("yes", "no")}
     bounded = {(line[0].strip("`"), int(line[1])): number(line[2]) for line in lines if line[1] not in ("yes", "no")}
     rows = {}
-    for spec, schedule, steps in exactness.cells(L):
+    for spec, schedule, steps in exactness.combinations(L):
         known = map(number, said[spec][1:]) if schedule == "linear" else [bounded[schedule, n] for n in steps]
-        rows[spec, schedule] = exactness.Row(
+        rows[spec, schedule] = exactness.SamplerDistances(
             spec=spec, exact_one_at_a_time=said[spec][0] == "yes", distances=dict(zip(steps, known, strict=True))
         )
     return rows
@@ -57,7 +57,7 @@ CHEAP = [(spec, "linear", (1, 2, 4) if spec in exactness.SAMPLERS else (L,))
 ], ids=lambda x: x if isinstance(x, str) else "")  # fmt: skip
 def test_the_numbers_of_the_page_are_those_of_the_code(spec, schedule, steps):
     sampler, made = REGISTRY.make("sampler", spec), REGISTRY.make("schedule", schedule)
-    found, said = exactness.row(sampler, made, steps, WORLD), rows_of_the_page()[spec, schedule]
+    found, said = exactness.distances_of(sampler, made, steps, WORLD), rows_of_the_page()[spec, schedule]
     assert [exactness.shown(d) for d in found.distances.values()] == [exactness.shown(said.distances[n]) for n in steps]
     assert found.exact_one_at_a_time == said.exact_one_at_a_time
 

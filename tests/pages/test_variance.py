@@ -38,7 +38,7 @@ def assert_same_variance(found, values):
 
 @pytest.mark.parametrize("draws", [1, 2, 4, 3])
 def test_exact_k(draws):
-    assert_same_variance(variance.exact_k(truth(), draws), simulated(likelihood.exact_k, draws))
+    assert_same_variance(variance.exact_k_variance(truth(), draws), simulated(likelihood.exact_k, draws))
 
 
 @pytest.mark.parametrize("schedule", [LinearSchedule(), CosineSchedule(), PolynomialSchedule()], ids=lambda s: s.spec)
@@ -49,17 +49,17 @@ def test_weighted(schedule, draws, monkeypatch):
     def estimator(answer, *rest):
         return likelihood.weighted(answer, schedule, *rest)
 
-    assert_same_variance(variance.weighted(truth(), schedule, draws, 0.05), simulated(estimator, draws))
+    assert_same_variance(variance.weighted_variance(truth(), schedule, draws, 0.05), simulated(estimator, draws))
 
 
 @pytest.mark.parametrize("schedule", [LinearSchedule(), CosineSchedule()], ids=lambda s: s.spec)
 def test_what_the_truncation_leaves_is_the_bound(schedule):
-    np.testing.assert_allclose(variance.expected(truth(), schedule, 1e-9), bound(table()), rtol=0, atol=1e-5)
-    assert (variance.expected(truth(), schedule, 0.05) < bound(table()) - 1e-2).all()
+    np.testing.assert_allclose(variance.weighted_mean(truth(), schedule, 1e-9), bound(table()), rtol=0, atol=1e-5)
+    assert (variance.weighted_mean(truth(), schedule, 0.05) < bound(table()) - 1e-2).all()
 
 
 def test_the_variance_under_linear_grows_with_the_logarithm_of_the_truncation():
-    found = [variance.weighted(truth(), LinearSchedule(), 1, 10.0**-n).mean() for n in (3, 4, 5, 6)]
+    found = [variance.weighted_variance(truth(), LinearSchedule(), 1, 10.0**-n).mean() for n in (3, 4, 5, 6)]
     slopes = np.diff(found)
     np.testing.assert_allclose(slopes, slopes[-1], rtol=0.02)
     one_masked = (truth().means[0][:, 0] ** 2 + truth().variance[:, 0]).mean()
@@ -69,7 +69,7 @@ def test_the_variance_under_linear_grows_with_the_logarithm_of_the_truncation():
 def test_measured_curves_are_the_enumerated_ones():
     evaluator, _ = masked()
     chosen = np.arange(0, 81, 8)
-    found, right = variance.measure(evaluator, TEXTS[chosen], 200), truth()
+    found, right = variance.measure_curves(evaluator, TEXTS[chosen], 200), truth()
     for half in found.means:
         error = np.sqrt(right.variance[chosen] / 100)
         assert (np.abs(half - right.means[0][chosen]) < 4.5 * error + 1e-5).all()

@@ -9,11 +9,12 @@ from mist_bench_plugins.sampler_entropy_bound import EntropyBoundSampler
 from mist_bench_plugins.sampler_threshold import ThresholdSampler
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 
+from harness.answers import inputs_of
 from harness.brute_force import BATCH, assert_counts_follow
 from harness.chain import LINEAR, WORLD, brute_force, law_of, truth
 from harness.rules import MASK, L, V, assert_same_law, best, ids, situation
 from harness.runs import SMALL
-from mist_bench.inference import generate as generate_module
+from mist_bench.inference.texts import DeviceTexts
 from mist_bench.measure.sampler_law import law_distance, total_variation
 from mist_bench.measure.start import Start
 
@@ -173,14 +174,13 @@ def test_each_sequence_counts_the_evaluations_that_it_used(sampler):
 
 
 def test_networks_are_told_the_time_at_which_as_much_is_masked(monkeypatch):
-    told, states = [], []
-    pack = generate_module.pack_step
-    monkeypatch.setattr(generate_module, "pack_step", lambda t, *rest: told.append(t) or pack(t, *rest))
+    told, states, give = [], [], DeviceTexts.give
+    monkeypatch.setattr(DeviceTexts, "give", lambda texts, words: told.append(words) or give(texts, words))
     schedule = CosineSchedule()
     run(OWN[3][0], schedule=schedule, watch=lambda step, tokens, guesses: states.append(tokens))
-    for t, state in zip(told, states, strict=True):
+    for words, state in zip(told, states, strict=True):
         fraction = (state == WORLD.vocab_size).mean(axis=1)
-        np.testing.assert_allclose(schedule.mask_probability(t), fraction, atol=1e-9)
+        np.testing.assert_allclose(schedule.mask_probability(inputs_of(words, BATCH).t), fraction, atol=1e-6)
 
 
 def test_declared_facts():

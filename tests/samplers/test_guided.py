@@ -102,7 +102,7 @@ class AsksOnceMore(OuterSampler):
 
 def test_who_asks_more_often_than_it_says_is_found():
     sampler = AsksOnceMore()
-    with pytest.raises(TypeError, match="'asks-once-more.*asks 3 times a step and says 2"):
+    with pytest.raises(TypeError, match="'asks-once-more.*evaluates the network 3 times a step and declares 2"):
         SMALL(sampler, PROMPT, steps=2)
 
 
@@ -123,9 +123,9 @@ def test_blocks_of_a_guided_sampler_are_guided_by_the_prompt_alone(monkeypatch):
     inner = "guided[scale=2,inner=autoregressive]"
     assert np.array_equal(run(f"semi-autoregressive[block=3,inner={inner}]")[0], run(inner)[0])
     sampler, told = REGISTRY.make("sampler", f"semi-autoregressive[block=2,inner={inner}]"), []
-    evaluator = SMALL.evaluator(Needs.of(sampler))
-    graph = evaluator.graph
-    monkeypatch.setattr(evaluator, "graph", lambda *inputs: told.append(inputs[4].numpy()) or graph(*inputs))
+    denoiser = SMALL.evaluator(Needs.of(sampler)).denoiser
+    graph = denoiser.graph
+    monkeypatch.setattr(denoiser, "graph", lambda *inputs: told.append(inputs[4].numpy()) or graph(*inputs))
     _, nfe = run(sampler)
     assert (nfe == 6).all() and len(told) == 3 and all((free == (PROMPT == MASK)).all() for free in told)
 

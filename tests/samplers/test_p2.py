@@ -12,15 +12,17 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
+from harness.answers import answers
 from harness.brute_force import BATCH, MASKS, WORLD, assert_counts_follow, masked, masked_answer
 from harness.chain import TEXTS, law_of, posterior
 from harness.rules import assert_law_of_draws
 from harness.runs import SMALL, Runs
 from mist_bench import UserError
 from mist_bench.host.registry import Registry
-from mist_bench.inference.generate import generate, grid
+from mist_bench.inference.generate import generate
 from mist_bench.inference.masked import MaskedEvaluator
-from mist_bench.inference.step import Needs, on_device, pack_step
+from mist_bench.inference.step import Needs
+from mist_bench.inference.timetable import timetable
 from mist_bench.measure.one_step import transitions
 from mist_bench.measure.sampler_law import total_variation
 from mist_bench.measure.start import Start
@@ -145,7 +147,7 @@ def outcomes(state, eta: float, stay: int, doubts: bool) -> dict:
 
 def law_of_run(schedule, steps, eta=1.0, doubts=False) -> np.ndarray:
     """(81,) by iterating the rule over the states, in numpy."""
-    stays = grid(P2Sampler(), schedule, steps, np.array([L]), np.full((1, L), 0.5)).numbers[:, 4, 0].astype(int)
+    stays = timetable(P2Sampler(), schedule, steps, np.array([L]), np.full((1, L), 0.5)).target_masked[:, 0]
     law = {(MASK,) * L: 1.0}
     for stay in stays:
         after: dict = {}
@@ -191,7 +193,7 @@ def test_what_is_shown_is_masked_again_only_with_eta(spec, again):
     lost = (states[:-1] < 3) & (states[1:] == WORLD.vocab_size)
     assert lost.any() == again
     counts = (states == WORLD.vocab_size).sum(axis=2)
-    plan = grid(P2Sampler(), LinearSchedule(), 7, np.array([L]), np.full((1, L), 0.5)).numbers[:-1, 4, 0]
+    plan = timetable(P2Sampler(), LinearSchedule(), 7, np.array([L]), np.full((1, L), 0.5)).target_masked[:-1, 0]
     assert (counts == np.array([L, *plan])[:, None]).all()
 
 
@@ -203,25 +205,21 @@ def test_the_evaluator_gives_the_networks_own_log_p_of_what_is_shown():
     clean = np.array(TEXTS)[np.random.default_rng(0).integers(0, len(TEXTS), BATCH)]
     hidden = MASKS[np.arange(BATCH) % len(MASKS)]
     seen = np.where(hidden, MASK, clean)
-    packed = on_device(pack_step(np.full(BATCH, 0.5), np.zeros((5, BATCH)), (0, 1, 0), (0, 0)), np.int32)
-    inputs = (on_device(seen, np.int32), on_device(clean, np.int32), packed)
-    without = plain.graph(*inputs, *plain._still)
+    without = answers(plain, seen, clean)
     evaluator = MaskedEvaluator("mdlm", plain.model, BATCH, needs=Needs(whole=True, shown=True))
-    answer = evaluator.graph(*inputs, *evaluator._still)
+    answer = answers(evaluator, seen, clean)
     own = np.take_along_axis(masked_answer(values, seen, None), clean[..., None], axis=2)[..., 0]
-    np.testing.assert_allclose(answer.pop("shown_log_probability").numpy(), np.where(hidden, 0.0, own), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(answer.pop("shown_log_probability"), np.where(hidden, 0.0, own), rtol=0, atol=1e-5)
     assert answer.keys() == without.keys()
     for name in without:
-        np.testing.assert_array_equal(without[name].numpy(), answer[name].numpy())
-    assert evaluator.graph.kernels < plain.graph.kernels + 5  # the network runs once
+        np.testing.assert_array_equal(without[name], answer[name])
+    assert evaluator.denoiser.graph.kernels < plain.denoiser.graph.kernels + 5  # the network runs once
 
 
 def test_an_oracle_never_doubts_what_is_shown():
-    evaluator = SMALL.evaluator(Needs(shown=True))
     tokens = np.tile([0, WORLD.vocab_size, 2, 1], (BATCH, 1))
-    packed = on_device(pack_step(np.full(BATCH, 0.5), np.zeros((5, BATCH)), (0, 1, 0), (0, 0)), np.int32)
-    answer = evaluator.graph(on_device(tokens, np.int32), on_device(tokens, np.int32), packed, *evaluator._still)
-    np.testing.assert_array_equal(answer["shown_log_probability"].numpy(), 0.0)
+    shown = answers(SMALL.evaluator(Needs(shown=True)), tokens)["shown_log_probability"]
+    np.testing.assert_array_equal(shown, 0.0)
 
 
 def test_an_evaluator_that_cannot_say_is_refused():

@@ -15,7 +15,7 @@ from harness.chain import law_of, posterior
 from harness.runs import SMALL
 from mist_bench import UserError
 from mist_bench.host.registry import Registry
-from mist_bench.inference.generate import grid
+from mist_bench.inference.timetable import timetable
 from mist_bench.measure.one_step import sequences, transitions
 from mist_bench.measure.sampler_law import law_distance, total_variation
 from mist_bench.measure.start import Start, view_of
@@ -174,10 +174,10 @@ def test_a_coin_that_is_not_the_declared_one_is_an_error():
 @pytest.mark.parametrize("steps", [1, 3, 7, 20, 100])
 @pytest.mark.parametrize("schedule", [LinearSchedule(), CosineSchedule()])
 def test_loop_reaches_holds_and_finishes_without_a_jump(schedule, steps):
-    plan = grid(RemdmSampler(kind="loop"), schedule, steps, np.array([5, 8]), np.full((2, 8), 0.5)).numbers
-    alpha_t, alpha_s = plan[:, 1, 0], plan[:, 2, 0]
+    plan = timetable(RemdmSampler(kind="loop"), schedule, steps, np.array([5, 8]), np.full((2, 8), 0.5))
+    alpha_t, alpha_s = plan.alpha_t[:, 0], plan.alpha_s[:, 0]
     assert (alpha_t[1:] == alpha_s[:-1]).all() and alpha_t[0] == 0 and alpha_s[-1] == 1
-    assert (np.diff(plan[:, 2], axis=0) >= 0).all()
+    assert (np.diff(plan.alpha_s, axis=0) >= 0).all()
     for j in range(steps):
         left = 1 - j / steps
         if 0.05 <= left <= 0.55 and j:
@@ -192,10 +192,10 @@ def test_loop_reaches_holds_and_finishes_without_a_jump(schedule, steps):
 
 def test_other_kinds_keep_to_the_schedule():
     for kind in ("cap", "rescale", "conf"):
-        np.testing.assert_array_equal(
-            grid(RemdmSampler(kind=kind), CosineSchedule(), 5, np.array([4]), np.full((1, 4), 0.5)).numbers,
-            grid(RandomSampler(), CosineSchedule(), 5, np.array([4]), np.full((1, 4), 0.5)).numbers,
-        )
+        own, plain = (vars(timetable(sampler, CosineSchedule(), 5, np.array([4]), np.full((1, 4), 0.5)))
+                      for sampler in (RemdmSampler(kind=kind), RandomSampler()))  # fmt: skip
+        for name, values in plain.items():
+            np.testing.assert_array_equal(own[name], values, err_msg=name)
 
 
 # ---- whole runs under the oracle
@@ -205,9 +205,9 @@ STATES = sequences(L, 4)  # 3: masked
 
 def laws_by_step(sampler, sigma, schedule, steps) -> list[np.ndarray]:
     """The law over the 256 states after each step, by matrices in numpy."""
-    numbers = grid(sampler, schedule, steps, np.array([L]), np.full((1, L), 0.5)).numbers[:, :, 0]
+    table = timetable(sampler, schedule, steps, np.array([L]), np.full((1, L), 0.5))
     law, out = np.eye(256)[-1], []
-    for _, t, s, *_ in numbers:
+    for t, s in zip(table.alpha_t[:, 0], table.alpha_s[:, 0], strict=True):
         rows = np.zeros((256, 256))
         for number in np.flatnonzero(law):
             here = position_laws(STATES[number], np.ones(L, bool), posterior(tuple(STATES[number].tolist())), t, s, sigma)
@@ -236,9 +236,11 @@ def test_as_much_is_masked_as_the_schedule_says(sampler, sigma, schedule, steps)
     states, size = sequences(L, WORLD.vocab_size + 1), WORLD.vocab_size
     masked = states == size
     answers = WORLD.log_posterior(Tensor(states.astype(np.int32))).numpy()
-    numbers = grid(sampler, schedule, steps, np.array([L]), np.full((1, L), 0.5)).numbers[:, :, 0]
-    law = np.eye(len(states))[-1]
-    for step, (reveal, t, s, many, stay) in enumerate(numbers):
+    table = timetable(sampler, schedule, steps, np.array([L]), np.full((1, L), 0.5))
+    law, many = np.eye(len(states))[-1], L
+    names = ("reveal_probability", "alpha_t", "alpha_s", "target_masked")
+    for step in range(steps):
+        reveal, t, s, stay = (getattr(table, name)[step, 0] for name in names)
         alive = np.flatnonzero(law)
         every = np.ones(len(alive))
         start = Start(

@@ -10,6 +10,7 @@ from mist_bench_plugins.sampler_random import RandomSampler
 from mist_bench_plugins.sampler_semi_autoregressive import SemiAutoregressiveSampler
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 
+from harness.answers import inputs_of
 from harness.brute_force import WORLD, L, assert_counts_follow
 from harness.chain import LINEAR, TEXTS, law_of, posterior
 from harness.experiments import cells
@@ -18,8 +19,7 @@ from mist_bench import Count, Sampler, ScoreSampler, UserError, block_shares
 from mist_bench.api.samplers import FACTS
 from mist_bench.cli import listing
 from mist_bench.host.registry import Registry
-from mist_bench.inference import generate as generate_module
-from mist_bench.inference.step import pack_step
+from mist_bench.inference.plan import StepPlan, blocks
 from mist_bench.measure.sampler_law import law_distance, total_variation
 
 
@@ -196,16 +196,16 @@ def test_counts_steps_and_the_last_step_are_those_of_the_block():
     assert seen == [(j, BATCH * many) for j, many in enumerate(left[:-1])]
 
 
-def test_random_times_are_others_in_each_block(monkeypatch):
-    told: list = []
+def planned(spec, steps=6):
+    """The inputs of all steps for texts of masks, planned on the host."""
+    sampler, masked = made(spec), EMPTY == END
+    plans = [StepPlan(sampler, LINEAR, block, masked, np.arange(BATCH)) for block in blocks(sampler, masked, steps, 4)]
+    return [inputs_of(step.words, BATCH) for plan in plans for step in plan]
 
-    def spy(t, numbers, counts, key, heat):
-        told.append(t[0])
-        return pack_step(t, numbers, counts, key, heat)
 
-    monkeypatch.setattr(generate_module, "pack_step", spy)
-    run("semi-autoregressive[block=4,inner=first-hitting]")
-    one, two, three = np.reshape(told, (3, 4))
+def test_random_times_are_others_in_each_block():
+    times = [step.t[0] for step in planned("semi-autoregressive[block=4,inner=first-hitting]")]
+    one, two, three = np.reshape(times, (3, 4))
     assert not (one == two).any() and not (two == three).any() and not (one == three).any()
 
 
@@ -233,18 +233,12 @@ def test_an_adaptive_sampler_goes_on_as_soon_as_the_block_is_full():
     assert seen == [(0, 12 * BATCH), (1, 7 * BATCH), (2, 2 * BATCH)] and (used == 3).all() and (made_here < 3).all()
 
 
-def test_the_network_is_told_the_time_of_the_block(monkeypatch):
-    told: list = []
-
-    def spy(t, numbers, counts, key, heat):
-        told.append((round(float(t[0]), 9), *(int(n) for n in counts), int(numbers[3, 0]), int(numbers[4, 0])))
-        return pack_step(t, numbers, counts, key, heat)
-
-    monkeypatch.setattr(generate_module, "pack_step", spy)
-    run("semi-autoregressive[block=5]", steps=7)
-    third = round(1 / 3, 9)  # t, step, steps, last, M, how many stay masked
-    assert told == [(1, 0, 3, 0, 5, 3), (round(2 / 3, 9), 1, 3, 0, 5, 2), (third, 2, 3, 1, 5, 0), (1, 0, 2, 0, 5, 3),
-                    (0.5, 1, 2, 1, 5, 0), (1, 0, 2, 0, 2, 1), (0.5, 1, 2, 1, 2, 0)]  # fmt: skip
+def test_each_step_has_the_time_of_the_block():
+    found = [(round(float(x.t[0]), 6), *(int(n[0]) for n in (x.step, x.steps, x.last, x.to_fill, x.target_masked)))
+             for x in planned("semi-autoregressive[block=5]", steps=7)]  # fmt: skip
+    third = round(1 / 3, 6)  # t, step, steps, last, M, how many stay masked
+    assert found == [(1, 0, 3, 0, 5, 3), (round(2 / 3, 6), 1, 3, 0, 5, 2), (third, 2, 3, 1, 5, 0), (1, 0, 2, 0, 5, 3),
+                     (0.5, 1, 2, 1, 5, 0), (1, 0, 2, 0, 2, 1), (0.5, 1, 2, 1, 2, 0)]  # fmt: skip
 
 
 @pytest.mark.parametrize("inner", ["first-hitting", "remdm[kind=loop]"])

@@ -73,7 +73,7 @@ def test_several_devices_train_what_one_trains(family, devices, micro_batch):
     assert states[0].keys() == states[1].keys()
     for name, values in states[0].items():
         np.testing.assert_allclose(states[1][name], values, rtol=1e-3, atol=2e-5, err_msg=name)
-    places = {tensor.device for tensor in (*many.model.parameters.values(), *many.first, *many.second, *many.average)}
+    places = {tensor.device for tensor in (*many.model.parameters.values(), *many.optimiser.groups.values())}
     assert places == {("CPU", *(f"CPU:{i}" for i in range(1, devices)))}
 
 
@@ -101,7 +101,7 @@ def test_the_copies_stay_the_same():
     """Each device takes the optimiser's step on its own copy, from the same sum of gradients."""
     its = start(graph("mdlm", 4))
     train(its)
-    for name, tensor in its._groups.items():
+    for name, tensor in its.optimiser.groups.items():
         copies = [buffer.numpy() for buffer in tensor.uop.buffer.bufs]
         assert len(copies) == 4
         for copy in copies[1:]:

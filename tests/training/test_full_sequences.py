@@ -18,9 +18,9 @@ from mist_bench.engine import noise
 from mist_bench.host.config import TrainingConfig
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
-from mist_bench.inference.masked_rows import full_sequences
 from mist_bench.network import layers, transformer
 from mist_bench.training import loop
+from mist_bench.training.batch import full_sequences
 from mist_bench.training.step import TrainingGraph
 
 REGISTRY = Registry.discover()

@@ -10,7 +10,7 @@ import pytest
 from mist_bench_plugins.family_autoregressive import AutoregressiveFamily
 from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_linear import LinearSchedule
-from tinygrad import Device
+from tinygrad import Device, Tensor
 
 from harness.brute_force import WORLD, L, S, shaken
 from harness.experiments import cells
@@ -20,7 +20,8 @@ from mist_bench.engine import graph as graph_module
 from mist_bench.host.config import TrainingConfig
 from mist_bench.run.kinds.training import TrainingCell
 from mist_bench.training import loop
-from mist_bench.training.step import RATES, TrainingGraph
+from mist_bench.training.batch import BatchInputs, batch_inputs
+from mist_bench.training.step import TrainingGraph
 
 SIZE = NetworkSize(dim=8, layers=1, heads=2, feed_forward=16, conditioning_dim=8)
 BATCH, PART = 8, 2
@@ -85,13 +86,12 @@ def test_a_whole_batch_is_one_graph_without_more_buffers():
 
 
 def unpacked(words, count):
-    """Tokens, numbers, key and rates of a part of `count` rows."""
-    rows, numbers, rest = np.split(words, [count * L, count * (L + 3)])
-    assert len(rest) == 2 + RATES
-    return rows.reshape(count, L), numbers.view(np.float32).reshape(3, count), tuple(rest[:2]), rest[2:].view(np.float32)
+    """The inputs of a part of `count` sequences, as arrays."""
+    inputs = batch_inputs(count, L).unpack(Tensor(words))
+    return BatchInputs(*(x.numpy() for x in inputs))
 
 
-def test_each_part_is_told_its_own_rows(monkeypatch):
+def test_each_part_gets_its_own_sequences(monkeypatch):
     told, real = [], TrainingGraph._run
 
     def spy(self, parts):
@@ -104,13 +104,13 @@ def test_each_part_is_told_its_own_rows(monkeypatch):
     steps, count = CONFIG.train_steps, BATCH // PART
     assert len(told) == steps + steps * count
     for step in range(steps):
-        rows, numbers, key, rates = unpacked(told[step], BATCH)
+        whole = unpacked(told[step], BATCH)
         parts = [unpacked(words, PART) for words in told[steps + step * count :][:count]]
-        np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), rows)
-        np.testing.assert_array_equal(np.concatenate([part[1] for part in parts], axis=1), numbers)
-        assert {part[2] for part in parts} == {key}
-        assert [part[3][4] for part in parts] == list(range(0, BATCH, PART)) and rates[4] == 0
-        assert all((np.delete(part[3], 4) == np.delete(rates, 4)).all() for part in parts)
+        np.testing.assert_array_equal(np.concatenate([part.tokens for part in parts]), whole.tokens)
+        np.testing.assert_array_equal(np.concatenate([part.numbers for part in parts], axis=1), whole.numbers)
+        assert [part.start for part in parts] == list(range(0, BATCH, PART)) and whole.start == 0
+        for name in ("key", "rates", "slot"):
+            assert all((getattr(part, name) == getattr(whole, name)).all() for part in parts), name
 
 
 @pytest.mark.parametrize("then", [PART, BATCH])
@@ -144,7 +144,7 @@ def test_what_an_interrupted_step_added_is_forgotten():
     undisturbed = its.state()
     start("mdlm", PART)
     (batch,) = loop.batches(CONFIG, [DATA[:BATCH]], LinearSchedule(), 0, range(1))
-    its.graph(its.told(batch.part(0, PART)))
+    its.graph(its.inbox(its.inputs.pack(**batch.part(0, PART))))
     train(its)
     for name, values in its.state().items():
         np.testing.assert_array_equal(values, undisturbed[name], err_msg=name)

@@ -196,7 +196,7 @@ class Small(LinearSchedule):
 def gradients() -> dict[str, np.ndarray]:
     """The gradients of the first step, from the optimiser's first moment (1 - beta1) g."""
     state = graph().state()
-    return {n: state[f"first/{n}"].astype(np.float64) / (1 - CONFIG.beta1) for n in graph().layout.shapes}
+    return {n: state[f"first/{n}"].astype(np.float64) / (1 - CONFIG.beta1) for n in graph().optimiser.layout.shapes}
 
 
 def norm(values) -> float:
@@ -235,7 +235,7 @@ def test_the_update_is_adamw_and_the_average_follows():
     after = graph().state()
     beta1, beta2, n = CONFIG.beta1, CONFIG.beta2, 4
     rate = CONFIG.learning_rate * 4 / 5  # the fourth of five warm-up steps
-    for name in graph().layout.shapes:
+    for name in graph().optimiser.layout.shapes:
         p, first, second, average = (before[f"{group}/{name}"] for group in ("parameters", "first", "second", "average"))
         g = (after[f"first/{name}"] - beta1 * first) / (1 - beta1)
         new_first, new_second = beta1 * first + (1 - beta1) * g, beta2 * second + (1 - beta2) * g**2
@@ -301,7 +301,7 @@ def told(monkeypatch, schedule, seed=0):
     seen, real = [], TrainingGraph.steps
 
     def spy(self, batches):
-        seen.extend((batch.rows, batch.numbers, batch.key) for batch in batches)
+        seen.extend((batch.tokens, batch.numbers, batch.key) for batch in batches)
         return real(self, batches)
 
     monkeypatch.setattr(TrainingGraph, "steps", spy)
