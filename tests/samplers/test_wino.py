@@ -10,7 +10,7 @@ from harness.rules import assert_law_of_draws
 from harness.runs import LONG
 from mist_bench import UserError
 from mist_bench.host.registry import Registry
-from mist_bench.measure.start import Start
+from mist_bench.measure.start import Start, view_of
 
 V, MASK = 3, 3
 
@@ -90,24 +90,18 @@ def test_a_slightly_wrong_sampler_is_caught(wrong):
 
 
 def test_never_more_than_its_limits_are_revealed():
-    length = 40
-    start, _ = situation(0)
-    p = np.full((1, length, V), 0.05)
+    length, hidden, most = 40, np.array([40, 20, 6, 3]), [20, 14, 5, 3]
+    p, one = np.full((4, length, V), 0.05), np.ones(4)
     p[..., 0] = 0.9
-    one = np.ones(1)
     start = Start(
-        tokens=np.full((1, length), MASK), free=np.ones((1, length), dtype=bool),
-        log_probabilities=np.log(p), to_fill=one.astype(int), target_masked=one.astype(int), reveal_probability=one,
-        alpha_t=one, alpha_s=one, step=0, steps=1, last=False,
+        tokens=np.full((4, length), MASK), free=np.arange(length) < hidden[:, None], log_probabilities=np.log(p),
+        to_fill=hidden, target_masked=one.astype(int), reveal_probability=one, alpha_t=one, alpha_s=one, step=0, steps=1,
+        last=False,
     )  # fmt: skip
-    from mist_bench.measure.start import view_of
-
-    for hidden, most in ((40, 20), (20, 14), (6, 5), (3, 3)):
-        start.free[:, hidden:] = False
-        proposal, half = np.zeros((1, length), dtype=int), np.full((1, length), 0.5)
-        view = view_of(WinoSampler(), start, np.array([0]), proposal, half)
-        after, state = WinoSampler().step(view, {"revealed": Tensor([0])})
-        assert (after.numpy() == 0).sum() == most == state["revealed"].numpy()[0]
+    proposal, half = np.zeros((4, length), dtype=int), np.full((4, length), 0.5)
+    view = view_of(WinoSampler(), start, np.arange(4), proposal, half)
+    after, state = WinoSampler().step(view, {"revealed": Tensor([0] * 4)})
+    assert (after.numpy() == 0).sum(axis=1).tolist() == most == state["revealed"].tolist()
 
 
 # ---- whole runs
