@@ -14,10 +14,26 @@ import pytest
 
 pytest.register_assert_rewrite("harness")
 
+from harness import TESTS  # noqa: E402
 from harness.plugins import Plugins  # noqa: E402
 from mist_bench.engine import compiler  # noqa: E402
 
 compiler.prepare()  # where there is no clang: tests call tinygrad directly, without the command that prepares it
+
+
+DEVICE = ("inference", "network", "samplers", "training", "engine/test_noise.py", "measure/test_likelihood.py")
+"""Whose tests run kernels on the device: marked `device`, except those of a CPU alone."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the device, and run the tests of a file in one process, unless they name a group themselves."""
+    for item in items:
+        file = item.path.relative_to(TESTS).as_posix()
+        if file.startswith(DEVICE):
+            item.add_marker(pytest.mark.device)
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(file))
 
 
 @pytest.fixture(autouse=True)

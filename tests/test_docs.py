@@ -7,26 +7,20 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import pytest
-from mist_bench_plugins.corpus_markov import world
-from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
 from harness import EXAMPLE, ROOT
+from harness.brute_force import WORLD
+from harness.runs import SMALL
 from mist_bench import Sampler, View, cli, testing
 from mist_bench.cli.scaffold import new, next_steps
 from mist_bench.host.registry import Registry
-from mist_bench.inference.generate import SamplerGraph, generate
-from mist_bench.inference.masked import MaskedEvaluator
-from mist_bench.inference.step import Needs
 from mist_bench.measure.sampler_law import law_distance
 
 PAGE = (ROOT / "docs" / "write-a-sampler.md").read_text(encoding="utf-8")
-ORACLE = world(3, 4, 1.2)
 SPECS = {"edges": 0, "coin": 1, "coin[boost=1.5]": 1, "patience": 2, "hedged": 3}
-BATCH = 8
 
 
 def blocks(language: str) -> list[str]:
@@ -45,34 +39,27 @@ def made(spec: str, folder: Path) -> Sampler:
     return registry.make("sampler", spec)
 
 
-def evaluator(sampler: Sampler) -> MaskedEvaluator:
-    return MaskedEvaluator("oracle", OracleModel(ORACLE), BATCH, needs=Needs.of(sampler))
-
-
 @pytest.mark.parametrize("spec", SPECS)
 def test_the_examples_fill_a_text_and_keep_what_is_given(spec, tmp_path):
     sampler = made(spec, tmp_path)
-    asked, graph = evaluator(sampler), SamplerGraph(sampler, BATCH, 4, ORACLE.vocab_size)
-    given = np.full((BATCH, 4), ORACLE.vocab_size, dtype=np.int32)
+    given = SMALL.empty.copy()
     given[::2, 1] = 2
     for steps in (1, 3, 9):
-        filled, _ = generate(
-            asked, graph, LinearSchedule(), steps, given, seed=0, sequences=np.arange(BATCH), temperature=1.0
-        )
+        filled, _ = SMALL(sampler, given, steps=steps)
         assert (filled < 3).all() and (filled[::2, 1] == 2).all()
 
 
 def test_what_is_said_of_four_steps_is_so_under_linear_alone(tmp_path):
     sampler = made("edges", tmp_path)
-    assert law_distance(sampler, LinearSchedule(), 4, ORACLE) < 1e-6
-    assert law_distance(sampler, CosineSchedule(), 4, ORACLE) > 0.3
+    assert law_distance(sampler, LinearSchedule(), 4, WORLD) < 1e-6
+    assert law_distance(sampler, CosineSchedule(), 4, WORLD) > 0.3
 
 
 @pytest.mark.parametrize(("spec", "exact"), [("edges", True), ("coin", False)])
 def test_the_examples_declare_what_is_true(spec, exact, tmp_path):
     sampler = made(spec, tmp_path)
     assert sampler.exact_one_at_a_time == exact
-    assert (law_distance(sampler, LinearSchedule(), 4, ORACLE) < 1e-5) == exact
+    assert (law_distance(sampler, LinearSchedule(), 4, WORLD) < 1e-5) == exact
 
 
 def test_the_remembering_example_waits_for_guesses_that_hold(tmp_path):

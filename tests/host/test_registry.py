@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import subprocess
 import sys
@@ -14,8 +13,7 @@ import pytest
 
 from harness.plugins import Plugins
 from mist_bench import UserError
-from mist_bench.api import hooks
-from mist_bench.host.registry import PLURALS, Registry
+from mist_bench.host.registry import Registry
 
 SAMPLER = """
     from dataclasses import dataclass
@@ -276,22 +274,7 @@ def test_an_unknown_name_points_at_plugins_that_failed(plugins: Plugins):
         plugins.discover().make("schedule", "linear")
 
 
-# the hooks' own examples, and the plugins that ship
-
-
-@pytest.mark.parametrize(("kind", "plural"), PLURALS.items())
-def test_the_example_in_each_hook_is_a_plugin_that_loads(plugins: Plugins, kind: str, plural: str):
-    doc = inspect.getdoc(getattr(hooks, f"mist_bench_{plural}"))
-    registry = plugins.discover(plugins.file(doc.partition("Example::")[2]))
-    assert registry.failures == []
-    assert len(registry.names(kind)) == 1
-    registry.make(kind, registry.names(kind)[0])
-
-
-def test_there_is_one_hook_for_each_kind():
-    assert {name for name in vars(hooks) if name.startswith("mist_bench_")} == {
-        f"mist_bench_{plural}" for plural in PLURALS.values()
-    }
+# the plugins that ship
 
 
 def test_the_built_in_plugins_load_without_a_problem():

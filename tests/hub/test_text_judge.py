@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from harness import GRID
+from harness.commands import in_process, run_command
 from harness.experiments import bench_of, cells, experiment, silent
 from harness.tiny_models import CONTEXT, END, folder_like, gpt2
 from mist_bench import UserError, cli
@@ -53,8 +54,8 @@ def hashes(found, kind):
 
 def said(capsys, tmp_path, judge, *more):
     """The one line on standard error of a run that must end before anything is made."""
-    given = ["run", "--preset", GRID, "--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")]
-    assert cli.main([*given, "--set", f"generation.judge={judge}", *more]) == 2
+    given = run_command(tmp_path / "store", tmp_path / "out", *more, settings=[f"generation.judge={judge}"])
+    assert in_process(*given) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
     assert not (tmp_path / "store").exists() and not (tmp_path / "out").exists()

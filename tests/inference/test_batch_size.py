@@ -8,9 +8,9 @@ import pytest
 from mist_bench_plugins.family_oracle import OracleModel
 from tinygrad import Device
 
-from harness import GRID
 from harness.brute_force import WORLD
-from mist_bench import UserError, cli
+from harness.commands import in_process, run_command
+from mist_bench import UserError
 from mist_bench.engine import device
 from mist_bench.inference import batch_size
 from mist_bench.inference.batch_size import remember, remembered, search
@@ -167,14 +167,13 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(batch_size, "LARGEST", 16)
     monkeypatch.setattr(batch_size, "SECONDS", 0.0)
-    words = ["run", "--preset", GRID, "--family", "oracle", "--sampler", "random", "--steps", "2", "--schedule", "linear",
-             "--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")]  # fmt: skip
-    for setting in ("generation.batch_size=0", "likelihood.batch_size=0", "generation.judge=none", "generation.rounds=1",
-                    "generation.oracle_samples=24"):  # fmt: skip
-        words += ["--set", setting]
+    settings = ["generation.batch_size=0", "likelihood.batch_size=0", "generation.judge=none", "generation.rounds=1",
+                "generation.oracle_samples=24"]  # fmt: skip
+    small = ["--family", "oracle", "--sampler", "random", "--steps", "2", "--schedule", "linear"]
+    words = run_command(tmp_path / "store", tmp_path / "out", *small, settings=settings)
 
     def start(*more):
-        status = cli.main([*words, *more])
+        status = in_process(*words, *more)
         rows = files.read_csv(tmp_path / "out" / "generation.csv")
         return status, [row for row in rows if row["sampler"]]
 

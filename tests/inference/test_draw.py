@@ -157,15 +157,6 @@ def test_statistics_by_numpy():
     assert found["margin"][0, 4] == 1 and found["entropy"][0, 4] == 0  # certain
 
 
-def test_pick_gives_0_for_a_mask():
-    p, x = answers()
-    x[0, 0] = V
-    found = pick(Tensor(log(p).astype(np.float32)), Tensor(x)).numpy()
-    expected = np.take_along_axis(log(p), np.minimum(x, V - 1)[..., None], axis=-1)[..., 0]
-    expected[0, 0] = 0
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
 def test_scores_need_not_be_normalised():
     """Up to a constant for each row, with columns that are impossible at the end: the same draws and statistics."""
     p, x = answers()

@@ -11,7 +11,7 @@ import pytest
 from mist_bench_plugins import metric_mauve
 from mist_bench_plugins.metric_mauve import MauveMetric
 
-from harness import GRID
+from harness.commands import in_process, run_command
 from harness.experiments import bench_of, experiment, silent
 from harness.tiny_models import folder_like, gpt2
 from mist_bench import UserError, cli
@@ -158,8 +158,8 @@ def test_the_tables_show_them(measured):
      ("mauve[clusters=1]", "clusters is 0 or at least 2"), ("mauve[scale=0]", "scale above 0")],
 )  # fmt: skip
 def test_wrong_metrics_are_refused_before_anything_is_made(metric, message, plugin, tmp_path, capsys):
-    given = ["run", "--preset", GRID, "--plugin", str(plugin), "--store", str(tmp_path / "s"), "--out", str(tmp_path / "o")]
-    assert cli.main([*given, "--set", f"generation.metrics={metric}"]) == 2
+    settings = [f"generation.metrics={metric}"]
+    assert in_process(*run_command(tmp_path / "s", tmp_path / "o", "--plugin", str(plugin), settings=settings)) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and message in err
     assert not (tmp_path / "s").exists() and not (tmp_path / "o").exists()
@@ -189,8 +189,8 @@ def hide(monkeypatch, *hidden):
 @pytest.mark.parametrize("hidden", [["sklearn"], ["torch"]])
 def test_without_the_extra_mauve_says_what_to_type_and_is_listed_all_the_same(hidden, monkeypatch, tmp_path, capsys):
     hide(monkeypatch, *hidden)
-    given = ["run", "--preset", GRID, "--store", str(tmp_path / "s"), "--out", str(tmp_path / "o")]
-    assert cli.main([*given, "--set", f"generation.metrics=mauve[model={folder_like(tmp_path / 'm')}]"]) == 2
+    settings = [f"generation.metrics=mauve[model={folder_like(tmp_path / 'm')}]"]
+    assert in_process(*run_command(tmp_path / "s", tmp_path / "o", settings=settings)) == 2
     told = capsys.readouterr().err
     assert f"needs {hidden[0]}, which is not installed; type: pip install 'mist-bench[mauve]'" in told
     assert cli.main(["ls", "metrics"]) == 0

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +13,9 @@ import pytest
 from mist_bench_plugins.corpus_markov import MarkovCorpus
 from rich.console import Console
 
-from harness import EXAMPLE, GRID, TESTS
+from harness import EXAMPLE, TESTS
+from harness.commands import in_process, run_command
 from harness.experiments import cells
-from mist_bench import cli
 from mist_bench.cli.progress import Display
 from mist_bench.cli.show import show_samples
 from mist_bench.host.registry import Registry
@@ -33,21 +32,12 @@ MEASURED = (
 )  # fmt: skip
 
 
-def command(store, out, *more):
-    return ["run", "--preset", GRID, "--store", str(store), "--out", str(out), *more]
-
-
-def in_process(*arguments):
-    """The command's exit status, without a process of its own: graphs are shared."""
-    return cli.main(list(arguments))
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """One undisturbed run: its store and its folder."""
     folder = tmp_path_factory.mktemp("run")
     os.environ["MIST_BENCH_JOBS"] = "1"
-    assert in_process(*command(folder / "store", folder / "out")) == 0
+    assert in_process(*run_command(folder / "store", folder / "out")) == 0
     return folder / "store", folder / "out"
 
 
@@ -132,7 +122,7 @@ def test_networks_are_compared_in_pairs(finished):
 
 def test_a_second_run_makes_nothing_and_says_the_same(finished, tmp_path, capsys):
     store, out = finished
-    assert in_process(*command(store, tmp_path, "--json")) == 0
+    assert in_process(*run_command(store, tmp_path, "--json")) == 0
     captured = capsys.readouterr()
     assert "[1/" not in captured.err
     assert stable(tmp_path) == stable(out)
@@ -145,7 +135,7 @@ def test_speeds_of_another_commit_or_machine_are_named(finished, tmp_path, capsy
     store, out = finished
     now = provenance.stamp()
     monkeypatch.setattr(provenance, "stamp", lambda: {**now, "commit": "another", "cores": 64})
-    assert in_process(*command(store, tmp_path)) == 0
+    assert in_process(*run_command(store, tmp_path)) == 0
     said = capsys.readouterr().err.replace("\n", " ")
     count = sum(row["tokens_per_second"] is not None for name in ("training.csv", "generation.csv")
                 for row in files.read_csv(out / name))  # fmt: skip
@@ -156,7 +146,7 @@ def test_speeds_of_another_commit_or_machine_are_named(finished, tmp_path, capsy
 
 def test_one_more_sampler_trains_nothing(finished, tmp_path, capsys):
     store, _ = finished
-    assert in_process(*command(store, tmp_path, "--sampler", "random,margin", "--steps", "4")) == 0
+    assert in_process(*run_command(store, tmp_path, "--sampler", "random,margin", "--steps", "4")) == 0
     said = capsys.readouterr().err
     assert "training" not in said.replace("(training seed", "") and "margin" in said
     samplers = {r["sampler"] for r in files.read_csv(tmp_path / "generation.csv")}
@@ -167,7 +157,7 @@ def test_a_target_draws_more_masks_and_says_where_they_do_not_help(finished, tmp
     store, out = finished
     before = {r["schedule"]: r for r in files.read_csv(out / "likelihood.csv") if r["estimator"] == "exact-k"
               and r["family"] == "mdlm"}  # fmt: skip
-    assert in_process(*command(store, tmp_path, "--target-se", "1e-4", "--sampler", "random", "--steps", "4")) == 0
+    assert in_process(*run_command(store, tmp_path, "--target-se", "1e-4", "--sampler", "random", "--steps", "4")) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "target of ±0.0001 nats/token not reached: mdlm linear exact-k" in said
     assert "its 64 sequences alone leave" in said
@@ -190,14 +180,14 @@ def test_hashes_do_not_depend_on_the_order_of_names():
 
 
 def test_dry_run_writes_nothing(tmp_path, capsys):
-    assert in_process(*command(tmp_path / "store", tmp_path / "out", "--dry-run")) == 0
+    assert in_process(*run_command(tmp_path / "store", tmp_path / "out", "--dry-run")) == 0
     assert "would be made" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
 def test_rerun_all_gives_the_same_numbers(finished, tmp_path):
     store, out = finished
-    assert in_process(*command(tmp_path / "store", tmp_path / "one", "--rerun", "all")) == 0
+    assert in_process(*run_command(tmp_path / "store", tmp_path / "one", "--rerun", "all")) == 0
     assert stable(tmp_path / "one") == stable(out)
 
 
@@ -218,20 +208,7 @@ def wait_for(condition, process):
     raise AssertionError("nothing happened")
 
 
-def test_killed_in_training(finished, tmp_path):
-    _, undisturbed = finished
-    store, out = tmp_path / "store", tmp_path / "out"
-    process = spawn(*command(store, out), MIST_BENCH_JOBS="1")
-    wait_for(lambda: list(store.glob("checkpoints/*-partial.safetensors")), process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (out / "tables.md").exists()
-    assert in_process(*command(store, out)) == 0
-    assert stable(out) == stable(undisturbed)
-    assert not list(store.glob("checkpoints/*-partial*"))
-
-
-KILLER_IN_CELL = """
+KILLED_IN_A_CELL = """
 import os, signal
 from mist_bench.run.kinds import kind_named
 kind, calls = kind_named("{kind}"), []
@@ -247,27 +224,7 @@ def killed(cell, bench, progress):
 kind.make = killed
 """
 
-
-@pytest.mark.parametrize(("kind", "number"), [("likelihood", 3), ("generation", 6), ("judgement", 4)])
-def test_killed_in_a_cell(kind, number, finished, tmp_path):
-    """Some cells of the kind are made, one is under way; the trainings are there already."""
-    before, undisturbed = finished
-    store, out = tmp_path / "store", tmp_path / "out"
-    shutil.copytree(before, store)
-    mine = [store / "cells" / f"{cell.hash}.json" for cell in cells() if cell.kind == kind]
-    for path in mine:
-        path.unlink()
-    killer = tmp_path / "killer.py"
-    killer.write_text(KILLER_IN_CELL.format(kind=kind, number=number))
-    process = spawn(*command(store, out), MIST_BENCH_PLUGINS=str(killer), MIST_BENCH_JOBS="1")
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert 0 < sum(path.exists() for path in mine) < len(mine) and not out.exists()
-    assert in_process(*command(store, out)) == 0
-    assert stable(out) == stable(undisturbed)
-
-
-KILLER = """
+KILLED_WHILE_WRITING = """
 import os, signal
 real, calls = os.replace, []
 
@@ -281,23 +238,50 @@ os.replace = replace
 """
 
 
-@pytest.mark.parametrize("number", [5, 11])
-def test_killed_while_writing(number, finished, tmp_path):
-    """The n-th rename never happens: what was being written is a temporary file, which nothing reads."""
+@pytest.mark.slow
+def test_a_run_that_is_stopped_again_and_again_ends_as_the_undisturbed_one(finished, tmp_path):
+    """One store through every kind of stop: an interrupt and a kill in training, kills in the n-th rename (the file stays
+    a temporary one, which nothing reads), and kills in cells of each later kind, some of which are made by then."""
     _, undisturbed = finished
-    killer = tmp_path / "killer.py"
-    killer.write_text(KILLER.format(number=number))
-    store, out = tmp_path / "store", tmp_path / "out"
-    process = spawn(*command(store, out), MIST_BENCH_PLUGINS=str(killer), MIST_BENCH_JOBS="1")
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert in_process(*command(store, out)) == 0
+    store, out, killer = tmp_path / "store", tmp_path / "out", tmp_path / "killer.py"
+
+    def saved():
+        return {path.name: path.stat().st_mtime_ns for path in store.glob("checkpoints/*-partial.safetensors")}
+
+    def stopped_in_training(stop):
+        before = saved()
+        process = spawn(*run_command(store, out), MIST_BENCH_JOBS="1")
+        wait_for(lambda: saved().items() - before.items(), process)
+        process.send_signal(stop)
+        said, _ = process.communicate()
+        assert not (out / "tables.md").exists()
+        return process.returncode, said
+
+    def killed(code):
+        killer.write_text(code)
+        process = spawn(*run_command(store, out), MIST_BENCH_PLUGINS=str(killer), MIST_BENCH_JOBS="1")
+        said, _ = process.communicate()
+        assert process.returncode == -signal.SIGKILL, said
+        assert not out.exists()
+
+    status, said = stopped_in_training(signal.SIGINT)
+    assert status == 130 and "Traceback" not in said and "goes on from there" in said
+    assert stopped_in_training(signal.SIGKILL)[0] == -signal.SIGKILL
+    for number in (5, 11):
+        killed(KILLED_WHILE_WRITING.format(number=number))
+    planned = cells()
+    for kind, number in (("likelihood", 3), ("generation", 6), ("judgement", 4)):
+        killed(KILLED_IN_A_CELL.format(kind=kind, number=number))
+        mine = [store / "cells" / f"{cell.hash}.json" for cell in planned if cell.kind == kind]
+        assert 0 < sum(path.exists() for path in mine) < len(mine)
+    assert in_process(*run_command(store, out)) == 0
     assert stable(out) == stable(undisturbed)
+    assert not list(store.glob("checkpoints/*-partial*"))
 
 
 def test_side_by_side_gives_the_same(finished, tmp_path, monkeypatch):
     _, undisturbed = finished
-    process = spawn(*command(tmp_path / "store", tmp_path / "out"), MIST_BENCH_JOBS="2")
+    process = spawn(*run_command(tmp_path / "store", tmp_path / "out"), MIST_BENCH_JOBS="2")
     said, _ = process.communicate()
     assert process.returncode == 0, said
     assert stable(tmp_path / "out") == stable(undisturbed)
@@ -306,7 +290,7 @@ def test_side_by_side_gives_the_same(finished, tmp_path, monkeypatch):
 def test_a_loose_plugin_makes_rows(finished, tmp_path):
     store, _ = finished
     arguments = ["--plugin", str(EXAMPLE / "mist_bench_example.py"), "--sampler", "right-to-left,random", "--steps", "4", "--family", "oracle"]
-    assert in_process(*command(store, tmp_path, *arguments)) == 0
+    assert in_process(*run_command(store, tmp_path, *arguments)) == 0
     rows = files.read_csv(tmp_path / "generation.csv")
     assert {row["sampler"] for row in rows} >= {"right-to-left", "random"}
 
@@ -365,7 +349,7 @@ def test_a_cell_that_fails_is_named_and_the_rest_goes_on(finished, tmp_path, cap
     file.write_text(BROKEN)
     samplers = "broken,mistyped,looked,refused,random"
     given = ["--plugin", str(file), "--sampler", samplers, "--family", "oracle", "--schedule", "linear", "--steps", "4"]
-    arguments = command(store, tmp_path / "out", *given)
+    arguments = run_command(store, tmp_path / "out", *given)
     assert in_process(*arguments) == 1
     said = capsys.readouterr().err
     assert "Traceback" not in said
@@ -394,7 +378,7 @@ def test_a_training_that_fails_beside_others_says_where(finished, tmp_path):
         "@hookimpl\ndef mist_bench_families():\n    yield Broken\n"
     )
     given = ["--plugin", str(file), "--family", "broken,autoregressive", "--schedule", "linear"]
-    process = spawn(*command(tmp_path / "store", tmp_path / "out", *given), MIST_BENCH_JOBS="2")
+    process = spawn(*run_command(tmp_path / "store", tmp_path / "out", *given), MIST_BENCH_JOBS="2")
     said, _ = process.communicate()
     assert process.returncode == 1
     assert "failed: training broken linear (training seed 0): raised IndexError at broken.py:7: list index" in said
@@ -403,17 +387,17 @@ def test_a_training_that_fails_beside_others_says_where(finished, tmp_path):
 def test_tables_of_another_run_are_not_replaced_in_silence(finished, tmp_path, capsys):
     store, _ = finished
     more = ["--family", "oracle", "--sampler", "random"]
-    assert in_process(*command(store, tmp_path, *more)) == 0
-    assert in_process(*command(store, tmp_path, *more)) == 0
+    assert in_process(*run_command(store, tmp_path, *more)) == 0
+    assert in_process(*run_command(store, tmp_path, *more)) == 0
     assert "another run" not in capsys.readouterr().err
-    assert in_process(*command(store, tmp_path, *more, "--steps", "4", "--dry-run")) == 0
+    assert in_process(*run_command(store, tmp_path, *more, "--steps", "4", "--dry-run")) == 0
     assert "another run" not in capsys.readouterr().err
-    assert in_process(*command(store, tmp_path, *more, "--steps", "4")) == 0
+    assert in_process(*run_command(store, tmp_path, *more, "--steps", "4")) == 0
     said = capsys.readouterr().err.strip()
     assert "\n" not in said
     assert said.startswith(f"the tables in {tmp_path} are of another run and are replaced; --out DIR keeps them")
     (tmp_path / "run.json").write_text("[]")
-    assert in_process(*command(store, tmp_path, *more)) == 0
+    assert in_process(*run_command(store, tmp_path, *more)) == 0
     assert "another run" not in capsys.readouterr().err
 
 
@@ -436,10 +420,10 @@ def test_times_of_a_busy_machine_are_said_to_be_none(finished, tmp_path, capsys,
     store, out = finished
     given = ["--family", "oracle", "--sampler", "margin", "--steps", "3"]
     clocks(monkeypatch, others)
-    assert in_process(*command(tmp_path / "store", tmp_path / "out", *given)) == 0
+    assert in_process(*run_command(tmp_path / "store", tmp_path / "out", *given)) == 0
     shown = capsys.readouterr().err.strip().splitlines()
     assert (said in shown[-1]) and sum("machine was busy" in line for line in shown) == bool(said)
-    assert in_process(*command(tmp_path / "store", tmp_path / "out", *given)) == 0, "and now nothing is timed"
+    assert in_process(*run_command(tmp_path / "store", tmp_path / "out", *given)) == 0, "and now nothing is timed"
     assert "machine was busy" not in capsys.readouterr().err
 
 
@@ -474,12 +458,3 @@ def test_an_interrupt_that_python_loses_ends_the_work_at_the_next_report(monkeyp
         display.report("a", 2, 3, "")
         raise AssertionError("it went on")
     assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_interrupt_ends_cleanly(tmp_path):
-    process = spawn(*command(tmp_path / "store", tmp_path / "out"), MIST_BENCH_JOBS="1")
-    wait_for(lambda: list((tmp_path / "store").glob("checkpoints/*-partial.safetensors")), process)
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate()
-    assert process.returncode == 130
-    assert "Traceback" not in said and "goes on from there" in said

@@ -42,16 +42,23 @@ BY_KIND = {
     "sampler": bad_samplers, "schedule": bad_schedules, "tokenizer": bad_tokenizers, "corpus": bad_corpora,
     "family": bad_families, "metric": bad_metrics, "launcher": bad_launchers,
 }  # fmt: skip
-BAD = [(kind, *row) for kind, module in BY_KIND.items() for row in module.BAD]
-FINE = [(kind, *row) for kind, module in BY_KIND.items() for row in module.FINE]
+
+
+def of_kind(kind, *row):
+    """A case that runs in the process of its kind."""
+    return pytest.param(kind, *row, marks=pytest.mark.xdist_group(f"conformance of a {kind}"))
+
+
+BAD = [of_kind(kind, *row) for kind, module in BY_KIND.items() for row in module.BAD]
+FINE = [of_kind(kind, *row) for kind, module in BY_KIND.items() for row in module.FINE]
 
 
 def built_in():
     for kind in BASES:
         for name in REGISTRY.names(kind):
             if REGISTRY.origin(kind, name).distribution == "mist-bench":
-                yield kind, name
-        yield from ((kind, spec) for spec in MORE.get(kind, ()))
+                yield of_kind(kind, name)
+        yield from (of_kind(kind, spec) for spec in MORE.get(kind, ()))
 
 
 def results(kind, component):
@@ -110,7 +117,8 @@ def test_an_untrained_family_that_is_no_oracle_passes(plugins):
 
 
 def test_every_check_has_a_bad_plugin():
-    assert {(kind, check) for kind, _, check, _ in BAD} == {(k, c.name) for k in BASES for c in checks_of(k)}
+    tested = {(kind, check) for kind, _, check, _ in (row.values for row in BAD)}
+    assert tested == {(k, c.name) for k in BASES for c in checks_of(k)}
 
 
 def test_what_failed_once_is_not_tried_again():

@@ -10,11 +10,11 @@ from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
-from harness import GRID
 from harness.brute_force import WORLD, L, S, shaken
+from harness.commands import in_process, run_command
 from harness.experiments import REGISTRY, experiment
-from mist_bench import NetworkSize, UserError, cli
-from mist_bench.cli import run as run_command
+from mist_bench import NetworkSize, UserError
+from mist_bench.cli import run as run_module
 from mist_bench.engine import device
 from mist_bench.engine.graph import fetch, overwrite
 from mist_bench.host.config import TrainingConfig
@@ -159,14 +159,12 @@ def test_as_many_as_fit_are_as_many_for_each_device():
 @pytest.fixture
 def run(tmp_path):
     """A run that trains the baseline alone, for a few steps; returns its status and the rows of training.csv."""
-    words = ["run", "--preset", GRID, "--family", "autoregressive", "--store", str(tmp_path / "store"), "--out",
-             str(tmp_path / "out")]  # fmt: skip
-    for setting in ("training.train_steps=4", "training.validate_every=4", "generation.judge=none", "generation.rounds=1",
-                    "generation.samples=32", "likelihood.sequences=32"):  # fmt: skip
-        words += ["--set", setting]
+    settings = ["training.train_steps=4", "training.validate_every=4", "generation.judge=none", "generation.rounds=1",
+                "generation.samples=32", "likelihood.sequences=32"]  # fmt: skip
+    words = run_command(tmp_path / "store", tmp_path / "out", "--family", "autoregressive", settings=settings)
 
     def start(*more):
-        status = cli.main([*words, *more])
+        status = in_process(*words, *more)
         path = tmp_path / "out" / "training.csv"
         return status, files.read_csv(path) if path.exists() else []
 
@@ -206,5 +204,5 @@ def test_trainings_on_several_devices_run_one_after_another(monkeypatch):
     monkeypatch.setenv("MIST_BENCH_JOBS", "2")
     for settings, automatic in ([], "local"), (["training.devices=2"], None):
         made = experiment(settings=settings)
-        chosen = run_command._launcher(None, REGISTRY, made, lay_out(made), debug=False)
+        chosen = run_module._launcher(None, REGISTRY, made, lay_out(made), debug=False)
         assert (chosen and chosen.name) == automatic
