@@ -28,8 +28,6 @@ ORACLE = world(3, 4, 1.2)
 SPECS = {"edges": 0, "coin": 1, "coin[boost=1.5]": 1, "patience": 2, "hedged": 3}
 BATCH = 8
 
-
-ROOT = HERE.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "results" / "README.md"]
 
 
