@@ -10,7 +10,7 @@ run: $(VENV)/.run
 
 test: $(VENV)/.dev lint
 	@echo "tests"
-	@DEV=CPU $(BIN)/python -m pytest
+	@DEV=CPU $(BIN)/python -m pytest -p no:benchmark --numprocesses auto --dist loadgroup --durations 20 --durations-min 5
 	@echo "benchmarks, once each, untimed"
 	@DEV=CPU $(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-disable
 

@@ -14,8 +14,8 @@ from mist_bench.host.registry import Registry
 from mist_bench.inference.causal import CausalEvaluator
 from mist_bench.inference.generate import SamplerGraph, generate
 from mist_bench.inference.masked import MaskedEvaluator
-from mist_bench.inference.masked_rows import full_sequences
 from mist_bench.measure.likelihood import causal_likelihood, masked_likelihood
+from mist_bench.training.batch import full_sequences
 from mist_bench.training.loop import Progress, train
 from mist_bench.training.step import TrainingGraph
 
@@ -111,8 +111,7 @@ def autoregressive(size: Size) -> Entry:
     """The entry of a batch of texts by the baseline, with its key-value cache."""
     before = device.memory_used()
     plugin, model = create(size, "autoregressive")
-    rule = Registry.discover().make("sampler", "autoregressive")
-    evaluator = CausalEvaluator(plugin.spec, model, size.generation_batch, rule)
+    evaluator = CausalEvaluator(plugin.spec, model, size.generation_batch)
     empty, ids = _empty(size), np.arange(size.generation_batch)
 
     def run() -> None:
@@ -129,8 +128,7 @@ def likelihood(size: Size, family: str) -> Entry:
     plugin, model = create(size, family)
     draws, batch = size.likelihood_draws, size.generation_batch
     if plugin.likelihood_kind == "exact":
-        rule = Registry.discover().make("sampler", "autoregressive")
-        causal, texts = CausalEvaluator(plugin.spec, model, batch, rule), size.tokens(draws * batch)
+        causal, texts = CausalEvaluator(plugin.spec, model, batch), size.tokens(draws * batch)
         run = lambda: causal_likelihood(causal, texts)  # noqa: E731
     else:
         masked, texts = MaskedEvaluator(plugin.spec, model, batch), size.tokens(batch)

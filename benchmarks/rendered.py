@@ -119,30 +119,27 @@ def generation(size: Any, family: str) -> tuple[list[Any], int]:
     the number of tokens."""
     import numpy as np
 
-    from mist_bench.host.registry import Registry
     from mist_bench.inference.causal import CausalEvaluator
     from mist_bench.inference.masked import MaskedEvaluator
-    from mist_bench.inference.step import on_device, pack_step
+    from mist_bench.inference.masked_rows import RowsDenoiser
+    from mist_bench.inference.step import on_device
 
     from . import ours
 
     plugin, model = ours.create(size, family, "bfloat16")
     batch, length = size.generation_batch, size.length
-    ids, tokens = on_device(np.arange(batch), np.uint32), on_device(np.zeros((batch, length)), np.int32)
     if plugin.likelihood_kind == "exact":
-        rule = Registry.discover().make("sampler", "autoregressive")
-        causal = CausalEvaluator(plugin.spec, model, batch, rule)
+        causal = CausalEvaluator(plugin.spec, model, batch)
+        ids, tokens = on_device(np.arange(batch), np.uint32), on_device(np.zeros((batch, length)), np.int32)
         key = causal.key(np.zeros(2, dtype=np.int32))
-        causal.graph(tokens, causal.place.bind(0), key, ids, on_device(np.ones(1), np.float32))
+        causal.graph(tokens, causal.position.bind(0), key, ids, on_device(np.ones(1), np.float32))
         return [causal.graph], batch
     masked = MaskedEvaluator(plugin.spec, model, batch)
-    inputs = masked.told(pack_step(np.ones(batch), np.zeros((5, batch)), (0, 1, 0), (0, 0)))
-    free, targets = on_device(np.ones((batch, length)), np.bool_), on_device(np.zeros((batch, length)), np.int32)
-    if masked.rows is None:
-        masked.graph(tokens, targets, inputs, ids, free)
-        return [masked.graph], batch * length
-    masked.rows((tokens, targets, inputs, ids), masked.missed.tensor, length // 2)
-    return [masked.rows.body, *(head for head in masked.rows.heads.values() if head.compile_seconds)], batch * length
+    half = np.arange(length) < length // 2
+    rows = isinstance(masked.denoiser, RowsDenoiser)
+    hidden = np.tile(half if rows else half | True, (batch, 1))
+    masked.target_log_probability(np.zeros((batch, length), dtype=np.int32), hidden, np.ones(batch))
+    return [graph for graph in masked.graphs if graph.compile_seconds], batch * length
 
 
 WORK: dict[str, Callable[[Any, str], tuple[list[Any], int]]] = {"training": training, "generation": generation}

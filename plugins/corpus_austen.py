@@ -25,9 +25,9 @@ AFTER = re.compile(r"^(?:FINIS|Finis|THE END|A NOTE ON THE TEXT)$", re.MULTILINE
 class AustenCorpus(Corpus):
     """4 MB of prose in 269 chapters, a document each; lines stay as printed.
 
-    Test: the 24 chapters of Persuasion. Validation: chapters 10, 30, 50, … of the other five novels, counted through
-    in the order of their publication (12 chapters). Train: the other 233. Headings, "THE END" and editors' notes are
-    left out.
+    Test: the 24 chapters of Persuasion. Validation: chapters 10, 30, 50, … of the other five novels, numbered through
+    in the order of their publication (12 chapters). Train: the remaining 233. Headings, "THE END" and editors' notes
+    are removed.
     """
 
     name = "austen"
@@ -36,9 +36,9 @@ class AustenCorpus(Corpus):
 
     def load(self, cache: Path) -> Texts:
         novels = _novels()
-        others = [chapter for title in TRAINED for chapter in chapters(novels[title])]
-        validation = others[FIRST::EVERY]
-        train = [chapter for i, chapter in enumerate(others) if i % EVERY != FIRST]
+        known = [chapter for title in TRAINED for chapter in chapters(novels[title])]
+        validation = known[FIRST::EVERY]
+        train = [chapter for i, chapter in enumerate(known) if i % EVERY != FIRST]
         return Texts(train=train, validation=validation, test=chapters(novels[TEST]))
 
     def identity(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def _novels() -> dict[str, str]:
 
 
 def chapters(novel: str) -> list[str]:
-    """The text between the headings, without what surrounds it in print; the front matter is left out."""
+    """The text between the headings, without volume headings, notes and front matter."""
     body = AFTER.split(novel)[0]
     found = HEADING.split(EDITORIAL.sub("", VOLUME.sub("", body)))[1:]
     return [text.lstrip("\n").rstrip() + "\n" for text in found]

@@ -20,8 +20,8 @@ class FileCorpus(Corpus):
     """A file, cut into documents: the first 90 % train, then 5 % validation and 5 % test, each at least one.
 
     Consecutive paragraphs (of a text, at blank lines) or records (of .jsonl and .parquet, one text each, joined by a
-    blank line) make a document of about `document_bytes`, so that there are enough documents for error bars; a longer
-    one stands alone. Write `file:PATH`, or `file[path=PATH,document_bytes=0]`.
+    blank line) form a document of about `document_bytes`, so that there are enough documents for error bars; a longer
+    one is a document of its own. Write `file:PATH`, or `file[path=PATH,document_bytes=0]`.
     """
 
     name = "file"
@@ -29,14 +29,14 @@ class FileCorpus(Corpus):
     layout = "windows"
     path: str = parameter(dataclasses.MISSING, "a UTF-8 text, .jsonl or .parquet file")
     field: str = parameter("text", "the field of .jsonl or column of .parquet that holds the text")
-    document_bytes: int = parameter(4096, "bytes that a document has at least; 0: each paragraph or record is one")
+    document_bytes: int = parameter(4096, "least bytes of a document; 0: each paragraph or record is one")
 
     def __post_init__(self) -> None:
         if not self.path.strip():
             raise UserError("the path is empty; write file:PATH")
 
     def load(self, cache: Path) -> Texts:
-        """Raises `UserError` if the file cannot be read as UTF-8, has not the field, or has too few documents."""
+        """Raises `UserError` if the file is not UTF-8, lacks the field, or has too few documents."""
         documents = list(_joined(self._pieces(), self.document_bytes))
         held_out = max(1, len(documents) // 20)
         train = len(documents) - 2 * held_out
@@ -70,7 +70,7 @@ class FileCorpus(Corpus):
         return found
 
     def _pieces(self) -> Iterable[tuple[str, str]]:
-        """Each paragraph or record, and what stands between it and the next."""
+        """Each paragraph or record, and the text between it and the next."""
         kind = Path(self.path).suffix.lower()
         if kind == ".parquet":
             return ((text, "\n\n") for text in self._column())
@@ -125,7 +125,7 @@ def _paragraphs(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _joined(pieces: Iterable[tuple[str, str]], least: int) -> Iterator[str]:
-    """Documents of at least `least` bytes but for the last one; the space between two documents is dropped."""
+    """Documents of at least `least` bytes, except the last; the space between two documents is dropped."""
     parts: list[str] = []
     size = 0
     for piece, between in pieces:

@@ -11,17 +11,17 @@ from mist_bench import Corpus, Texts, UserError, download, hold_out, hookimpl, p
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HubCorpus(Corpus):
-    """A data set of the Hub, downloaded once; documents are its rows, packed.
+    """A data set of the Hub, downloaded once; its rows are the documents, packed.
 
-    A split of `validation` or `test` that is neither named nor there is held out of the end of the train split: a
+    A `validation` or `test` split that is neither named nor present is taken from the end of the train split: a
     twentieth of it, at most 10 000 rows (the test split first, if both). Write `hf:OWNER/NAME`, or
     `hf[dataset=OWNER/NAME,column=story]`.
     """
 
     name = "hf"
     source = "Hugging Face Hub, through `datasets`"
-    dataset: str = parameter(dataclasses.MISSING, "its name on the Hub, OWNER/NAME")
-    subset: str = parameter("", "its configuration, if it has several")
+    dataset: str = parameter(dataclasses.MISSING, "name on the Hub, OWNER/NAME")
+    subset: str = parameter("", "configuration, if there are several")
     column: str = parameter("text", "the column that holds the text")
     train: str = parameter("train", "name of the split to train on")
     validation: str = parameter("", "name of the validation split; `validation` if there is one")

@@ -9,7 +9,7 @@ from mist_bench import Corpus, Texts, download, hold_out, hookimpl
 
 
 class Lm1bCorpus(Corpus):
-    """30 million sentences, 4 GB, packed (BD3-LM's way; MDLM pads: its numbers are not comparable).
+    """30 million sentences, 4 GB, packed as by BD3-LM; MDLM pads, so its numbers are not comparable.
 
     The text is raw, with its spaces before punctuation. Test: the published test split. Validation: the last 10 000
     sentences of the published train split, held out of it.

@@ -1,4 +1,4 @@
-"""`markov`: a skewed Markov chain over a few letters that knows its own truth."""
+"""`markov`: a skewed Markov chain over a few letters, whose exact law is known."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class MarkovOracle(Oracle):
         return tokens
 
     def slots(self, tokens: IntArray) -> tuple[IntArray, FloatArray]:
-        """The whole sequence if there are at most 10^5; else its first letters, as many as make at most 1000.
+        """The whole sequence if there are at most 10^5 of them; else as many first letters as have at most 1000 values.
 
-        Neighbours, because the joint of neighbours is what revealing in parallel breaks.
+        Neighbours, because it is their joint distribution that revealing in parallel breaks.
         """
         window = self.length
         if self.symbols**window > ENUMERABLE:
@@ -87,8 +87,8 @@ class MarkovOracle(Oracle):
 
         a is the nearest seen letter to the left, at distance d, and b to the right, at distance e; with none to the
         left, T^d[a, x] is the law of x_i alone; with none to the right, T^e[x, b] is 1. Dividing by the known evidence,
-        rather than normalising, keeps positions that are equally sure equal to the last bit, so that ties are ties.
-        Log 0 is -1e9. A seen end token cannot be: then masked positions are uniform.
+        rather than normalising, keeps equal probabilities at several positions equal to the last bit, so that ties stay
+        ties. Log 0 is -1e9. A seen end token is impossible: then masked positions are uniform.
         """
         s, mask, length = self.symbols, self.vocab_size, self.length
         left_table, right_table, evidence_table = self._tables
@@ -96,7 +96,7 @@ class MarkovOracle(Oracle):
         mine, other = place.reshape(1, length, 1), place.reshape(1, 1, length)
         seen = (tokens != mask).unsqueeze(1)
         letter = tokens.minimum(s - 1)
-        # one number holds a place and its letter, so that the largest (smallest) names the nearest seen
+        # one number encodes a position and its letter, so that the largest (smallest) is the nearest seen one
         key = (place * s + letter).unsqueeze(1)
         before = (seen & (other < mine)).where(key, -1).max(axis=-1)
         after = (seen & (other > mine)).where(key, length * s).min(axis=-1)
@@ -116,7 +116,7 @@ class MarkovOracle(Oracle):
 
 @cache
 def world(symbols: int, length: int, skew: float) -> MarkovOracle:
-    """Each letter favours its successor, the later letters more strongly: no two positions look alike by symmetry."""
+    """Each letter favours its successor, later letters more strongly: no two positions are alike by symmetry."""
     a, b = np.indices((symbols, symbols))
     transition = np.exp(-skew * (1 + a / symbols) * ((b - a - 1) % symbols))
     initial = np.exp(-skew / 2 * np.arange(symbols))

@@ -1,4 +1,4 @@
-"""`openwebtext`: web pages that Reddit linked to, as GPT-2 was trained on."""
+"""`openwebtext`: web pages linked from Reddit, like the training data of GPT-2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEST = 100_000
 class OpenWebTextCorpus(Corpus):
     """8 million documents, 40 GB, packed.
 
-    Test: the last 100 000 documents, which MDLM calls validation and reports on. Validation: the 10 000 before them,
+    Test: the last 100 000 documents, which MDLM reports on as validation. Validation: the 10 000 before them,
     held out of training, so that a choice made on it does not touch the reported number.
     """
 

@@ -1,4 +1,4 @@
-"""`tales`: a world of small stories that knows its own truth."""
+"""`tales`: a world of small stories, whose exact law is known."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _plot(template: str) -> Plot:
 
 
 def _skewed(count: int, ratio: float, shift: int = 0) -> FloatArray:
-    """Unequal weights: a geometric law whose favourite is number `shift`."""
+    """Unequal weights: a geometric law whose most likely value is number `shift`."""
     return np.roll(ratio ** np.arange(count), shift)
 
 

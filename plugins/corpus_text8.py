@@ -14,7 +14,7 @@ DOCUMENT = 8192  # so that error bars have clusters; a multiple of the usual len
 class Text8Corpus(Corpus):
     """Letters a to z and the space. The usual splits: 90, 5 and 5 million characters.
 
-    The text has no documents: each split is cut into pieces of 8192 characters, which stand in for them.
+    The text has no documents: each split is cut into pieces of 8192 characters instead.
     """
 
     name = "text8"

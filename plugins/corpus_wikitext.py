@@ -31,7 +31,7 @@ class WikiTextCorpus(Corpus):
 
 
 def _articles(lines: Iterable[str]) -> Iterator[str]:
-    """A title is a line ` = … = ` after an empty line and before another; table cells may look alike."""
+    """A title is a line ` = … = ` after an empty line and before another; table cells may look like titles."""
     article: list[str] = []
     before, held = "", list(lines)
     for line, after in zip(held, [*held[1:], ""], strict=True):

@@ -1,4 +1,4 @@
-"""The baseline: the same body, causal, with as many parameters as the masked model."""
+"""The baseline: the same transformer, causal, with as many parameters as the masked model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIME_FEATURES = 64
 
 
 class CausalTransformer(CausalModel):
-    """Reads a beginning token (the mask's place in the table), then the text; entry i is the law of token i."""
+    """Reads a first token (the mask's row of the table), then the text; entry i is the law of token i."""
 
     def __init__(self, body: Transformer) -> None:
         self.body = body
@@ -59,13 +59,13 @@ class CausalTransformer(CausalModel):
         return self.body.next_scores(self._read(tokens, position), position, cache)
 
     def _read(self, tokens: Tensor, position: Any) -> Tensor:
-        """(B, L) -> (B, 1), the token before this place."""
+        """(B, L) -> (B, 1), the token before this position."""
         begun = tokens.pad(((0, 0), (1, 0)), value=self.vocab_size).contiguous()
         return begun[:, position : position + 1]
 
 
 def matched_feed_forward(size: NetworkSize) -> int:
-    """The feed-forward width that spends here what `mdlm` spends on conditioning, rounded."""
+    """The feed-forward width for which the parameters equal those of `mdlm` with its conditioning, rounded."""
     d, c, n = size.dim, size.conditioning_dim, size.layers
     conditioning = TIME_FEATURES * c + c * c + (2 * n + 1) * c * 2 * d - (2 * n + 1) * d
     extra = conditioning / (2 * d * n)
@@ -81,12 +81,12 @@ def matched_feed_forward(size: NetworkSize) -> int:
 class AutoregressiveFamily(Family):
     """Left to right, one token at a time; its likelihood is exact, by the chain rule.
 
-    Parameters outside the tables equal those of `mdlm` within 1 %: what `mdlm` spends on being told the time goes here
-    into a wider feed-forward. It generates with a key-value cache.
+    Parameters outside the tables equal those of `mdlm` within 1 %: in place of its conditioning the feed-forward layers
+    are wider. It generates with a key-value cache.
     """
 
     name = "autoregressive"
-    source = "GPT-2 (Radford et al. 2019), with mist's body"
+    source = "GPT-2 (Radford et al. 2019), with mist's transformer"
     likelihood_kind = "exact"
     judges = True
 

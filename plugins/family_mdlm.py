@@ -17,7 +17,7 @@ CONDITIONING = ("fraction", "time", "none")
 
 
 class MaskedTransformer(MaskedModel):
-    """The bidirectional body with SUBS: the mask token gets no probability, seen positions are carried over."""
+    """The bidirectional transformer with SUBS: the mask token has no probability, seen tokens are carried over."""
 
     def __init__(self, body: Transformer, conditioning: str, self_conditioned: bool) -> None:
         self.body, self.conditioning, self.self_conditioned = body, conditioning, self_conditioned
@@ -61,7 +61,7 @@ class MaskedTransformer(MaskedModel):
         if self.conditioning == "none":
             return None
         fraction = (tokens == self.vocab_size).float().mean(axis=-1)
-        return self.body.told(fraction if self.conditioning == "fraction" else t)
+        return self.body.modulation(fraction if self.conditioning == "fraction" else t)
 
     def _embed(self, tokens: Tensor, previous: Tensor | None) -> Tensor:
         x = self.body.embed(tokens)
@@ -76,10 +76,11 @@ class MaskedTransformer(MaskedModel):
         return self._carried(tokens, self.free_log_probabilities(tokens, t, previous))
 
     def left_out(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """By a row of masks behind the text: one pass of twice the length. Exact with one layer that is told no level;
-        with more, the text that a mask sees has seen the token it stands for, and the level told is that of the text
-        as it is, with one mask fewer."""
-        masks = self.body.embed((tokens * 0 + self.vocab_size).cast(tokens.dtype))  # the last answer holds the token
+        """From a row of masks after the text: one pass of twice the length. Exact with one layer without conditioning;
+        with more layers, the tokens that a mask sees have seen the token it replaces, and the masked fraction is that
+        of the text as it is, with one mask fewer."""
+        # without the last answer, which would reveal the token
+        masks = self.body.embed((tokens * 0 + self.vocab_size).cast(tokens.dtype))
         x = self._embed(tokens, previous).cat(masks, dim=1)
         answer = self.body.logits(x, self._told(tokens, t)).log_softmax(-1).contiguous()
         left_out = answer[:, self.length :]
@@ -95,17 +96,17 @@ class MaskedTransformer(MaskedModel):
 class MdlmFamily(Family):
     """Masked diffusion language model with the SUBS parameterization and mist's transformer.
 
-    The loss is the bound itself: w(t) times the cross-entropy of the masked positions, over L. What the adaptive layer
-    norms are told is the realized masked fraction by default, which x_t itself shows, so that every schedule and
-    estimator owes the same bound. With self-conditioning the bound is taken with the empty condition.
+    The loss is the bound itself: w(t) times the cross-entropy of the masked positions, over L. By default the adaptive
+    layer norms are conditioned on the masked fraction of x_t itself, so that the bound is the same for every schedule
+    and estimator. With self-conditioning the bound is computed with the empty condition.
     """
 
     name = "mdlm"
     source = "MDLM, arXiv 2406.07524; self-conditioning: arXiv 2208.04202"
     likelihood_kind = "bound"
     uses_schedule = True
-    conditioning: str = parameter("fraction", "what the layer norms are told: fraction (masked, of L), time, or none")
-    self_conditioning: bool = parameter(False, "tell the network its last answer (trained on half of the sequences)")
+    conditioning: str = parameter("fraction", "input of the layer norms: fraction (masked, of L), time, or none")
+    self_conditioning: bool = parameter(False, "give the network its last answer (trained on half of the sequences)")
 
     @property
     def one_bound(self) -> bool:

@@ -1,4 +1,4 @@
-"""The oracle: a perfect denoiser, for corpora that know their own truth."""
+"""The oracle: a perfect denoiser, for corpora whose exact law is known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class OracleModel(MaskedModel):
-    """The exact posterior p(x_i | what is seen); it needs no time and has no parameters."""
+    """The exact posterior p(x_i | seen tokens); it has no parameters and does not depend on t."""
 
     def __init__(self, oracle: Oracle) -> None:
         self.oracle = oracle
@@ -28,9 +28,9 @@ class OracleModel(MaskedModel):
 
 @dataclass(frozen=True, kw_only=True)
 class OracleFamily(Family):
-    """The exact posterior of an oracle world, for `tales` and `markov`: no training, and no error but the sampler's.
+    """The exact posterior of `tales` or `markov`: no training, and the only error is the sampler's.
 
-    Its own bound equals the world's entropy: the best single test of estimators, weights and normalisers.
+    Its bound equals the entropy of the corpus: the best single test of estimators, weights and normalisers.
     """
 
     name = "oracle"

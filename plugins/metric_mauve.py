@@ -1,4 +1,4 @@
-"""MAUVE: how near the law of the samples comes to that of held-out text, in the features of a language model."""
+"""MAUVE: how close the samples are to held-out text, in the features of a language model."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class MauveMetric(Metric):
     With r = w p + (1 - w) q of the two histograms, the curve is (exp(-c KL(q | r)), exp(-c KL(p | r))) over w.
     Features: the model's last state at a text's last token, of length 1, on the principal axes of 9/10 of the variance.
     `mauve` is the mean over five seeds of k-means, `mauve_spread` their standard deviation. It depends on the number
-    of samples, `mauve_samples` on each side: never compare across numbers, models or clusters. `mauve_ceiling` is its
-    mean if who wrote what is shuffled: what so many samples of one law give; 1 shuffle of 20 is below
+    of samples, `mauve_samples` on each side: do not compare across numbers, models or clusters. `mauve_ceiling` is its
+    mean if samples and held-out texts are shuffled, the value of as many samples of one law; 1 shuffle of 20 is below
     `mauve_ceiling_low`.
     """
 
     name = "mauve"
     source = "MAUVE, arXiv 2102.01454; 2212.14578"
-    model: str = parameter("gpt2-large", "whose states are the features: OWNER/NAME on the Hub, or a folder")
+    model: str = parameter("gpt2-large", "the model of the features: OWNER/NAME on the Hub, or a folder")
     revision: str = parameter("", "commit, tag or branch on the Hub; the newest if empty")
     clusters: int = parameter(0, "k of k-means; 0: a tenth of the samples of one side, at least 2")
     scale: float = parameter(5.0, "the c of the curve")
-    tokens: int = parameter(1024, "the model's tokens of a text that are seen")
+    tokens: int = parameter(1024, "the most tokens of a text that the model reads")
 
     def __post_init__(self) -> None:
         if self.clusters < 0 or self.clusters == 1 or self.scale <= 0 or self.tokens < 1:
@@ -55,20 +55,20 @@ class MauveMetric(Metric):
         labels = clusterings(p, q, self.clusters or max(2, round(count / 10)))
         ours, rng = np.arange(2 * count) < count, np.random.default_rng(0)
         found = areas(labels, ours, self.scale)
-        # the clusters do not know who wrote what, so a shuffle leaves them as they are
+        # clusters do not depend on which side a text is of, so a shuffle does not change them
         null = [areas(labels, rng.permutation(ours), self.scale).mean() for _ in range(SHUFFLES)]
         return {"mauve": float(found.mean()), "mauve_spread": float(found.std(ddof=1)),
                 "mauve_ceiling": float(np.mean(null)), "mauve_ceiling_low": float(np.quantile(null, 0.05)),
                 "mauve_samples": count}  # fmt: skip
 
 
-_known: dict[tuple[str, str], HubModel] = {}  # as found when it was named: a folder's files are read once
+_known: dict[tuple[str, str], HubModel] = {}  # a folder's files are hashed once
 _loaded = functools.lru_cache(maxsize=1)(HubModel.load)
 
 
 @functools.lru_cache(maxsize=2)
 def _features(model: HubModel, tokens: int, texts: tuple[str, ...]) -> FloatArray:
-    """Kept, since all rows are measured against the same held-out text."""
+    """Cached, because all rows are compared with the same held-out text."""
     return _loaded(model).features(texts, tokens)
 
 
@@ -82,7 +82,7 @@ def clusterings(p: FloatArray, q: FloatArray, clusters: int) -> IntArray:
     distinct = len(np.unique(points.astype(np.float32), axis=0))
     if distinct == 1:
         return np.zeros((len(SEEDS), len(points)), dtype=int)
-    with warnings.catch_warnings():  # repeated texts make fewer distinct points than clusters, and nothing wrong
+    with warnings.catch_warnings():  # fewer distinct points than clusters, by repeated texts, is not an error
         warnings.simplefilter("ignore")
         axes = PCA(n_components=0.9, svd_solver="full").fit_transform(points)
         k = min(clusters, distinct)

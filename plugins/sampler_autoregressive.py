@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class AutoregressiveSampler(ScoreSampler):
-    """Reveal the first masked position; `steps` is ignored. Exact, for masked models too (any order is).
+    """Reveal the first masked position at each evaluation; `steps` is ignored. Exact, also for masked models.
 
-    The only order that a causal family can follow, there with a key-value cache.
+    The only order that a causal family can follow, which uses a key-value cache.
     """
 
     name = "autoregressive"
@@ -26,7 +26,7 @@ class AutoregressiveSampler(ScoreSampler):
     count = OneCount()
 
     def times(self, schedule: Schedule, steps: int, to_fill: IntArray, uniform: FloatArray) -> FloatArray:
-        """(B, n + 1), n the largest `to_fill`: the times at which so much is masked; fewer positions end earlier."""
+        """(B, n + 1), n the largest `to_fill`: the times at which as much is masked; fewer positions end earlier."""
         events = int(np.max(to_fill))
         many = np.asarray(to_fill)[:, None]
         left = np.maximum(many - np.arange(events + 1), 0)

@@ -1,4 +1,4 @@
-"""Confidence: the surest positions first, as many as the schedule says."""
+"""Confidence: the positions of highest probability first, as many as the schedule says."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ class ConfidenceSampler(ScoreSampler):
     at any number of steps; `max` chooses before it draws, and is exact at one position a step.
 
     `noise` adds MaskGIT's choice noise, noise * (1 - (step + 1) / steps) * Gumbel, to the log confidence. Dream's
-    code truncates the number to reveal, so that steps can pass without any; here every step reveals at least one.
-    `cool` lowers the temperature of the proposals from step to step, in a straight line from T to T (1 - cool) at the
-    last: bold where little is known, careful at the end. Raises ValueError for another score, or out of range.
+    code truncates the number to reveal, so that a step may reveal none; here every step reveals at least one. `cool`
+    lowers the temperature of the proposals linearly from T at the first step to T (1 - cool) at the last.
     """
 
     name = "confidence"
@@ -34,7 +33,7 @@ class ConfidenceSampler(ScoreSampler):
     default = True
     score: str = parameter("proposal", "what orders the positions: proposal (p of the drawn token) or max (largest p)")
     noise: float = parameter(0.0, "annealed Gumbel noise on the log confidence, 0 or more (MaskGIT: 4.5)")
-    cool: float = parameter(0.0, "share of the temperature that is gone by the last step, 0 to 1")
+    cool: float = parameter(0.0, "share of the temperature taken off by the last step, 0 to 1")
 
     def __post_init__(self) -> None:
         if self.score not in SCORES:

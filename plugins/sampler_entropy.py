@@ -1,4 +1,4 @@
-"""Entropy: first where the network's answer is most certain."""
+"""Entropy: the positions where the network is most certain first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class EntropySampler(ScoreSampler):
-    """Order by lowest entropy, reveal as many as `confidence`, then draw: exact at one position a step.
+    """Reveal the positions of lowest entropy, as many as the schedule says. Exact at one position a step.
 
     KLASS's code (arXiv 2511.05664) orders by plus the entropy, the least certain first; here it is minus.
     """

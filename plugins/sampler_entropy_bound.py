@@ -1,4 +1,4 @@
-"""Entropy bound: as many of the most certain positions as may be drawn by themselves at a known cost."""
+"""Entropy bound: as many of the most certain positions as may be drawn independently at a bounded cost."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EntropyBoundSampler(ScoreSampler):
-    """In ascending order of entropy, reveal the longest prefix with sum(H) - max(H) <= gamma, then draw it.
+    """Reveal the longest prefix, in ascending order of entropy H, with sum(H) - max(H) <= gamma; `steps` is ignored.
 
-    The difference bounds from above what drawing the positions by themselves can lose against drawing them jointly, in
-    nats. At gamma = 0 only certain positions (H = 0) go together, so the law is the model's own. At least one position
-    is revealed; `steps` is ignored. The code published with PC-Sampler takes one sequence at a time; here each
-    sequence of a batch has its own prefix. Its own default is 0.1, that of its scripts 0.01.
+    The difference is an upper bound, in nats, of what is lost by drawing the positions independently rather than
+    jointly. At gamma = 0 only certain positions (H = 0) are revealed together, so the law is the model's own. At least
+    one position is revealed. The code published with PC-Sampler handles one sequence at a time; here each sequence of
+    a batch has its own prefix. The default of that code is 0.1, and of its scripts 0.01.
     """
 
     name = "entropy-bound"
     source = "EB-Sampler, arXiv 2505.24857"
-    gamma: float = parameter(0.01, "nats that a step may lose at most, 0 or more")
+    gamma: float = parameter(0.01, "the most nats that a step may lose, 0 or more")
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.gamma < math.inf:
@@ -33,7 +33,7 @@ class EntropyBoundSampler(ScoreSampler):
 
     @property
     def exact_one_at_a_time(self) -> bool:
-        # above 0 it reveals several at a time, and nothing that is asked for makes it one
+        # above 0 it reveals several at a time, and no number of steps changes that
         return self.gamma == 0.0
 
     @property

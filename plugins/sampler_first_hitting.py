@@ -1,4 +1,4 @@
-"""First-hitting: the exact process, one evaluation for each token and none in between."""
+"""First-hitting: the exact process, with one evaluation for each token."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class FirstHittingSampler(ScoreSampler):
-    """Reveal one masked position, uniformly chosen, at each evaluation; jump to the time at which that happens.
+    """Reveal one masked position, chosen uniformly, at each evaluation, at its random time; `steps` is ignored. Exact.
 
-    With n masked at t the next reveal is at t': 1 - alpha(t') = (1 - alpha(t)) u^(1/n). `steps` is ignored. Exact: the
-    choice never looks at the drawn value. The times matter to networks that are fed t, and to no other.
+    With n masked at t the next reveal is at t': 1 - alpha(t') = (1 - alpha(t)) u^(1/n). It is exact because the choice
+    does not depend on the drawn value. The times matter only to networks that are conditioned on t.
     """
 
     name = "first-hitting"
@@ -27,7 +27,7 @@ class FirstHittingSampler(ScoreSampler):
     count = OneCount()
 
     def times(self, schedule: Schedule, steps: int, to_fill: IntArray, uniform: FloatArray) -> FloatArray:
-        """(B, n + 1), n the largest `to_fill`: the time of each reveal, at which the network is asked, then 0."""
+        """(B, n + 1), n the largest `to_fill`: the time of each reveal, at which the network is evaluated, then 0."""
         events = int(np.max(to_fill))
         # left_j = M - j positions are masked before event j, and log m falls by -log(u_j) / left_j
         left = np.asarray(to_fill)[:, None] - np.arange(events)

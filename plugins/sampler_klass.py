@@ -1,4 +1,4 @@
-"""KLASS: positions that are sure, and whose law has stopped moving."""
+"""KLASS: the positions of high confidence whose distribution has stopped changing."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class KlassSampler(Sampler):
-    """Reveal all that is sure, p(x̂) > tau, and stable, KL(p_t || p_t-1) < kappa in each of the last `history` steps.
+    """Reveal every position with p(x̂) > tau and KL(p_t || p_t-1) < kappa in each of the last `history` steps.
 
-    If there is none, the best by p(x̂), as many as the schedule says, and never fewer than M / steps. So `steps` is
-    what it takes at most: it ends earlier where much was stable, and the last step reveals all. The first KL is known
-    at the second step. KLASS's code counts the fallback by LLaDA's shares alone: stable positions fewer than a share
-    leave masks after the last step, and a share above what is masked rewrites fixed tokens. It takes confidence and KL
-    of the answer with Gumbel noise added, its fallback clears other sequences' choices, and its entropy order picks the
-    least certain. None of that is copied. The paper's values: tau 0.6 to 0.9, kappa 0.001 to 0.015, history 2.
+    If there is none, the best by p(x̂), as many as the schedule says, and at least M / steps. `steps` is the maximum:
+    generation ends earlier where many positions were stable, and the last step reveals all. The first KL is known at
+    the second step. Differences from KLASS's code, which we do not copy: its fallback counts by LLaDA's shares alone,
+    so that fewer stable positions than a share leave masks after the last step, and a share above what is masked
+    rewrites fixed tokens; its confidence and KL are of the answer with Gumbel noise added; its fallback clears choices
+    of other sequences; its entropy order picks the least certain. The paper's values: tau 0.6 to 0.9, kappa 0.001 to
+    0.015, history 2.
     """
 
     name = "klass"
     source = "KLASS, arXiv 2511.05664"
     adaptive = True
     needs = frozenset({"log_probabilities", "previous_log_probabilities"})
-    tau: float = parameter(0.9, "p(x̂) of a sure position is above this; from 0 to below 1")
-    kappa: float = parameter(0.01, "nats that a stable position's law moves in a step, at most; above 0")
-    history: int = parameter(2, "how many steps in a row a position is to be stable, 1 or more")
+    tau: float = parameter(0.9, "p(x̂) must be above this; from 0 to below 1")
+    kappa: float = parameter(0.01, "the KL of a step, in nats, must be below this; above 0")
+    history: int = parameter(2, "for how many steps in a row, 1 or more")
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.tau < 1.0:

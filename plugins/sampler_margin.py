@@ -1,4 +1,4 @@
-"""Margin: first where the best token is far ahead of the second."""
+"""Margin: the positions where the best token is far ahead of the second first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class MarginSampler(ScoreSampler):
-    """Order by p(1st) - p(2nd), reveal as many as `confidence`, then draw: exact at one position a step."""
+    """Reveal the positions of largest p(1st) - p(2nd), as many as the schedule says. Exact at one position a step."""
 
     name = "margin"
     source = "top probability margin, arXiv 2502.06768"

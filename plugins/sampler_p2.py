@@ -1,4 +1,4 @@
-"""P2, path planning by the network itself: at each step the least likely positions are masked, old or new."""
+"""P2, path planning by the network itself: at each step the least likely positions are masked, shown or not."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class P2Sampler(Sampler):
-    """Mask the round(m(s) M) positions of lowest score, new and old alike; show the others.
+    """Mask the round(m(s) M) positions of lowest score, whether shown before or not; show the rest.
 
-    The score of a masked position is log p(x̂); that of a shown one eta times the log of the network's own p of its
-    token, had before seen tokens are carried over. So a token that looks wrong by now is masked again: the more of
-    them, the larger eta; none with eta = 0. A shown token wins ties, then the left one. A token that stays shown is
-    never drawn anew.
+    The score of a masked position is log p(x̂); that of a shown one is eta times the network's own log p of its token,
+    before seen tokens are carried over. So a token that has become unlikely is masked again: the larger eta, the more
+    of them; none with eta = 0. A shown token wins ties, then the left one. A token that stays shown is not drawn again.
 
-    The training of `mdlm` never scores positions that are seen: what it says there is what generalises. A family that
-    cannot say (the oracle) gives log p = 0 to what is shown, so that under it nothing is masked again, whatever eta.
+    The training of `mdlm` has no loss at positions that are seen: its answer there is generalisation. A family without
+    such an answer (the oracle) gives log p = 0 to shown tokens, so that nothing is masked again at any eta.
 
-    The published code scores a shown position by a token that is drawn anew there, not by the one that is shown; it
-    takes log p after Gumbel noise is added to the logits, masks fewer where scores are equal, and truncates the count.
-    Here the token shown is scored by the network's p, and the count is rounded and kept.
+    The published code scores a shown position by a token that is newly drawn there, not by the one that is shown; its
+    log p is after Gumbel noise is added to the logits, it masks fewer where scores are equal, and truncates the count.
+    Here the token shown is scored by the network's p, and the count is rounded, and the same where scores are equal.
     """
 
     name = "p2"
     source = "P2 self-planning, arXiv 2502.03540"
     remasks = True
     needs = frozenset({"shown_log_probability"})
-    eta: float = parameter(1.0, "weight of the log p of what is shown, 0 or more; 0 never masks again")
+    eta: float = parameter(1.0, "weight of the log p of shown tokens, 0 or more; 0 never masks again")
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta < math.inf:

@@ -1,4 +1,4 @@
-"""PC: sure and rare tokens first, from left to right."""
+"""PC: likely but rare tokens first, from left to right."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PcSampler(ScoreSampler):
-    """Order by exp(-strength * i) * min(-p(x̂) log f(x̂), alpha) at position i, reveal as many as `confidence`.
+    """Reveal by exp(-strength * i) * min(-p(x̂) log f(x̂), alpha) at position i, as many as the schedule says.
 
     f is the token's frequency in the train split: trivial tokens (frequent ones, e.g. ends) come later. Ordered by the
-    drawn token, hence not exact at any number of steps. The published code multiplies in float32, where exp(-0.25 i) is
-    0 from some 415 positions on, so that all scores are equal there; here the order is taken of the logarithm. Its
-    shares count the masks of later blocks too, and so rewrite fixed tokens; blocks are another matter here. The paper
-    sets strength (its lambda) from 0 to 1 by task.
+    drawn token, so not exact at any number of steps. The published code multiplies in float32, where exp(-0.25 i) is 0
+    from about position 415 on, so that all scores are equal there; here the order is that of the logarithm. Its shares
+    count the masks of later blocks too, and so rewrite fixed tokens; here blocks are `semi-autoregressive`. The paper
+    sets strength (its lambda) from 0 to 1, depending on the task.
     """
 
     name = "pc"
     source = "PC-Sampler, arXiv 2508.13021"
     needs = frozenset({"log_frequency"})
-    strength: float = parameter(0.25, "how strongly the left comes first (the paper's lambda), 0 or more")
-    alpha: float = parameter(10.0, "where -p log f is cut, above 0")
+    strength: float = parameter(0.25, "how strongly the left is preferred (the paper's lambda), 0 or more")
+    alpha: float = parameter(10.0, "upper limit of -p log f, above 0")
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.strength < math.inf:

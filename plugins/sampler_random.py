@@ -1,4 +1,4 @@
-"""Ancestral sampling: each masked token is revealed by a coin of its own."""
+"""Ancestral sampling: each masked token is revealed by an independent coin."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 class RandomSampler(Sampler):
     """Reveal each masked token with probability (alpha(s) - alpha(t)) / (1 - alpha(t)), all at the last step.
 
-    Exact only as steps grow: tokens revealed in one step are drawn independently. MDLM's code draws the token and
-    whether to reveal it at once, with the mask as one more category, by float32 Gumbel noise: that truncates the tail
-    (arXiv 2409.02908). Here a Bernoulli decides, and the proposal is the value. MDLM's last step takes the argmax of
-    what is left; here it is drawn like the rest.
+    Exact only as steps grow: tokens revealed in one step are drawn independently. MDLM's code draws the token together
+    with whether to reveal it, the mask being one more category, by float32 Gumbel noise, which truncates the tail
+    (arXiv 2409.02908). Here a coin decides, and the token is the proposal. MDLM's last step takes the argmax for the
+    rest; here it is drawn as at every step.
 
-    `cached`: the same tokens without the evaluations at steps that reveal nothing; a sequence counts only its others,
-    at most M. Time is saved where no sequence of the batch reveals anything: with many more steps than M times the
-    batch. MDLM's cache compares whole batches after the fact, and is valid only for a network that sees the text alone;
-    here the noise tells beforehand, for any network but one that is told its last answer, which is asked at every step.
+    `cached`: the same tokens without the evaluations at steps that reveal nothing; a sequence counts only those that
+    reveal something, at most M. That saves time where no sequence of the batch reveals anything: with many more steps
+    than M times the batch. MDLM's cache compares whole batches afterwards, and is valid only for a network whose input
+    is the text alone; here the noise is known beforehand, so it works for every network that is not self-conditioned.
     """
 
     name = "random"

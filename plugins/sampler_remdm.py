@@ -18,28 +18,28 @@ ETA = {"cap": 0.008, "rescale": 0.015, "conf": 1.0, "loop": 0.02}
 
 @dataclass(frozen=True, kw_only=True)
 class RemdmSampler(Sampler):
-    """Mask each revealed token again with probability sigma, and reveal as many more, so that the marginals stay.
+    """Mask each revealed token again with probability sigma, and reveal as many more, which keeps the marginals.
 
     A masked token is revealed with probability (alpha(s) - (1 - sigma) alpha(t)) / (1 - alpha(t)). With sigma_max =
-    min(1, (1 - alpha(s)) / alpha(t)), `cap` takes sigma = min(eta, sigma_max) and `rescale` eta sigma_max. `conf` takes
-    at each revealed position eta sigma_max times the softmax over these positions of minus the p with which the token
-    was drawn, and sigma = 0 where masked, as in the paper: more stays masked than the schedule says. `loop` goes as
-    MDLM until alpha_on is reached at time t_on, holds alpha with sigma as `cap` until t_off, and finishes as MDLM; its
-    time is the share of steps that are left. The last step reveals all. eta = 0 is `random`, token for token.
+    min(1, (1 - alpha(s)) / alpha(t)), `cap` has sigma = min(eta, sigma_max) and `rescale` eta sigma_max. `conf` has at
+    each revealed position eta sigma_max times the softmax over these positions of minus the p with which the token was
+    drawn, and sigma = 0 where masked, as in the paper: more stays masked than the schedule says. `loop` is MDLM until
+    alpha_on is reached at time t_on, holds alpha, with the sigma of `cap`, until t_off, and ends as MDLM; its time is
+    the share of steps that are left. The last step reveals all. eta = 0 is `random`, token for token.
 
-    The published `loop` takes each step's alphas from the phase that it begins in: the step across t_on passes alpha_on
-    and the one across t_off leaves alpha behind, so that the marginals jump. Here alpha moves without a jump, on the
-    schedule's own clock. The scripts' nucleus of 0.9 is not a default here.
+    The published `loop` takes each step's alphas from the phase in which it begins: the step across t_on goes beyond
+    alpha_on, and the one across t_off jumps, so that the marginals do. Here alpha is continuous, on the schedule's own
+    clock. The nucleus of 0.9 of the published scripts is not a default here.
     """
 
     name = "remdm"
     source = "ReMDM, arXiv 2503.00307"
     remasks = True
     choice = "coin"
-    kind: str = parameter("cap", "how sigma is had: cap, rescale, conf or loop")
-    eta: float | None = parameter(None, "0 to 1; none: cap 0.008, rescale 0.015, conf 1, loop 0.02")
-    t_on: float = parameter(0.55, "loop: when alpha is held from")
-    t_off: float = parameter(0.05, "loop: when alpha is held to, below t_on")
+    kind: str = parameter("cap", "which sigma: cap, rescale, conf or loop")
+    eta: float | None = parameter(None, "0 to 1; none: 0.008 for cap, 0.015 rescale, 1 conf, 0.02 loop")
+    t_on: float = parameter(0.55, "loop: the time from which alpha is held")
+    t_off: float = parameter(0.05, "loop: the time until which alpha is held, below t_on")
     alpha_on: float = parameter(0.9, "loop: the alpha that is held")
 
     def __post_init__(self) -> None:
@@ -69,7 +69,7 @@ class RemdmSampler(Sampler):
         return {"drawn": Tensor.zeros(batch, length).contiguous()} if self.kind == "conf" else {}
 
     def sigma(self, view: View, state: State) -> Tensor:
-        """(B, L) the probability of masking a token again, and what masked positions reveal the more for."""
+        """(B, L) the probability of masking a token again; masked positions are revealed more often in return."""
         eta = ETA[self.kind] if self.eta is None else self.eta
         largest = ((1.0 - view.alpha_s) / view.alpha_t.maximum(1e-30)).minimum(1.0).unsqueeze(-1)
         if self.kind == "conf":
@@ -77,7 +77,7 @@ class RemdmSampler(Sampler):
             share = shown.where(-state["drawn"], -1e9).softmax(-1)
             return shown.where(eta * largest * share, 0.0)
         sigma = eta * largest if self.kind == "rescale" else largest.minimum(eta)
-        if self.kind == "loop":  # nothing is masked again but where alpha is held
+        if self.kind == "loop":  # tokens are masked again only where alpha is held
             sigma = (view.alpha_s == view.alpha_t).unsqueeze(-1).where(sigma, 0.0)
         return sigma.expand(*view.masked.shape)
 

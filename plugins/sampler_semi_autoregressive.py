@@ -1,4 +1,4 @@
-"""Semi-autoregressive: any other sampler, inside blocks from left to right."""
+"""Semi-autoregressive: any other sampler within blocks, which are filled from left to right."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mist_bench import OuterSampler, Sampler, block_shares, hookimpl, parameter,
 
 @dataclass(frozen=True, kw_only=True)
 class SemiAutoregressiveSampler(OuterSampler):
-    """Fill blocks of `block` positions from left to right, each by the inner sampler; the rest is seen, not touched.
+    """Fill blocks of `block` positions from left to right, each by the inner sampler; the rest of the text is fixed.
 
-    A block is a run of its own: the inner sampler sees the masks, counts, steps and times of its block alone, and
-    masks nothing again in an earlier one. Fixed tokens do not count: blocks are cut from the positions to fill, so that
-    after a prompt they are LLaDA's. With n blocks each has steps // n steps, one more for the earliest, at least one;
-    LLaDA's code wants steps that n divides. A network that is fed t is told the block's own t, from 1 to 0 in each. A
-    self-conditioned one begins each block with the empty condition. Unlike in BD3-LM the network is no block model: it
-    sees the masks of later blocks, and no cache is kept.
+    A block is a run of its own: the inner sampler sees the masks, counts, steps and times of its block alone, and does
+    not mask anything again in earlier ones. Fixed tokens do not count: blocks are cut from the positions to fill, so
+    that after a prompt they are LLaDA's. With n blocks each has steps // n steps, one more for the earliest, at least
+    one; LLaDA's code requires that n divides the steps. A network conditioned on t gets the block's own t, from 1 to 0
+    in each; a self-conditioned one begins each block with the empty condition. Unlike BD3-LM this needs no block model:
+    the network sees the masks of later blocks, and there is no cache.
     """
 
     name = "semi-autoregressive"

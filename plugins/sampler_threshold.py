@@ -1,4 +1,4 @@
-"""Threshold: all positions that are sure enough, however many."""
+"""Threshold: every position of sufficient probability."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class ThresholdSampler(ScoreSampler):
 
     `form=factor`: the largest n whose n-th best p is at least 1 - factor / (n + 1), at least one. p is that of the
     drawn token (`score=proposal`, a hidden lower temperature) or the largest (`score=max`). Fast-dLLM's blocks and
-    caches are other matters. Its code for the factor form reveals all that is masked where only the last and worst
-    position fails, so that two masked positions always go together; here that one stays masked.
+    caches are not part of this. Its code for the factor form reveals all that is masked if only the last and worst
+    position fails, so that two masked positions are always revealed together; here that one stays masked.
     """
 
     name = "threshold"
     source = "Fast-dLLM, arXiv 2505.22618"
-    tau: float = parameter(0.9, "how sure is enough, above 0 and at most 1")
-    form: str = parameter("threshold", "the bar: threshold (tau for all) or factor (higher from rank to rank)")
+    tau: float = parameter(0.9, "the least p, above 0 and at most 1")
+    form: str = parameter("threshold", "threshold (the same tau for all) or factor (rises with the rank)")
     factor: float = parameter(1.0, "Fast-dLLM's f of the factor form, above 0")
     score: str = parameter("proposal", "which p: proposal (of the drawn token) or max (the largest)")
 
@@ -44,7 +44,7 @@ class ThresholdSampler(ScoreSampler):
 
     @property
     def exact_one_at_a_time(self) -> bool:
-        # with tau = 1, what goes together with the best is certain
+        # with tau = 1, what is revealed together with the best is certain
         return self.score == "max" and self.form == "threshold" and self.tau == 1.0
 
     @property

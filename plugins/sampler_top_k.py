@@ -1,4 +1,4 @@
-"""Top-k: as many positions at each step, the surest first; LLaDA's low-confidence remasking."""
+"""Top-k: the same number of positions at each step, the best first; LLaDA's low-confidence remasking."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 class TopKSampler(ScoreSampler):
     """Reveal the floor(M / steps) positions of highest p(x̂), one more in each of the first M mod steps.
 
-    Nothing that was revealed is masked again, whatever LLaDA's name for it says. Under `linear` close to `confidence`,
-    which rounds otherwise. With more steps than positions the first M steps reveal one each. Ordered by the drawn
-    token's p, hence not exact at any number of steps.
+    Despite LLaDA's name for it, nothing that was revealed is masked again. Under `linear` it is close to `confidence`,
+    which rounds in another way. With more steps than positions the first M steps reveal one each. Ordered by the drawn
+    token's p, so not exact at any number of steps.
     """
 
     name = "top-k"

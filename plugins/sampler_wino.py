@@ -1,4 +1,4 @@
-"""WINO: reveal widely, and take back what the others no longer believe."""
+"""WINO: reveal many, and mask again what the other tokens make unlikely."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ FEWEST, MOST = 5, 20
 
 @dataclass(frozen=True, kw_only=True)
 class WinoSampler(Sampler):
-    """Reveal all with p(x̂) > tau, and mask again what the other tokens give less than tau_back; `steps` is ignored.
+    """Reveal all with p(x̂) > tau, and mask again shown tokens with p < tau_back given the rest; `steps` is ignored.
 
-    Of those above tau the best, at most 0.7 of what is masked, within 5 and 20; at least the best one. Where more than
-    one is revealed, those revealed before are verified by p of the token shown given all others, as if it alone were
-    masked: the least likely below tau_back are masked again, fewer than were revealed at the step before. So a text
-    takes at most M steps. A step asks for both at once, twice the work of an evaluation, and counts as two.
+    Of those above tau the best, at most 0.7 of what is masked, but that limit is from 5 to 20; at least the best one.
+    Where more than one is revealed, each token revealed before is verified by its p given all other tokens, as if it
+    alone were masked: the least likely below tau_back are masked again, fewer than were revealed at the step before. So
+    a text takes at most M steps. A step computes both at once, twice the work of an evaluation, and counts as two.
 
-    WINO verifies through a row of masks behind the text, each of which sees all but its own token, and all other masks
-    of the row. Here it sees itself alone, as the text that is meant would have it: with more than one layer it is an
-    approximation in both, since what it sees has seen the token; and a network that is told the masked fraction is
-    told that of the text as it is. Under an oracle it is exact. The code counts and
-    compares over the whole batch, and gives its limits in tokens of a block of 128.
+    WINO verifies by a row of masks after the text, each of which sees all tokens but its own, and the other masks of
+    the row. Here such a mask sees no other of the row, as if its token alone were masked: with more than one layer both
+    are approximations, because the tokens that it sees have seen its own; and a network conditioned on the masked
+    fraction gets that of the text as it is. With an oracle it is exact. The published code counts and compares over the
+    whole batch, and has its limits in tokens of a block of 128.
     """
 
     name = "wino"
@@ -37,8 +37,8 @@ class WinoSampler(Sampler):
     adaptive = True
     remasks = True
     needs = frozenset({"left_out_log_probability"})
-    tau: float = parameter(0.6, "p(x̂) of what is revealed is above this; from 0 to below 1")
-    tau_back: float = parameter(0.9, "what the others give less than this is masked again; from 0 (never) to 1")
+    tau: float = parameter(0.6, "p(x̂) must be above this to be revealed; from 0 to below 1")
+    tau_back: float = parameter(0.9, "a shown token with less p given the rest is masked again; from 0 (never) to 1")
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.tau < 1.0:

@@ -12,8 +12,8 @@ from mist_bench import FloatArray, Schedule, hookimpl
 class CosineSchedule(Schedule):
     """alpha(t) = cos(pi t/2), w(t) = (pi/2) cot(pi t/4); MDLM and BD3-LM "cosine". MD4's is `cosine-md4`.
 
-    Published code adds an epsilon to alpha, or clamps the mask probability but not its derivative (BD3-LM): then the
-    bound is not the bound. Here nothing is clamped.
+    Published code adds an epsilon to alpha, or clamps the mask probability but not its derivative (BD3-LM), which makes
+    the bound wrong. Here nothing is clamped.
     """
 
     name = "cosine"

@@ -8,16 +8,16 @@ from typing import Any
 
 from mist_bench import Codec, TiktokenCodec, Tokenizer, UserError, hookimpl, parameter, utf8
 
-# As GPT-2's, but numbers in threes (cl100k), whitespace by itself but for runs of newlines, and no look-ahead: so it
-# means the same to the two engines that read it, covers every character, and never backtracks.
+# As GPT-2's, but numbers in threes (cl100k), whitespace characters single except runs of newlines, and no look-ahead:
+# so it means the same to the two engines that use it, covers every character, and never backtracks.
 PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\n+|\s"
-LONGEST = r"[\s\S]{1,64}"  # longer pieces are learned from in parts: learning is quadratic in them
+LONGEST = r"[\s\S]{1,64}"  # longer pieces are split for training, whose time is quadratic in their length
 BYTES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class BpeTokenizer(Tokenizer):
-    """Byte-level byte-pair encoding: 256 bytes, then the pairs merged most often, exactly `vocab` tokens.
+    """Byte-level byte-pair encoding of exactly `vocab` tokens: the 256 bytes, then the most frequent pairs.
 
     Ids 0 to 255 are the bytes; ties are broken the same way each time, so that one corpus gives one vocabulary.
     """
@@ -25,7 +25,7 @@ class BpeTokenizer(Tokenizer):
     name = "bpe"
     source = "Sennrich et al., arXiv 1508.07909; byte-level as GPT-2"
     vocab: int = parameter(1024, "tokens, at least 256")
-    megabytes: int = parameter(100, "how much of the train split, from its beginning, the merges are learned from")
+    megabytes: int = parameter(100, "megabytes of the train split, from its beginning, to learn the merges from")
 
     def __post_init__(self) -> None:
         if self.vocab < BYTES:
@@ -75,10 +75,10 @@ class BpeTokenizer(Tokenizer):
 
 
 def _letters() -> dict[str, int]:
-    """The letters by which byte-level vocabularies spell bytes: printable Latin-1 itself, the rest from U+0100 on."""
+    """The characters that stand for bytes in byte-level vocabularies: printable Latin-1, the rest from U+0100 on."""
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    others = [i for i in range(BYTES) if i not in printable]
-    return {chr(i): i for i in printable} | {chr(BYTES + n): i for n, i in enumerate(others)}
+    rest = [i for i in range(BYTES) if i not in printable]
+    return {chr(i): i for i in printable} | {chr(BYTES + n): i for n, i in enumerate(rest)}
 
 
 def _codec(tokens: Sequence[bytes]) -> Codec:

@@ -24,7 +24,7 @@ class Utf8Codec(ByteCodec):
 
 
 class ByteTokenizer(Tokenizer):
-    """256 tokens, any text: nothing to fit, nothing refused."""
+    """256 tokens, for any text; nothing is fitted."""
 
     name = "byte"
     source = "RFC 3629 (UTF-8)"

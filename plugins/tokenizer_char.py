@@ -17,7 +17,7 @@ class CharacterCodec(ByteCodec):
         super().__init__([utf8(character) for character in characters])
         self.characters = characters
         points = [ord(character) for character in characters]
-        # one entry more than needed: the place of all characters beyond the last
+        # one more entry, for all characters beyond the last
         self._ids = np.full(max(points) + 2, -1, dtype=np.int32)
         self._ids[points] = np.arange(len(points))
 

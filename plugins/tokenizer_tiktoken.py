@@ -1,4 +1,4 @@
-"""The encodings that come with tiktoken: GPT-2's and its successors'."""
+"""The encodings of tiktoken: GPT-2's and its successors'."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class TiktokenTokenizer(Tokenizer):
         return self.restore({})
 
     def restore(self, state: dict[str, Any]) -> Codec:
-        """Raises `UserError` when tiktoken has not its files and cannot fetch them."""
+        """Raises `UserError` if the encoding's files are missing and cannot be downloaded."""
         import tiktoken
 
         try:
             encoding = tiktoken.get_encoding(self.name)
-        except (OSError, ValueError) as error:  # no network; a file that is not what it should be
+        except (OSError, ValueError) as error:  # no network; a damaged file
             reason = "cannot be downloaded" if isinstance(error, OSError) else "is damaged"
             raise UserError(
                 f"encoding {self.name!r} {reason}: set TIKTOKEN_CACHE_DIR to a folder that holds tiktoken's files, or "
@@ -32,7 +32,7 @@ class TiktokenTokenizer(Tokenizer):
 
 
 class Gpt2Tokenizer(TiktokenTokenizer):
-    """GPT-2's 50 256 tokens; its end of text is the end token."""
+    """GPT-2's encoding, 50 256 tokens; its end of text is the end token."""
 
     name = "gpt2"
 

@@ -1,4 +1,4 @@
-"""Words with the space before them, and single marks: for worlds whose texts are made of few pieces."""
+"""Words with the space before them, and single characters: for worlds whose texts consist of few pieces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PieceCodec(ByteCodec):
     """Token i is the i-th piece. Texts are cut from the left at `words`, else into single characters."""
 
     def __init__(self, pieces: Sequence[str], words: str) -> None:
-        """`words`: a regular expression; what it does not match is a piece by itself, so nothing is lost."""
+        """`words`: a regular expression; a character that it does not match is a piece by itself."""
         super().__init__([utf8(piece) for piece in pieces])
         self.pieces, self.words = list(pieces), words
         self._ids = {piece: i for i, piece in enumerate(pieces)}
@@ -65,7 +65,7 @@ class WordTokenizer(Tokenizer):
 
 def _declared(vocabulary: Sequence[str]) -> Codec:
     if len(set(vocabulary)) < len(vocabulary) or "" in vocabulary or not vocabulary:
-        raise UserError("the pieces that a corpus declares must be distinct and not empty; mend its vocabulary()")
+        raise UserError("the pieces that a corpus declares must be distinct and not empty; fix its vocabulary()")
     longest_first = sorted(vocabulary, key=len, reverse=True)
     return PieceCodec(vocabulary, "|".join(re.escape(piece) for piece in longest_first))
 

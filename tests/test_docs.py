@@ -165,7 +165,7 @@ def test_the_commands_are_commands(tmp_path, monkeypatch, capsys):
 
 
 def named(heading: str) -> set[str]:
-    """What the first column of the table under a heading names."""
+    """The names in the first column of the table under a heading."""
     section = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
     cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     return {name.partition("(")[0] for cell in cells for name in re.findall(r"`([^`]+)`", cell)}

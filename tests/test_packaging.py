@@ -1,4 +1,4 @@
-"""What is installed, and a third party's distribution."""
+"""The installed package, and a third party's distribution."""
 
 from __future__ import annotations
 

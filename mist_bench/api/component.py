@@ -22,8 +22,8 @@ def parameter(default: Any, doc: str) -> Any:
 
 
 def part(spec: str, doc: str) -> Any:
-    """A parameter that is a plugin object itself, annotated with its kind: the host makes it of the text that is given,
-    or of `spec`, so that no plugin imports another: `inner: Sampler = part("top-k", "the sampler of a block")`."""
+    """A parameter that is itself a plugin object, made from the text that the user gives, or from `spec`, so that no
+    plugin imports another. Annotate it with its kind: `inner: Sampler = part("top-k", "the sampler of a block")`."""
     return dataclasses.field(metadata={"doc": doc, "spec": spec})
 
 
@@ -46,7 +46,7 @@ class Component:
         return f"{self.name}[{','.join(changed)}]" if changed else self.name
 
     def content(self) -> dict[str, Any]:
-        """Name and every parameter, defaults included: what a cell's hash is made of."""
+        """Name and every parameter, defaults included: the content of a cell's hash."""
         inside = {name: component.content() for name, component in parts(self).items()}
         return {"name": self.name, **dataclasses.asdict(self), **inside}
 
@@ -64,4 +64,4 @@ def _show(value: Any) -> str:
 
 
 class UserError(Exception):
-    """A wrong call: one line that says what was given, what is known, what to type. Exit status 2."""
+    """A wrong call, in one line: what was given, what is known, what to type. Exit status 2."""

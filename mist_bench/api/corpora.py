@@ -1,4 +1,4 @@
-"""The interface of corpora and of oracles, the exact laws that some corpora know of themselves."""
+"""What a corpus implements, and an oracle: the exact law of a corpus that knows it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Layout = Literal["padded", "packed", "windows"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Texts:
-    """The documents of a corpus. Splits never overlap by construction; what overlap there is, is counted."""
+    """The documents of a corpus. Splits should not overlap; overlap in the data is counted and reported."""
 
     train: Sequence[str]
     validation: Sequence[str]
@@ -28,18 +28,18 @@ class Texts:
 
 
 class Corpus(Component, ABC):
-    """Named splits of text, and perhaps the truth about them (an oracle)."""
+    """Named splits of text, and perhaps their exact law (an oracle)."""
 
     layout: ClassVar[Layout] = "packed"
-    """`padded`: a document is a sequence, the end token fills its tail and is scored. `packed`: documents joined by
-    the end token, then cut. `windows`: each document cut by itself, no end token, the rest dropped."""
+    """How documents become sequences. `padded`: one each, the end token fills its tail and is scored. `packed`: joined
+    by the end token, then cut. `windows`: each document cut by itself without an end token, the rest dropped."""
 
     @abstractmethod
     def load(self, cache: Path) -> Texts:
-        """The documents; downloads go to `cache`, once. Raises `UserError` that says what to type when offline."""
+        """The documents; downloads are stored in `cache`. Raises `UserError` with what to type when offline."""
 
     def identity(self) -> dict[str, Any]:
-        """What makes the content another: name, parameters, and e.g. a file's hash. Part of every cell's hash."""
+        """All that the content depends on: name, parameters, and e.g. a file's hash. Part of every cell's hash."""
         return self.content()
 
     def fixed_length(self) -> int | None:
@@ -47,16 +47,16 @@ class Corpus(Component, ABC):
         return None
 
     def vocabulary(self) -> Sequence[str] | None:
-        """The pieces of which all its texts are made, in the oracle's order, for the `word` tokenizer."""
+        """The pieces of which all its texts consist, in the oracle's order, for a tokenizer that keeps pieces."""
         return None
 
     def oracle(self) -> Oracle | None:
-        """The truth, for worlds that know it. Its ids are those of `vocabulary()`, then the end token."""
+        """Its exact law, if it knows it. The ids are those of `vocabulary()`, then the end token."""
         return None
 
 
 class Oracle(ABC):
-    """A world that knows its own law over sequences of L tokens out of V (the end token included)."""
+    """The exact law of a corpus over sequences of L tokens out of V (the end token included)."""
 
     length: int
     vocab_size: int
@@ -67,7 +67,7 @@ class Oracle(ABC):
 
     @abstractmethod
     def log_probability(self, tokens: IntArray) -> FloatArray:
-        """(N, L) -> (N,) log p, minus infinity for what the world never says."""
+        """(N, L) -> (N,) log p, minus infinity for impossible texts."""
 
     @abstractmethod
     def sample(self, count: int, rng: np.random.Generator) -> IntArray:
@@ -75,12 +75,12 @@ class Oracle(ABC):
 
     @abstractmethod
     def log_posterior(self, tokens: Tensor) -> Tensor:
-        """(B, L) tokens with masks (id V) -> (B, L, V) log p(x_i | what is seen). Uniform if what is seen cannot be."""
+        """(B, L) tokens with masks (id V) -> (B, L, V) log p(x_i | seen tokens). Uniform if these are impossible."""
 
     def log_left_out(self, tokens: Tensor) -> Tensor:
-        """(B, L) with masks -> (B, L) log p(x_i | all others that are seen) of each token seen; 0 where masked.
+        """(B, L) with masks -> (B, L) log p(x_i | the other seen tokens) of each seen token; 0 where masked.
 
-        Unless overridden by asking for L texts at once, one with each token masked.
+        By default from L texts, each with one more token masked.
         """
         from .log_probabilities import one_left_out
 
@@ -88,7 +88,7 @@ class Oracle(ABC):
 
     @abstractmethod
     def slots(self, tokens: IntArray) -> tuple[IntArray, FloatArray]:
-        """Which of a finite number of slot combinations each valid sequence shows (-1: not valid), and their truth."""
+        """The slot combination of each sequence, of a finite number (-1: invalid), and the law of the combinations."""
 
     def expected_distinct(self, count: int) -> float:
         """How many distinct slot combinations `count` perfect samples show on average."""

@@ -1,4 +1,4 @@
-"""What a model family implements: how its networks are made and trained, and what they answer.
+"""What a model family and its models implement: creation, training loss, and log-probabilities.
 
 Shapes: B sequences, L positions, V tokens that can be predicted (the mask is not one of them: its id is V).
 """
@@ -29,12 +29,12 @@ class NetworkSize:
     feed_forward: int
     conditioning_dim: int
     local_heads: int = 0
-    """Heads of each block that begin by looking at a neighbour."""
+    """Heads of each block that are initialised to attend to a neighbour."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingBatch:
-    """What a training step sees. Schedules enter as numbers, so that one graph serves all (of one `full`)."""
+    """The inputs of a training step. Schedules enter as numbers, so that one graph serves all of one `full`."""
 
     tokens: Tensor  # (B, L) int32, clean
     uniform: Tensor  # (B, L) in (0, 1)
@@ -43,11 +43,11 @@ class TrainingBatch:
     mask_probability: Tensor  # (B,)
     weight: Tensor  # (B,) w(t)
     full: int | None = None
-    """The masked positions of all sequences together fill at most so many of them; None: that is not known."""
+    """Upper bound on the masked positions of the batch, in whole sequences; None: not known."""
 
 
 class Model(ABC):
-    """A network (or an oracle) that gives log-probabilities. `parameters` are what training changes."""
+    """A network (or an oracle) that gives log-probabilities. Training changes its `parameters`."""
 
     vocab_size: int
     length: int
@@ -58,15 +58,15 @@ class Model(ABC):
         return 0
 
     def forward_flops(self) -> float:
-        """Multiplications and additions for one sequence read once: 2 a number and position, unless it is known better;
-        of the tables one is looked up, and costs nothing."""
+        """Multiplications and additions of one evaluation of one sequence: by default 2 for each parameter and
+        position; one of the two tables is looked up, and costs nothing."""
         return 2.0 * self.length * (self.parameter_count() + self.embedding_parameters() // 2)
 
-    def set_compute(self, dtype: Any) -> None:  # noqa: B027 - a model without matrix products has nothing to set
-        """The type of its matrix products (a tinygrad dtype); sums and statistics stay float32."""
+    def set_compute(self, dtype: Any) -> None:  # noqa: B027 - a model without matrix products ignores it
+        """Set the type of its matrix products (a tinygrad dtype); sums and statistics stay float32."""
 
     def keep_copies(self) -> None:  # noqa: B027 - most have none
-        """Called where the model is only read, after its parameters were given values: for copies in that type."""
+        """Make copies of the parameters in that type; called when they have their final values."""
 
     def parameter_count(self) -> int:
         """Trained numbers outside the tables."""
@@ -74,31 +74,31 @@ class Model(ABC):
 
 
 class MaskedModel(Model):
-    """p(x_i | what is seen) at every position at once."""
+    """p(x_i | seen tokens) at every position at once."""
 
     self_conditioned: bool = False
 
     @abstractmethod
     def log_probabilities(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> Tensor:
-        """(B, L) with masks, (B,) times -> (B, L, V). SUBS: the mask never; seen positions carry themselves over.
+        """(B, L) with masks, (B,) times -> (B, L, V). SUBS: the mask has probability 0, seen tokens have 1.
 
         `previous` (B, L, D) is `self.condition(...)` of the last evaluation, for self-conditioned models.
         """
 
     def free_log_probabilities(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> Tensor:
-        """As `log_probabilities` before the carry-over: what the network itself says where a token is seen.
+        """As `log_probabilities` before the carry-over: the network's own answer where a token is seen.
 
-        Unless overridden a seen token has log-probability 0: what is carried over is never doubted.
+        By default a seen token has log-probability 0.
         """
         return self.log_probabilities(tokens, t, previous)
 
     rows_pay: bool = False
-    """Whether `scores` cost so much that they should be asked for where a position is masked, and only there."""
+    """Whether `scores` are so expensive that they should be computed at the masked positions alone."""
 
     def hidden(self, tokens: Tensor, t: Tensor) -> Tensor | None:
-        """(B, L, D) what `scores` are made of, position by position. None: `log_probabilities` is asked instead.
+        """(B, L, D) the input of `scores`, for each position. None: `log_probabilities` is used instead.
 
-        With both nothing of the size of (B, L, V) is computed twice, or where it is not asked for.
+        With both nothing of the size (B, L, V) is computed twice, or where it is not needed.
         """
         return None
 
@@ -108,8 +108,8 @@ class MaskedModel(Model):
         raise TypeError(f"{type(self).__name__} has no scores")
 
     def left_out(self, tokens: Tensor, t: Tensor, previous: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`log_probabilities`, and (B, L) log p of each token that is seen given all others, as if it alone were masked
-        as well; 0 where masked. Unless overridden by asking for L texts at once, one with each token masked."""
+        """`log_probabilities`, and (B, L) log p of each seen token given the other ones, as if it alone were masked as
+        well; 0 where masked. By default from L texts, each with one more token masked."""
 
         length = tokens.shape[1]
 
@@ -121,7 +121,7 @@ class MaskedModel(Model):
         return self.log_probabilities(tokens, t, previous), left
 
     def condition(self, log_probabilities: Tensor) -> Tensor:
-        """What a self-conditioned model wants to be told of its last answer (B, L, D)."""
+        """The input (B, L, D) that a self-conditioned model makes of its last answer."""
         raise TypeError(f"{type(self).__name__} is not self-conditioned")
 
 
@@ -134,7 +134,7 @@ class CausalModel(Model):
 
     def scores(self, tokens: Tensor) -> Tensor | None:
         """(B, L, V or more): `log_probabilities` up to a constant for each position, columns from V on impossible
-        (-1e9). None: there is nothing that is cheaper."""
+        (-1e9). None: that is not cheaper."""
         return None
 
     def next_scores(self, tokens: Tensor, position: Any, cache: Tensor) -> Tensor | None:
@@ -151,17 +151,17 @@ class CausalModel(Model):
 
 
 class Family(Component, ABC):
-    """How a kind of model is made and trained, and which kind its likelihood is."""
+    """A kind of model: its creation, its training loss, and the kind of its likelihood."""
 
     likelihood_kind: ClassVar[LikelihoodKind]
     uses_schedule: ClassVar[bool] = False
     trained: ClassVar[bool] = True
     control: ClassVar[str] = ""
-    """Name of the control rows that it makes, for a family that is not a model to compare; empty for models."""
+    """Name of its control rows in the tables, for a family that is not a model to compare; empty for models."""
     needs_oracle: ClassVar[bool] = False
-    """True: it is the corpus's own law, and needs a corpus that knows it."""
+    """True: it is the exact law of the corpus, and needs a corpus that knows it."""
     judges: ClassVar[bool] = False
-    """True: a network of it may judge samples (`generation.judge`). Its likelihood must be exact."""
+    """True: its networks may judge samples (`generation.judge`). Its likelihood must be exact."""
 
     @property
     def causal(self) -> bool:
@@ -170,20 +170,17 @@ class Family(Component, ABC):
 
     @property
     def one_bound(self) -> bool:
-        """Whether all estimators of a network have the same expectation; False for one that is conditioned on time,
-        whose bound differs from schedule to schedule."""
+        """Whether all estimators of its bound have the same expectation; False for a network conditioned on time, whose
+        bound depends on the schedule."""
         return True
 
     @abstractmethod
     def create(self, size: NetworkSize, vocab_size: int, length: int, seed: int, oracle: Oracle | None) -> Model:
-        """A fresh model; the same seed gives the same numbers. Raises `UserError` if it cannot be made."""
+        """A fresh model; the same seed gives the same numbers. Raises `UserError` if it cannot be created."""
 
     def loss(self, model: Any, batch: TrainingBatch) -> Tensor:
-        """The training loss in nats per token, a scalar, and a mean over sequences: a batch may be read in parts.
+        """The training loss in nats per token, a scalar, and a mean over sequences: a batch may be split.
 
         Untrained families need none.
         """
         raise TypeError(f"family {self.name!r} is not trained")
-
-if TYPE_CHECKING:
-    from tinygrad import Tensor

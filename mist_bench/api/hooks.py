@@ -1,4 +1,4 @@
-"""The hooks of mist-bench. A plugin yields classes; the host flattens, checks, and sorts them by name.
+"""The hooks of mist-bench. A plugin yields classes, which are checked and sorted by name.
 
 A plugin implements any of these functions, marked with `@mist_bench.hookimpl`. None takes an argument. The example in
 each docstring is a whole plugin file: `mist-bench ls samplers --plugin FILE` shows it, `run --plugin FILE` uses it.
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from .families import Family
     from .launchers import Launcher
     from .metrics import Metric
+    from .samplers import Sampler
     from .schedules import Schedule
     from .tokenizers import Tokenizer
-from .samplers import Sampler
 
 hookspec = pluggy.HookspecMarker("mist_bench")
 hookimpl = pluggy.HookimplMarker("mist_bench")
@@ -55,7 +55,7 @@ def mist_bench_schedules() -> Iterable[type[Schedule]]:
 
 @hookspec
 def mist_bench_samplers() -> Iterable[type[Sampler]]:
-    """Yield samplers: which masked positions are revealed at each step. Most only score the positions.
+    """Yield samplers: rules for which masked positions are revealed at each step. Most only score the positions.
 
     Example::
 
@@ -78,7 +78,7 @@ def mist_bench_samplers() -> Iterable[type[Sampler]]:
 
 @hookspec
 def mist_bench_tokenizers() -> Iterable[type[Tokenizer]]:
-    """Yield tokenizers: text to ids and back, byte for byte.
+    """Yield tokenizers: from text to ids and back, byte for byte.
 
     Example::
 
@@ -114,7 +114,7 @@ def mist_bench_tokenizers() -> Iterable[type[Tokenizer]]:
 
 @hookspec
 def mist_bench_corpora() -> Iterable[type[Corpus]]:
-    """Yield corpora: named splits of text, and perhaps the truth about them.
+    """Yield corpora: named splits of text, and perhaps their exact law.
 
     Example::
 
@@ -141,7 +141,7 @@ def mist_bench_corpora() -> Iterable[type[Corpus]]:
 
 @hookspec
 def mist_bench_families() -> Iterable[type[Family]]:
-    """Yield families: how a kind of model is made and trained, and which kind its likelihood is.
+    """Yield families: kinds of models, with their training and the kind of their likelihood.
 
     Example::
 
@@ -158,7 +158,7 @@ def mist_bench_families() -> Iterable[type[Family]]:
                 return (tokens == self.vocab_size).unsqueeze(-1).where(-math.log(self.vocab_size), seen)
 
         class Uniform(Family):
-            '''Knows nothing: every token is as likely. A floor for the other rows.'''
+            '''Every token has the same probability: a floor for the other rows.'''
 
             name = "uniform"
             likelihood_kind = "bound"
@@ -179,7 +179,7 @@ def mist_bench_families() -> Iterable[type[Family]]:
 def mist_bench_metrics() -> Iterable[type[Metric]]:
     """Yield metrics: numbers about generated text, each a column of the generation table.
 
-    They are measured if asked for: `mist-bench run --plugin FILE --set generation.metrics=mean-length`.
+    They are computed on request: `mist-bench run --plugin FILE --set generation.metrics=mean-length`.
 
     Example::
 
@@ -202,7 +202,7 @@ def mist_bench_metrics() -> Iterable[type[Metric]]:
 
 @hookspec
 def mist_bench_launchers() -> Iterable[type[Launcher]]:
-    """Yield launchers: where cells run.
+    """Yield launchers: where the cells of a run are computed.
 
     Example::
 
@@ -210,7 +210,7 @@ def mist_bench_launchers() -> Iterable[type[Launcher]]:
         from mist_bench import Launcher, hookimpl
 
         class OneByOne(Launcher):
-            '''Each cell in a process of its own, one after the other.'''
+            '''Each cell in a process of its own, one after another.'''
 
             name = "one-by-one"
 

@@ -1,4 +1,4 @@
-"""The interface of launchers: where cells are made."""
+"""What a launcher implements: where the cells of a run are computed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from .component import Component
 
 
 class Launcher(Component, ABC):
-    """What runs the commands that make cells: `mist-bench cell HASH… --store DIR`.
+    """Runs the commands that compute cells, `mist-bench cell HASH… --store DIR`: here, elsewhere, or through a queue.
 
-    A command finds its cells described in the store and writes them there, so that it may run in any process, or on any
-    machine, that shares the store. Nothing else passes between it and the run, which reads progress from the store.
+    A command is a list of arguments, the program first. It reads the description of its cells from the store and writes
+    its results there, so it may run in any process, and on any machine, that shares the store. The run reads progress
+    and results from the store as well: nothing else passes between it and the command.
     """
 
     exclusive: ClassVar[bool] = False
-    """True: each command has a machine to itself, so that cells whose speed is measured may be launched too."""
+    """True: each command has a machine to itself, so that cells whose speed is measured may run there."""
     automatic: ClassVar[bool] = False
-    """True: a run on a CPU takes this launcher where no other is named and it runs at least two commands at once."""
+    """True: a run on a CPU uses this launcher if none is named and at least two commands can run at once."""
 
     def at_once(self) -> int:
         """How many commands run at once."""
@@ -27,7 +28,9 @@ class Launcher(Component, ABC):
 
     @abstractmethod
     def launch(self, commands: Sequence[Sequence[str]]) -> list[int]:
-        """Run each command and give their exit statuses, in order. Called in a thread of its own."""
+        """Run each command once, and return the exit statuses in the order of the commands once all have ended. A
+        command that fails does not stop the rest. Called in a thread of its own."""
 
-    def stop(self) -> None:  # noqa: B027 - a launcher that has nothing to stop needs none
-        """Called in another thread if the run ends before `launch` returns: end the commands, so that it does."""
+    def stop(self) -> None:  # noqa: B027 - a launcher without processes of its own has nothing to stop
+        """End the commands, so that `launch` returns. Called from another thread if the run is interrupted, perhaps
+        twice, or after all commands have ended. Does nothing by default."""

@@ -1,4 +1,4 @@
-"""Log-probabilities at given tokens, for models and oracles alike. tinygrad is imported when they are called."""
+"""Log-probabilities of given tokens, for models and oracles. tinygrad is imported when they are called."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pick(log_probabilities: Tensor, tokens: Tensor) -> Tensor:
 
 
 def one_left_out(ask: Callable[[Tensor], Tensor], tokens: Tensor, mask: int) -> Tensor:
-    """(B, L) -> (B, L): log p of each token that is seen given all others; 0 where masked.
+    """(B, L) -> (B, L): log p of each seen token given the other ones; 0 where masked.
 
     `ask`: (B L, L) tokens -> (B L, L, V) log-probabilities; row i of each text has position i masked.
     """

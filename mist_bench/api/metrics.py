@@ -1,4 +1,4 @@
-"""The interface of metrics: numbers about generated text."""
+"""What a metric implements: numbers about generated text."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ class Metric(Component, ABC):
     """Numbers about generated text, columns of the generation table. Measured where `generation.metrics` names it."""
 
     def identity(self) -> dict[str, Any]:
-        """What makes its values others: name, parameters, and e.g. the version of a model that it asks.
+        """All that its values depend on: name, parameters, and e.g. the version of a model that it uses. Part of the
+        hash of its cells.
 
-        Called before anything is made: raises `UserError` if what it needs is not there.
+        Called before anything is computed: raises `UserError` if something that it needs is missing.
         """
         return self.content()
 
@@ -23,5 +24,5 @@ class Metric(Component, ABC):
     def measure(self, texts: Sequence[str], references: Sequence[str]) -> Mapping[str, float]:
         """Columns and their values for these samples; a column `X_se` is the standard error of `X`.
 
-        `references` are held-out sequences, as many as the texts if there are, none of them in the row `data`.
+        `references` are held-out sequences, if possible as many as the texts; none of them is in the row `data`.
         """

@@ -1,4 +1,4 @@
-"""The interface of schedules: how likely a token is still clean at time t."""
+"""What a schedule implements: how likely a token is still clean at time t."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Schedule(Component, ABC):
     """How likely a token is still clean at time t, from t = 0 (clean) to t = 1 (all masked). Float64 on the host."""
 
     reaches_all: ClassVar[bool] = True
-    """Whether alpha(0) = 1 and alpha(1) = 0. If not, its bound is taken by exact-k."""
+    """Whether alpha(0) = 1 and alpha(1) = 0. If not, its bound is computed by exact-k."""
 
     @abstractmethod
     def alpha(self, t: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""The interface of tokenizers and of their fitted codecs, with bases for codecs whose tokens are byte strings."""
+"""What a tokenizer and its fitted codec implement, and bases for codecs whose tokens are byte strings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .component import Component, IntArray, UserError
+
+if TYPE_CHECKING:
+    import tiktoken
 
 
 class Codec(ABC):
@@ -22,18 +25,18 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, ids: Sequence[int] | IntArray) -> str:
-        """The text of the ids; bytes that are no UTF-8 (cut characters) are shown as U+FFFD."""
+        """The text of the ids; bytes that are not UTF-8 (cut characters) become U+FFFD."""
 
     @abstractmethod
     def token_bytes(self) -> IntArray:
-        """(vocab_size,) bytes of raw UTF-8 that each token stands for."""
+        """(vocab_size,) the number of bytes of UTF-8 of each token."""
 
     def encode_batch(self, texts: Sequence[str]) -> Sequence[IntArray]:
-        """Ids of each text; override it where many texts at once are faster."""
+        """Ids of each text; override it if many texts at once are faster."""
         return [self.encode(text) for text in texts]
 
     def state(self) -> dict[str, Any] | None:
-        """What `Tokenizer.restore` needs, as JSON; None: the tokenizer is fitted again whenever it is needed."""
+        """The argument of `Tokenizer.restore`, as JSON; None: the tokenizer is fitted again each time."""
         return None
 
 
@@ -41,23 +44,20 @@ class Tokenizer(Component, ABC):
     """How text becomes tokens. Fitted on the train split (nothing to do for `byte` or `gpt2`)."""
 
     keeps_pieces: ClassVar[bool] = False
-    """True: the pieces that a corpus declares are its tokens, in the corpus's order, so that a corpus that knows its
-    own law knows it of these tokens, and fixes their number."""
+    """True: the pieces that a corpus declares are its tokens, in the corpus's order, so that the exact law of the
+    corpus applies to them."""
 
     @abstractmethod
     def fit(self, texts: Sequence[str], vocabulary: Sequence[str] | None) -> Codec:
         """A codec for these texts. `vocabulary`: the corpus's own pieces in its own order, if it declares them."""
 
     def restore(self, state: dict[str, Any]) -> Codec:
-        """The codec whose `state()` this is, without its texts. Only for codecs that give a state."""
+        """The codec with this `state()`, without its texts. Only for codecs that have a state."""
         raise TypeError(f"tokenizer {self.name!r} cannot be restored")
-
-if TYPE_CHECKING:
-    import tiktoken
 
 
 def utf8(text: str) -> bytes:
-    """The bytes of a text. Raises `UserError` for a lone surrogate, which UTF-8 cannot hold."""
+    """The bytes of a text. Raises `UserError` for a lone surrogate, which UTF-8 cannot encode."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -66,10 +66,10 @@ def utf8(text: str) -> bytes:
 
 
 class ByteCodec(Codec):
-    """Tokens that each stand for the same bytes everywhere; a subclass says how a text is cut (`encode`)."""
+    """Tokens that are byte strings; a subclass implements how a text is cut into them (`encode`)."""
 
     def __init__(self, tokens: Sequence[bytes]) -> None:
-        """`tokens[i]`: the bytes of token i; empty where an encoding leaves a hole."""
+        """`tokens[i]`: the bytes of token i; empty for an id that the encoding does not use."""
         self.tokens = tuple(tokens)
         self.vocab_size = len(self.tokens)
         self._lengths = np.array([len(token) for token in self.tokens], dtype=np.int64)
@@ -87,10 +87,10 @@ class ByteCodec(Codec):
 
 
 class TiktokenCodec(ByteCodec):
-    """Byte-pair encoding by a `tiktoken.Encoding`, its special tokens left out: text never becomes one."""
+    """Byte-pair encoding by a `tiktoken.Encoding` without its special tokens."""
 
     def __init__(self, encoding: tiktoken.Encoding, state: dict[str, Any]) -> None:
-        """`state`: what the tokenizer needs to make this codec again."""
+        """`state`: from which the tokenizer restores this codec."""
         self.encoding, self._state = encoding, state
         special = {encoding.encode_single_token(token) for token in encoding.special_tokens_set}
         tokens = [b"" if i in special else self._bytes(i) for i in range(encoding.n_vocab)]

@@ -1,4 +1,4 @@
-"""`mist-bench new`: a loose plugin file that already runs, to begin with."""
+"""`mist-bench new`: writes a plugin file that already runs, as a beginning."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ RUN: dict[Kind, str] = {
     "schedule": "--schedule {name},linear",
     "tokenizer": "--corpus austen --tokenizer {name}",
 }
-"""How the new plugin is run for the first time."""
+"""Arguments of the first run with the new plugin."""
 
 
 def new(kind: str, name: str, registry: Registry, folder: Path) -> Path:
-    """Write NAME.py and give its path.
+    """Write NAME.py and return its path.
 
-    Raises `UserError` for a kind without a template, for a name that is none, is taken or hides a module of Python's,
-    and if the file is there already.
+    Raises `UserError` for a kind without a template, for a name that is not valid, is taken or hides a module of
+    Python's, and if the file exists.
     """
     template, path = _template(kind), folder / f"{name.replace('-', '_')}.py"
     plural = PLURALS[template]
@@ -38,10 +38,10 @@ def new(kind: str, name: str, registry: Registry, folder: Path) -> Path:
     title = "".join(part.capitalize() for part in path.stem.split("_"))
     text = Template((TEMPLATES / f"{kind}{SUFFIX}").read_text(encoding="utf-8")).substitute(name=name, title=title)
     try:
-        with path.open("x", encoding="utf-8") as file:  # never over what is there
+        with path.open("x", encoding="utf-8") as file:  # never overwrites
             file.write(text)
     except FileExistsError:
-        raise UserError(f"{path.name} is there already; choose another name, or remove it first") from None
+        raise UserError(f"{path.name} exists already; choose another name, or remove it first") from None
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     return path

@@ -27,7 +27,9 @@ from typing import Any
 MOST = 16
 """Largest width."""
 FOLDER = Path(__file__).parent / "searched"
+"""Of the package's files, each for a kind of device."""
 MOST_BYTES, MOST_OPTIMIZATIONS, MOST_UPCAST = 1 << 23, 32, 1 << 12
+"""Limits of a file, of a kernel's optimizations, and of the copies of its inner code that these may make."""
 Searched = dict[str, list[list[Any]]]
 """Optimizations (name, axis, argument) by a kernel's key."""
 
@@ -123,11 +125,12 @@ def shipped(device: str, arch: str, width: int) -> Searched:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         print(f"mist-bench: warning: {path.name} is not used: {type(error).__name__}: {error}", file=sys.stderr)
         return {}
-    found: Searched = kernels
-    return found if origin == [version("tinygrad"), device, arch] and searched >= width else {}
+    checked: Searched = kernels
+    return checked if origin == [version("tinygrad"), device, arch] and searched >= width else {}
 
 
 def _valid(key: Any, opts: Any) -> bool:
+    """Whether an entry of a file is a kernel's key and a list of optimizations."""
     from .tinygrad_private import OptOps
 
     def number(x: Any) -> bool:

@@ -30,11 +30,14 @@ Words = npt.NDArray[np.uint64]
 FIELDS = 4
 """Words of a step: address of the function, parts, arguments of a part, index of the first argument."""
 MOST_ARGUMENTS = 63
+"""Of a function that `walk.c` can call."""
 MOST_CORES = 8
 """More cores would have little work each, at the sizes that are trained on a CPU."""
 JOB = 8
 """Words of a job (`walk.c`)."""
 _allowed: Callable[[], int] = lambda: MOST_CORES  # noqa: E731
+"""Cores that the next walk may use."""
+
 
 def cores() -> int:
     """Cores that kernels are split for: a power of 2, at most `MOST_CORES` and tinygrad's NUM_CPU_THREADS."""
@@ -84,6 +87,7 @@ class Team:
         self._first = self._arguments(1, 0)
 
     def _arguments(self, what: int, core: int) -> list[Any]:
+        """The arguments of `enter`, for a helper (`what` 0) or a walk (1)."""
         wait, post, _ = self.functions
         values = what, self.job.ctypes.data, core, self.wake.ctypes.data, wait, post
         return [ctypes.c_uint64(int(value)) for value in values]
@@ -96,11 +100,11 @@ class Team:
         core = self.here()
         if core == self.core:
             return
-        self.core, others = core, os.sched_getaffinity(0) - {core}
+        self.core, rest = core, os.sched_getaffinity(0) - {core}
         for helper in self.helpers:
-            if others and helper.native_id is not None:
+            if rest and helper.native_id is not None:
                 with contextlib.suppress(OSError):
-                    os.sched_setaffinity(helper.native_id, others)
+                    os.sched_setaffinity(helper.native_id, rest)
 
     def walk(self, steps: Words, words: Words) -> None:
         """Run (N, FIELDS) steps on these argument words; neither array may move in memory until it returns."""
@@ -123,6 +127,7 @@ def _team(process: int) -> Team:
 
 
 def _address(name: str) -> int:
+    """Address of a function of the C library."""
     return int(ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value or 0)
 
 

@@ -28,7 +28,7 @@ WIDE, NARROW, DEEP = (16, 12, 8), (4, 3, 2), 4
 VECTOR = 16
 """From this length on, an inner loop is left to the compiler's vectorizer."""
 SHARE = 1 << 15
-"""Terms that each core must have to do: some microseconds, while meeting takes one."""
+"""Least number of terms for each core: some microseconds of work, while handing out parts takes one."""
 WARP, FEW, MANY = 32, 2048, 1 << 17
 """Threads that share a row of a GPU's sum, and the numbers of rows between which they do: tinygrad shares smaller sums
 itself, and in larger ones a thread for each row keeps the GPU busy."""
@@ -40,14 +40,13 @@ def optimized(k: Any) -> Any | None:
 
 
 def tiled(k: Any) -> Any | None:
-    """A CPU's kernel in tiles and split over the cores, or None."""
+    """A CPU's kernel cut into tiles and split over the cores, or None if it is of another kind."""
     tiles = _cut(k)
     return None if tiles is None else _split(tiles)
 
 
 def grouped(k: Any) -> Any | None:
     """A GPU's kernel with a warp for each row that it sums, or None if it is no such sum, or too small or too large."""
-
     sums = [u for u in k.ast.backward_slice if u.op is Ops.REDUCE]
     along = k.ranges_of(AxisType.REDUCE)
     if not (k.ren.has_local and k.ren.has_shared) or len(sums) != 1 or len(along) != 1:
@@ -65,7 +64,6 @@ def grouped(k: Any) -> Any | None:
 
 def _by_rows(k: Any, term: Any, along: Any) -> bool:
     """Whether each row that is summed is contiguous and its own; a factor of a product is shared between rows."""
-
     free = set(k.ranges_of(AxisType.GLOBAL, AxisType.WEAK))
     reads = [u.src[1].get_idx() for u in term.toposort() if u.op is Ops.INDEX]
     own = [idx for idx in reads if along in idx.ranges]
@@ -74,7 +72,6 @@ def _by_rows(k: Any, term: Any, along: Any) -> bool:
 
 def _split(k: Any) -> Any:
     """Split the outermost axis that divides into a part for each core, if each part is worth a core."""
-
     parts, sizes = cpu_team.cores(), [_number(size) for size in k.full_shape]
     if parts > 1 and math.prod(sizes) >= parts * SHARE:
         for axis in k.axes_of(AxisType.WEAK):
@@ -86,8 +83,7 @@ def _split(k: Any) -> Any:
 
 
 def _cut(k: Any) -> Any | None:
-    """A copy of the kernel with a tile of its sum at once; one without a sum is unchanged. None where neither fits."""
-
+    """A copy of the kernel whose sum is cut into tiles, or an unchanged copy of one without a sum; None for others."""
     sums = [u for u in k.ast.backward_slice if u.op is Ops.REDUCE]
     if not sums:
         return k.copy() if k.full_shape and _number(k.full_shape[-1]) >= VECTOR else None
@@ -115,6 +111,7 @@ def _number(size: Any) -> int:
 
 
 def _divides(part: int, size: Any) -> bool:
+    """Whether an axis of this size, if it is no variable, can be cut into parts of this size."""
     return _number(size) > 0 and size % part == 0
 
 
@@ -124,7 +121,6 @@ def _axes(k: Any, term: Any) -> tuple[Any, Any, bool] | None:
     For a product they are the last axis of each factor that the other lacks, so that each number read is used often.
     The wide axis is the inner one of those along which a buffer is contiguous, or else the outer axis.
     """
-
     free = [r for r in k.rngs if r.arg[-1] in (AxisType.WEAK, AxisType.GLOBAL)]
     if term.op is Ops.MUL:
         first, second = (set(factor.ranges) for factor in term.src)
@@ -141,6 +137,5 @@ def _axes(k: Any, term: Any) -> tuple[Any, Any, bool] | None:
 
 def _along(term: Any, axis: Any) -> bool:
     """Whether a buffer that is read is contiguous along the axis."""
-
     reads = [u for u in term.toposort() if u.op is Ops.INDEX]
     return any(part is axis for read in reads for part in read.src[1].get_idx().split_uop(Ops.ADD))

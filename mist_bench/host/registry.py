@@ -188,9 +188,19 @@ def _construct(kind: Kind, spec: str, cls: type[Any], values: dict[str, Any]) ->
         doc = field.metadata.get("doc", "")
         raise UserError(f"{kind} {spec!r} needs {field.name!r} ({doc}); write {cls.name}[{field.name}=…]")
     try:
-        return cls(**values)
+        made = cls(**values)
     except (UserError, ValueError, TypeError) as error:
         raise UserError(f"{kind} {spec!r}: {error_text(error)}") from error
+    if isinstance(made, Sampler) and (problem := needs_problem(made.needs)):
+        raise UserError(f"{kind} {spec!r}: {problem}")
+    return made
+
+
+def _hidden(cls: type[Component]) -> tuple[str, str] | None:
+    """A parameter that takes the place of something of mist-bench's own base classes: its name, and the class."""
+    own = [base for base in cls.__mro__ if base.__module__.startswith(Component.__module__.rpartition(".")[0])]
+    names = {name: base.__name__ for base in reversed(own) for name in vars(base)}
+    return next(((f.name, names[f.name]) for f in dataclasses.fields(cls) if f.name in names), None)
 
 
 def _problem(cls: Any, base: type[Component]) -> str:
@@ -205,16 +215,17 @@ def _problem(cls: Any, base: type[Component]) -> str:
         return f"{cls.__name__} has parameters and needs @dataclass(frozen=True, kw_only=True)"
     if any(field.name == "name" for field in dataclasses.fields(cls)):
         return f"{cls.__name__}.name must be written without a type: a typed name is a parameter"
+    if hidden := _hidden(cls):
+        parameter, owner = hidden
+        return f"{cls.__name__} has a parameter {parameter!r}, which hides {owner}.{parameter}; rename the parameter"
     name = getattr(cls, "name", None)
     if not (isinstance(name, str) and NAME.fullmatch(name)):
         return f"{cls.__name__}.name is {name!r}; a name is lower-case letters, digits, - and _"
-    needs: Any = getattr(cls, "needs", frozenset())
-    if issubclass(cls, Sampler) and not isinstance(needs, property) and (problem := needs_problem(needs)):
-        return f"{cls.__name__}.{problem}"
     try:
-        cls()
+        made = cls()
     except (UserError, ValueError, TypeError):  # a parameter is required
         return ""
     except Exception as error:
         return f"{cls.__name__}() fails: {type(error).__name__}: {error_text(error)}"
-    return ""
+    problem = needs_problem(made.needs) if isinstance(made, Sampler) else ""
+    return problem and f"{cls.__name__}.{problem}"

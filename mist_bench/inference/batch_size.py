@@ -1,7 +1,7 @@
-"""How many sequences to evaluate at once, where nobody says it: as many as fit and still pay, found by measuring.
+"""Automatic batch size: how many sequences to evaluate at once, by measuring the speed of several sizes.
 
-The size is doubled as long as the tokens of a second grow by a tenth. What was found is kept in the user's cache
-folder, so that the same run again takes the same size and measures nothing. Sequences are the same in any batch.
+The size doubles as long as that gives a tenth more tokens a second. The result is stored in the user's cache folder, so
+that the next run takes the same size without measuring. Sequences are the same in any batch.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .masked import MaskedEvaluator
 
 FIRST, LARGEST = 8, 4096
 GAIN = 1.1
-"""How much faster twice as many sequences at once must be to be worth it."""
+"""How much faster twice as many sequences at once must be, for the size to double."""
 ROUNDS, SECONDS = 5, 0.5
-"""The fewest rounds and seconds that a size is timed for."""
+"""A size is timed for at least so many rounds and seconds."""
 PLACES = 4
 """Tokens that a causal model generates in a round."""
 
@@ -33,9 +33,9 @@ Evaluator = MaskedEvaluator | CausalEvaluator
 
 
 def search(speed: Callable[[int], float]) -> int:
-    """The size. `speed(size)`: tokens a second, or an error where memory ends.
+    """The batch size. `speed(size)`: tokens a second; it raises an error if memory does not suffice.
 
-    If it is memory that ends the search, half of what fits is taken: the graphs of a run lie beside each other. Raises
+    If memory ends the search, the result is half of what fits: a run has several graphs in memory at once. Raises
     `UserError` if not even one sequence fits.
     """
     batch, fastest = FIRST, _unless_full(speed, FIRST)
@@ -67,7 +67,7 @@ def _unless_full(speed: Callable[[int], float], batch: int) -> float | None:
 
 
 def speed(evaluator: Evaluator) -> float:
-    """Tokens a second of a denoising step, or of a causal model's next tokens. The evaluator is used up."""
+    """Tokens a second of a denoising step, or of a causal model's next tokens. The evaluator is dropped afterwards."""
     batch, length = evaluator.batch, evaluator.model.length
     tokens, everywhere = np.zeros((batch, length), dtype=np.int32), np.ones((batch, length), dtype=np.bool_)
 
@@ -89,11 +89,11 @@ def speed(evaluator: Evaluator) -> float:
     finally:
         evaluator.drop()
     places = min(PLACES, length) if isinstance(evaluator, CausalEvaluator) else length
-    return batch * places / min(seconds)  # other work on the machine only slows a round
+    return batch * places / min(seconds)  # other work on the machine can only slow a round down
 
 
 def key(shape: str, vocab_size: int, length: int, precision: str, nucleus: float) -> str:
-    """What a size holds for: the machine, the network, and the release of tinygrad."""
+    """Everything that a batch size depends on: the machine, the network, and the release of tinygrad."""
     gpus = sorted({gpu["name"] for gpu in machine.gpus()}) if device.name() != "CPU" else []
     place = [device.name(), *(gpus or [str(machine.cpu_model()), f"{cpu_team.cores()} cores"])]
     place += [f"beam {beam.width()}"] if beam.width() else []
@@ -102,14 +102,14 @@ def key(shape: str, vocab_size: int, length: int, precision: str, nucleus: float
 
 
 def remembered(path: Path, key: str) -> int | None:
-    """What was found for this key, or None: also if the file is damaged or says what cannot be."""
+    """The stored size for this key; None if there is none, or if the file is damaged."""
     batch = _read(path).get(key)
     possible = isinstance(batch, int) and not isinstance(batch, bool) and 1 <= batch <= LARGEST
     return batch if possible else None
 
 
 def remember(path: Path, key: str, batch: int) -> None:
-    """Keeps it beside what is there already. A folder that cannot be written costs the next run a search."""
+    """Store the size for this key. If the folder cannot be written, the next run measures again."""
     try:
         write_atomically(path, json.dumps({**_read(path), key: batch}, indent=1, sort_keys=True) + "\n")
     except OSError:
@@ -118,7 +118,7 @@ def remember(path: Path, key: str, batch: int) -> None:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

@@ -1,7 +1,7 @@
-"""From a model's log-probabilities to what a sampler may ask: a proposal for every position, and how sure it is.
+"""Proposals drawn from a model's log-probabilities, and the statistics of each: how certain the model is.
 
-Proposals are drawn by inverse CDF, one uniform a position. Gumbel noise in float32 cannot reach the tails and so lowers
-the temperature in secret (arXiv 2409.02908); one uniform against a cumulative sum does not.
+Proposals are drawn by inverse CDF, with one uniform for each position. Gumbel noise in float32 cannot reach the tails
+and so lowers the effective temperature (arXiv 2409.02908); one uniform against a cumulative sum does not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tinygrad import Tensor
 
 IMPOSSIBLE = -1e9
-"""log 0 as a finite number: exp gives exactly 0, and 0 log 0 is 0 rather than not-a-number."""
+"""log 0 as a finite number: its exp is exactly 0, and 0 log 0 is 0 rather than not-a-number."""
 
 
 def draw(scores: Tensor, uniform: Tensor, temperature: Tensor, nucleus: float = 1.0) -> Tensor:
@@ -34,8 +34,8 @@ def draw(scores: Tensor, uniform: Tensor, temperature: Tensor, nucleus: float = 
 
 
 def _in_blocks(scores: Tensor) -> Tensor:
-    """(…, V) -> (…, N, V/N) with N about sqrt(V): whatever is asked of a row is asked of blocks first, then of one of
-    them, so that the row is read once for each question. Short sums also cost less, and round less."""
+    """(…, V) -> (…, N, V/N) with N about sqrt(V). A search looks at all blocks first, then within one of them, so that
+    it reads the row only once. Short sums are also faster, and round less."""
     count = int(scores.shape[-1])
     size = _block_size(count)
     blocks = -(-count // size)
@@ -45,7 +45,7 @@ def _in_blocks(scores: Tensor) -> Tensor:
 
 
 def _block_size(count: int) -> int:
-    """A divisor near the root, of 4 if there is one: nothing to pad, and numbers are read four at a time."""
+    """A divisor near the root, so that nothing is padded; if possible a multiple of 4, to read four numbers at once."""
     root = math.isqrt(count - 1) + 1
     near = [size for size in range(max(1, root // 2), 2 * root + 1) if count % size == 0]
     return min(near, key=lambda size: (size % 4 != 0, abs(size - root)), default=root)
@@ -57,13 +57,13 @@ def _largest(blocks: Tensor) -> Tensor:
 
 
 def _chosen(blocks: Tensor, block: Tensor) -> Tensor:
-    """(…, N, S), (…, 1) which block -> (…, S)."""
+    """(…, N, S), (…, 1) number of a block -> (…, S) that block."""
     here = blocks.arange(blocks.shape[-2]) == block
     return here.unsqueeze(-1).where(blocks, 0.0).sum(axis=-2).contiguous()
 
 
 def _most_likely(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """(…, N, S) -> (…) the first of the most likely, and the score of the next one."""
+    """(…, N, S) -> (…) the first token with the highest score, and the second highest score."""
     tops = blocks.max(axis=-1).contiguous()
     block = tops.argmax(axis=-1, keepdim=True)
     inside = _chosen(blocks, block)
@@ -79,7 +79,7 @@ def _inverse_cdf(p: Tensor, uniform: Tensor) -> Tensor:
     upto = mass.cumsum(axis=-1).contiguous()
     goal = uniform.unsqueeze(-1) * upto[..., -1:]
     block = _first_above(upto, mass, goal).contiguous()
-    # the very sum that the goal was compared with: upto - mass would round, and could exceed the goal
+    # the same sum that the goal was compared with: upto - mass would round, and could exceed the goal
     before = (mass.arange(mass.shape[-1]) == block - 1).where(upto, 0.0).sum(axis=-1, keepdim=True)
     inside = _chosen(p, block)
     upto = inside.cumsum(axis=-1).contiguous()
@@ -87,17 +87,19 @@ def _inverse_cdf(p: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _first_above(upto: Tensor, mass: Tensor, goal: Tensor) -> Tensor:
-    """(…, N) cumulative sums and their terms, (…, 1) -> (…, 1): the first index with mass that is above the goal, or
-    the last with mass. Mass is asked for, because sums of floats may differ where nothing was added."""
+    """(…, N) cumulative sums and their terms, (…, 1) -> (…, 1): the first index with mass whose sum is above the goal,
+    or else the last index with mass. Indices without mass are excluded, because sums of floats may differ even where 0
+    was added."""
     place = mass.arange(mass.shape[-1])
     first = ((upto > goal) & (mass > 0)).where(place, mass.shape[-1]).min(axis=-1, keepdim=True)
     return first.minimum((mass > 0).where(place, 0).max(axis=-1, keepdim=True))
 
 
 def _nucleus_threshold(p: Tensor, nucleus: float) -> Tensor:
-    """(…, N, S) unnormalised -> (…, 1, 1): the largest threshold whose survivors hold the asked mass.
+    """(…, N, S) unnormalised -> (…, 1, 1): the largest threshold above which there is enough mass.
 
-    By bisection: 32 sums over V rather than a sort. The token that crosses the mass is kept, and so are ties.
+    By bisection: 32 sums over V instead of a sort. The token that reaches the mass belongs to the nucleus, and so do
+    ties.
     """
     goal = nucleus * p.sum(axis=(-2, -1), keepdim=True)
     high = p.max(axis=(-2, -1), keepdim=True)
@@ -112,7 +114,7 @@ def _nucleus_threshold(p: Tensor, nucleus: float) -> Tensor:
 def statistics(scores: Tensor, proposal: Tensor, *, normalised: bool = True) -> dict[str, Tensor]:
     """(B, L, V), (B, L) -> log_probability, max_log_probability, margin, entropy, each (B, L).
 
-    `scores`: log p; if not `normalised`, up to a constant for each row. What is normalised is passed on as it is, so
+    `scores`: log p; if not `normalised`, up to a constant for each row. Normalised scores are not normalised again, so
     that equal probabilities stay equal to the last bit.
     """
     blocks = _in_blocks(scores)
@@ -130,7 +132,7 @@ def statistics(scores: Tensor, proposal: Tensor, *, normalised: bool = True) -> 
 
 
 def log_normaliser(scores: Tensor) -> Tensor:
-    """(…, V) -> (…): what is to be taken from a score to have log p."""
+    """(…, V) -> (…): score minus this is log p."""
     largest, _, total = _partition(_in_blocks(scores))
     return largest.reshape(*scores.shape[:-1]) + total.log()
 

@@ -1,70 +1,71 @@
-"""What one step of a generation is told, as one array of 32-bit words: one transfer a step instead of five."""
+"""The inputs of one step of a generation, and what is needed of a masked model at each step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from tinygrad import Tensor
 
-from ..api.component import FloatArray
 from ..api.samplers import Sampler
+from ..engine.packed import Field, Packed
 
-Words = npt.NDArray[np.int32]
-
-
-class Told(NamedTuple):
-    """What one step is told, within a graph."""
-
-    t: Tensor  # (B,)
-    numbers: Tensor  # (5, B)
-    temperature: Tensor  # (1,)
-    counts: Tensor  # (3,) step, steps, last
-    key: Tensor  # (2,)
-
-
-def pack_step(
-    t: FloatArray, numbers: FloatArray, counts: tuple[int, int, int], key: tuple[int, int], temperature: float = 1.0
-) -> Words:
-    """(B,) t, (5, B) numbers and the temperature as float32, then `counts` (step, steps, last) and the key."""
-    floats = np.append(np.concatenate([t[None], numbers]).ravel(), temperature).astype(np.float32).view(np.int32)
-    words = np.array(key, dtype=np.uint32).view(np.int32)
-    return np.concatenate([floats, np.array(counts, dtype=np.int32), words])
-
-
-def unpack_step(packed: Tensor, batch: int) -> Told:
-    """What `pack_step` was given."""
-    many = 6 * batch + 1
-    floats = packed[:many].contiguous().bitcast("float32")
-    numbers = floats[: many - 1].reshape(6, batch)
-    counts, key = packed[many : many + 3], packed[many + 3 :].contiguous().bitcast("uint32")
-    return Told(numbers[0], numbers[1:], floats[many - 1 :], counts, key)
+if TYPE_CHECKING:
+    from tinygrad import Tensor
 
 STATISTICS = ("log_probability", "max_log_probability", "margin", "entropy")
 
 
+class StepInputs(NamedTuple):
+    """The inputs of one step, read back from one buffer within a graph; most of them are fields of `View`."""
+
+    t: Tensor  # (B,)
+    reveal_probability: Tensor  # (B,)
+    alpha_t: Tensor  # (B,)
+    alpha_s: Tensor  # (B,)
+    to_fill: Tensor  # (B,) int32
+    target_masked: Tensor  # (B,) int32
+    temperature: Tensor  # (1,)
+    step: Tensor  # (1,) int32
+    steps: Tensor  # (1,) int32
+    last: Tensor  # (1,) int32, 0 or 1
+    key: Tensor  # (2,) uint32, of `noise.key_words`
+
+
+def step_inputs(batch: int) -> Packed[StepInputs]:
+    """Layout of the inputs of a step for so many sequences."""
+    each, count = Field("float32", (batch,)), Field("int32", (batch,))
+    one = Field("int32", (1,))
+    return Packed(
+        StepInputs, t=each, reveal_probability=each, alpha_t=each, alpha_s=each, to_fill=count, target_masked=count,
+        temperature=Field("float32", (1,)), step=one, steps=one, last=one, key=Field("uint32", (2,)),
+    )  # fmt: skip
+
+
 def on_device(values: npt.NDArray[Any], dtype: Any) -> Tensor:
-    """A realized copy of host numbers, as captured graphs want their inputs."""
+    """A realized copy of host numbers, as captured graphs need their inputs."""
+    from tinygrad import Tensor
+
     return Tensor(np.ascontiguousarray(values, dtype=dtype)).realize()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What is asked of a masked model beyond proposals and their statistics. Each adds to the cost of an evaluation."""
+    """What is needed of a masked model beyond proposals and their statistics. Each one makes evaluations slower."""
 
     whole: bool = False
-    """The answer (B, L, V)."""
+    """All log-probabilities (B, L, V)."""
     shown: bool = False
-    """The network's own log p of the tokens that are seen (B, L)."""
+    """The network's own log p of the tokens that are shown (B, L)."""
     left_out: bool = False
-    """log p of each token that is seen given the others (B, L)."""
+    """log p of each shown token given all other tokens (B, L)."""
     asker: Sampler | None = None
-    """Who asks the network its own way."""
+    """The sampler that evaluates the network in its own way (`Sampler.evaluate`)."""
 
     @classmethod
     def of(cls, sampler: Sampler) -> Needs:
+        """The needs of this sampler."""
         return cls(
             whole=not sampler.needs.isdisjoint({"log_probabilities", "previous_log_probabilities"}),
             shown="shown_log_probability" in sampler.needs,
@@ -74,7 +75,7 @@ class Needs:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What of an evaluator's answer is passed on to a sampler, by the names of `View`."""
+        """The parts of an answer that a sampler gets, by the names of `View`."""
         more = {"log_probabilities": self.whole, "shown_log_probability": self.shown,
                 "left_out_log_probability": self.left_out}  # fmt: skip
         return ("proposal", *STATISTICS, *(name for name, wanted in more.items() if wanted))

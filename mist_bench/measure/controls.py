@@ -24,7 +24,8 @@ def sequences(control: str, dataset: Dataset, oracle: Oracle | None, count: int)
     """(count, L) tokens of a control.
 
     `data`: held-out sequences, fewer if the test split is small. `unigram`: independent tokens by their frequencies in
-    the train split. `repeater`: the first train sequence, repeated. `oracle`: perfect samples of the corpus's world.
+    the train split. `repeater`: the first train sequence, repeated. Any other name: perfect samples of the
+    corpus's own law. Raises ValueError if it has none.
     """
     rng = np.random.default_rng(np.random.Philox(key=SEED))
     if control == "data":
@@ -34,6 +35,6 @@ def sequences(control: str, dataset: Dataset, oracle: Oracle | None, count: int)
         return rng.choice(dataset.vocab_size, size=(count, dataset.length), p=law).astype(np.int32)
     if control == "repeater":
         return np.repeat(np.asarray(dataset.train.tokens[:1], dtype=np.int32), count, axis=0)
-    if control == "oracle" and oracle is not None:
-        return oracle.sample(count, rng).astype(np.int32)
-    raise ValueError(f"no control named {control!r}")
+    if oracle is None:
+        raise ValueError(f"no control named {control!r}")
+    return oracle.sample(count, rng).astype(np.int32)

@@ -6,56 +6,21 @@ probabilities, and the sampler's own device step runs once for each combination.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator, Mapping
 from itertools import permutations, product
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ..api.component import FloatArray, IntArray, UserError
 from ..api.samplers import Choice, Sampler
-from ..api.view import View
+from .start import Start, view_of
 
-if TYPE_CHECKING:
-    from tinygrad import Tensor
-
-BoolArray = npt.NDArray[np.bool_]
 Memory = Mapping[str, npt.NDArray[np.generic]]
 
 CHUNK = 4096  # one shape on the device: compiling a second costs more than computing the padding
 CHECKED_STEPS = 2
-GIVEN = ("previous_log_probabilities", "shown_log_probability", "left_out_log_probability")
-"""Costly fields of a view that a `Start` may hold."""
 NEAR = 1e-5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """N states before one step, on the host: a `View` without the proposal and the noise."""
-
-    tokens: IntArray  # (N, L); V where masked
-    free: BoolArray  # (N, L)
-    log_probabilities: FloatArray  # (N, L, V)
-    to_fill: IntArray  # (N,)
-    target_masked: IntArray  # (N,)
-    reveal_probability: FloatArray  # (N,)
-    alpha_t: FloatArray  # (N,)
-    alpha_s: FloatArray  # (N,)
-    step: int
-    steps: int
-    last: bool
-    frequencies: FloatArray | None = None  # (V,) of the train split, for samplers that need them
-    previous_log_probabilities: FloatArray | None = None  # (N, L, V), for samplers that need it; None: 0
-    shown_log_probability: FloatArray | None = None  # (N, L), likewise
-    left_out_log_probability: FloatArray | None = None  # (N, L), likewise
-
-    @property
-    def masked(self) -> BoolArray:
-        """(N, L) what may be revealed."""
-        return np.asarray((self.tokens == self.log_probabilities.shape[-1]) & self.free)
 
 
 def transitions(
@@ -64,7 +29,7 @@ def transitions(
     """Every outcome of one step: origin (R,), tokens after it (R, L), and their probability given the origin (R,).
 
     Outcomes may repeat. `state`: what the sampler remembers at each of the N states, (N, …) by name.
-    Raises `UserError` if the sampler uses its noise otherwise than its `choice` declares.
+    Raises `UserError` if the sampler does not use its noise as its `choice` declares.
     """
     parts = list(_atoms(sampler, start, temperature))
     origin, proposal = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
@@ -79,7 +44,7 @@ def transitions(
         again = _run(sampler, start, origin, proposal, other, state or {})
         if (after != again).any():
             raise UserError(
-                f"sampler {sampler.spec!r} uses its noise otherwise than its choice = {sampler.choice!r} says"
+                f"sampler {sampler.spec!r} does not use its noise as its choice = {sampler.choice!r} declares"
             )
     return origin, after, weight
 
@@ -87,10 +52,10 @@ def transitions(
 def _atoms(
     sampler: Sampler, start: Start, temperature: float
 ) -> Iterator[tuple[IntArray, IntArray, FloatArray, FloatArray]]:
-    """Per pattern of masks: origin (R,), proposal (R, L), uniform (R, L) and probability (R,) of what is possible."""
+    """Per pattern of masks: origin (R,), proposal (R, L), uniform (R, L) and probability (R,) of possible inputs."""
     p = _tempered(start.log_probabilities, temperature)
     seen = start.tokens < p.shape[-1]
-    elsewhere = np.where(seen, start.tokens, p.argmax(axis=-1))  # the network carries over what is seen
+    elsewhere = np.where(seen, start.tokens, p.argmax(axis=-1))  # the network carries over seen tokens
     for pattern in np.unique(start.masked, axis=0):
         group = np.flatnonzero((start.masked == pattern).all(axis=1))
         place = np.flatnonzero(pattern)
@@ -124,17 +89,17 @@ def _proposals(p: FloatArray) -> tuple[IntArray, FloatArray]:
 
 
 def _noise(choice: Choice, k: int, reveal_probability: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Representatives of the noise at k positions (G, A, k), one for each thing it can say, and their law (G, A)."""
+    """Representatives of the noise at k positions (G, A, k), one for each outcome, and their law (G, A)."""
     rows = len(reveal_probability)
     if choice == "order":
         ranks = np.array(list(permutations(range(k))))
-        # almost equal, so that a sampler that mixes in anything else has another law
+        # almost equal, so that a sampler that mixes in anything else has a different law
         noise = 0.5 + NEAR * ranks
         return np.broadcast_to(noise, (rows, *noise.shape)), np.full((rows, len(noise)), 1 / len(noise))
     if choice == "bernoulli":
         heads = np.arange(2**k)[:, None] >> np.arange(k) & 1 == 1
         r = reveal_probability[:, None, None]
-        # just beside the threshold, so that a sampler with another threshold has another law
+        # just beside the threshold, so that a sampler with another threshold has a different law
         return np.where(heads, r * (1 - NEAR), r + (1 - r) * NEAR), np.where(heads, r, 1 - r).prod(axis=-1)
     return np.full((rows, 1, k), 0.5), np.ones((rows, 1))
 
@@ -151,19 +116,19 @@ def _toss(
         some = np.minimum(np.arange(low, low + CHUNK), len(origin) - 1)
         view = view_of(sampler, start, origin[some], proposal[some], np.full((CHUNK, proposal.shape[1]), 0.5))
         parts.append(sampler.coin(view, {}).numpy()[: len(origin) - low].astype(np.float64))
-    chance = np.concatenate(parts).clip(0.0, 1.0)  # rounding may leave a sure thing above 1
+    chance = np.concatenate(parts).clip(0.0, 1.0)  # rounding may give more than 1
     heads = sequences(proposal.shape[1], 2) == 1
     law = np.where(heads, chance[:, None], 1 - chance[:, None])
     law = np.where(start.free[origin][:, None], law, ~heads)  # a fixed position tosses nothing
     weight = weight[:, None] * law.prod(axis=-1)
     row, outcome = np.nonzero(weight)
     r = chance[row]
-    lower = heads[outcome] | ~start.free[origin[row]]  # where nothing may be tossed, what would tempt to
+    lower = heads[outcome] | ~start.free[origin[row]]  # at fixed positions a uniform that would be heads
     return row, np.where(lower, r * (1 - NEAR), r + (1 - r) * NEAR), weight[row, outcome], r
 
 
 def _disturb(choice: Choice, start: Start, origin: IntArray, uniform: FloatArray, r: FloatArray) -> FloatArray:
-    """Other noise that says the same where it is used and anything elsewhere: the step must not notice.
+    """Noise that is equivalent where the choice uses it, and random elsewhere: it must not change the step.
 
     `r`: thresholds of coins, (R, 1) or (R, L).
     """
@@ -188,55 +153,6 @@ def _run(
         tokens, _ = sampler.step(view, {name: Tensor(values[origin[some]]) for name, values in state.items()})
         after[low : low + CHUNK] = tokens.numpy()[: len(origin) - low]
     return after
-
-
-def view_of(sampler: Sampler, start: Start, origin: IntArray, proposal: IntArray, uniform: FloatArray) -> View:
-    """What the sampler sees: rows `origin` (B,) of `start` with this proposal and noise (B, L)."""
-    from tinygrad import Tensor
-
-    def rows(values: npt.NDArray[np.generic], kind: type[np.generic]) -> Tensor:
-        return Tensor(values[origin].astype(kind))
-
-    optional = {name: rows(_given(start, name), np.float32) for name in GIVEN if name in sampler.needs}
-    if start.frequencies is not None:
-        optional["log_frequency"] = Tensor(np.log(start.frequencies)[proposal].astype(np.float32))
-    answer, x = rows(start.log_probabilities, np.float32).realize(), Tensor(proposal.astype(np.int32)).realize()
-    return View.of(
-        sampler.needs,
-        tokens=rows(start.tokens, np.int32),
-        mask=start.log_probabilities.shape[-1],
-        free=rows(start.free, np.bool_),
-        proposal=x,
-        log_probabilities=answer,
-        uniform=Tensor(uniform.astype(np.float32)),
-        step=Tensor(np.array([start.step], dtype=np.int32)),
-        steps=Tensor(np.array([start.steps], dtype=np.int32)),
-        last=Tensor(np.array([start.last])),
-        to_fill=rows(start.to_fill, np.int32),
-        target_masked=rows(start.target_masked, np.int32),
-        reveal_probability=rows(start.reveal_probability, np.float32),
-        alpha_t=rows(start.alpha_t, np.float32),
-        alpha_s=rows(start.alpha_s, np.float32),
-        **optional,
-        **_statistics(len(origin), *start.log_probabilities.shape[1:])(answer, x),
-    )
-
-
-def _given(start: Start, name: str) -> FloatArray:
-    """A costly field of the view as it was given, or 0: what a perfect denoiser says of a token that is shown."""
-    value: FloatArray | None = getattr(start, name)
-    whole = name == "previous_log_probabilities"
-    return np.zeros(start.log_probabilities.shape if whole else start.tokens.shape) if value is None else value
-
-
-@cache
-def _statistics(batch: int, length: int, vocab_size: int) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
-    """`statistics` as one captured graph a shape: building it anew would take most of the time."""
-    from tinygrad import TinyJit
-
-    from ..inference.draw import statistics
-
-    return TinyJit(lambda answer, x: {name: v.contiguous().realize() for name, v in statistics(answer, x).items()})
 
 
 def sequences(length: int, symbols: int) -> IntArray:

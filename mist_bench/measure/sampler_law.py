@@ -1,7 +1,7 @@
 """The exact law of a sampler on a world small enough to enumerate.
 
-The law over the (V + 1)^L states is carried from step to step, each of which is enumerated by `one_step`. Nothing is
-sampled: what remains is float32 rounding of the posterior.
+The law over the (V + 1)^L states is computed from step to step, each of which is enumerated by `one_step`. Nothing is
+sampled: the only error is the float32 rounding of the posterior.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from ..api.component import FloatArray, IntArray, UserError
 from ..api.corpora import Oracle
 from ..api.samplers import Sampler, block_shares, most_steps
 from ..api.schedules import Schedule
-from .one_step import CHUNK, BoolArray, Start, sequences, transitions
+from ..inference.timetable import Timetable, timetable
+from .one_step import CHUNK, sequences, transitions
+from .start import BoolArray, Start
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
 
 MOST_STATES, MOST_ROWS = 100_000, 1_000_000
+OF_THE_TIMETABLE = ("reveal_probability", "alpha_t", "alpha_s", "target_masked")
 
 
 def sampler_law(
@@ -38,7 +41,7 @@ def sampler_law(
     """The probability of each of `sequences(length, vocab_size)` when all L positions are sampled, (V^L,).
 
     `log_posterior`: (B, L) tokens with masks -> (B, L, V); `frequencies` (V,) for samplers that need them. None if
-    the world is too large, the sampler remembers what it did, its noise is continuous, or what it needs is not given.
+    the world is too large, the sampler has a state, its noise is continuous, or it needs frequencies that are missing.
     Raises `UserError` if something stays masked after the last step.
     """
     if not _enumerable(sampler, length, vocab_size) or ("log_frequency" in sampler.needs and frequencies is None):
@@ -48,21 +51,19 @@ def sampler_law(
     answers = _answers(log_posterior, states)
     law = np.zeros(len(states))
     law[-1] = 1.0  # all masked
-    for step, share, last, opened, told in _timetable(sampler, schedule, steps, length):
+    for step, share, last, opened, table in _steps(sampler, schedule, steps, length):
         moving = (law > 0) & ((masked & opened).any(axis=1) | (sampler.remasks and not sampler.adaptive))
         alive = np.flatnonzero(moving)
         if not len(alive):
             continue
-        numbers = np.tile(told, (len(alive), 1)).T
+        place = min(step, len(table) - 1)
+        one = {name: getattr(table, name)[place].repeat(len(alive)) for name in OF_THE_TIMETABLE}
         start = Start(
             tokens=states[alive],
             free=np.tile(opened, (len(alive), 1)),
             log_probabilities=answers[alive],
-            reveal_probability=numbers[0],
-            alpha_t=numbers[1],
-            alpha_s=numbers[2],
-            to_fill=numbers[3].astype(np.int64),
-            target_masked=numbers[4].astype(np.int64),
+            to_fill=np.full(len(alive), opened.sum()),
+            **one,
             step=step,
             steps=share,
             last=last,
@@ -78,20 +79,17 @@ def sampler_law(
     return complete
 
 
-def _timetable(
+def _steps(
     sampler: Sampler, schedule: Schedule, steps: int, length: int
-) -> Iterator[tuple[int, int, bool, BoolArray, FloatArray]]:
+) -> Iterator[tuple[int, int, bool, BoolArray, Timetable]]:
     """Each step of each block: its number, the block's steps, whether it is the last, the positions that are open (L,),
-    and what the step is told (5,), as `grid` has it."""
-    from ..inference.generate import grid
-
+    and the block's timetable, for one text."""
     size = sampler.block_size or length
     for block, (share, many) in enumerate(block_shares(steps, length, size)):
-        plan = grid(sampler, schedule, share, np.array([many]), np.full((1, length), 0.5)).numbers[:, :, 0]
+        table = timetable(sampler, schedule, share, np.array([many]), np.full((1, length), 0.5))
         opened = np.arange(length) // size == block
         for step in range(most_steps(sampler, share, many)):
-            last = not sampler.adaptive and step == len(plan) - 1
-            yield step, share, last, opened, plan[min(step, len(plan) - 1)]
+            yield step, share, not sampler.adaptive and step == len(table) - 1, opened, table
 
 
 def _enumerable(sampler: Sampler, length: int, vocab_size: int) -> bool:

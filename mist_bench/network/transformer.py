@@ -1,13 +1,13 @@
-"""The transformer: one body, causal or bidirectional, the same for every family that is compared.
+"""The transformer, causal or bidirectional, that all compared families share.
 
-Pre-norm blocks with learned token and position tables. Queries and keys have a bias and are rotated by their place
-(RoFormer, arXiv 2104.09864), so that a head can look at a neighbour before it knows any token: without that a masked
-model of prose stays at the unigram's entropy for thousands of steps. A conditioned body has mist's way of being told
-the time: a sinusoidal embedding, a two-layer perceptron, and shift and scale of each layer norm (adaptive layer norm,
-started at the identity). The activation is the squared ReLU (Primer, arXiv 2109.08668): no exponential to compute.
+Pre-norm blocks with learned token and position tables. Queries and keys have a bias and are rotated by their position
+(RoFormer, arXiv 2104.09864), so that a head can attend to a neighbour before it knows any token: without that, a masked
+model of prose stays at the unigram entropy for thousands of steps. A conditioned transformer takes the time as mist
+does: a sinusoidal embedding, a two-layer perceptron, and a shift and scale of each layer norm (adaptive layer norm,
+initialized to the identity). The activation is the squared ReLU (Primer, arXiv 2109.08668), which has no exponential.
 
-Shape suffixes: B sequences, L positions, D width, H heads, E width of a head, C conditioning, V tokens.
-`joint` cuts the graph where tinygrad would else compute the same thing again in many kernels of the backward pass.
+Shapes: B sequences, L positions, D width, H heads, E width of a head, C conditioning width, V tokens.
+`joint` stores a value that tinygrad would otherwise compute again in many kernels of the backward pass.
 """
 
 from __future__ import annotations
@@ -23,30 +23,33 @@ from ..engine.device import on_cpu
 from .layers import attention, cross_entropy, joint, layer_norm, lookup, product, squared_relu
 
 FREQUENCIES = 32
+"""Of the sinusoidal embedding of the time."""
 ROTATION_BASE = 1e4
 BIAS_SCALE = 0.5
-"""Each head begins with a taste of its own for near or far; tried from 0 to 1 on prose, the best in the middle."""
+"""Scale of the random initial biases, which make each head prefer some distances; 0.5 did best of 0 to 1 on prose."""
 LOOKED_UP = ("tokens", "positions")
+"""Tables that are indexed, not multiplied."""
 ROWS_PAY = 8
-"""How many times as wide as the network its output table is at least, where reading less of it pays."""
+"""Ratio of the output table's columns to the width from which on reading fewer of its rows pays."""
 LOCAL_SCALE, NEIGHBOURS = 5.0, (-1, 1, -2, 2)
+"""Initial strength of local heads, and the offsets that they attend to, in turn."""
 
 
 def _padded(rows: int) -> int:
-    """Table sizes that divide well: a kernel over 87 rows cannot be unrolled, one over 96 can."""
+    """The size of a table with this many rows, padded to unroll well: a kernel over 87 rows cannot, one over 96 can."""
     multiple = 8 if rows <= 64 else 16 if rows <= 1024 else 64
     return -(-rows // multiple) * multiple
 
 
 def _rotation(length: int, width: int) -> tuple[Tensor, Tensor]:
-    """Cosine and signed sine (L, E) of the angle at which each place turns each pair of numbers (i, i + E/2)."""
+    """Cosine and signed sine (L, E) of the angle by which each position rotates each pair of numbers (i, i + E/2)."""
     angle = np.arange(length)[:, None] * ROTATION_BASE ** (-np.arange(width // 2) / (width // 2))
     cosine, sine = np.tile(np.cos(angle), 2), np.concatenate([-np.sin(angle), np.sin(angle)], axis=1)
     return Tensor(cosine.astype(np.float32)).realize(), Tensor(sine.astype(np.float32)).realize()
 
 
 class Transformer:
-    """Token ids to logits. `vocab_size` counts what can be predicted; that id itself is the mask (or the beginning)."""
+    """Transformer from token ids to logits of `vocab_size` tokens; id `vocab_size` is the mask, or the start token."""
 
     def __init__(
         self, size: NetworkSize, vocab_size: int, length: int, *, seed: int, causal: bool, conditioned: bool
@@ -59,7 +62,7 @@ class Transformer:
         self.parameters: dict[str, Tensor] = {}
         self._cosine, self._sine = _rotation(length, size.dim // size.heads)
         d, c, f = size.dim, size.conditioning_dim, size.feed_forward
-        # of the size of what the blocks add: a small table drowns in the residual stream and is learned late
+        # as large as the output of a block: a smaller table drowns in the residual stream and is learned late
         self._add("tokens", (_padded(vocab_size + 1), d), 0.2)
         self._add("positions", (length, d), 0.2)
         if conditioned:
@@ -73,7 +76,7 @@ class Transformer:
             self._add(f"{i}.feed_forward.in", (d, f), d**-0.5)
             self._add(f"{i}.feed_forward.out", (f, d), (2 * size.layers * f) ** -0.5)
         norms = 2 * size.layers + 1
-        # one parameter for all norms, one for all biases: as many products and updates fewer
+        # one parameter for all norms and one for all biases: fewer products and updates
         shape, start = ((norms, c, 2 * d), np.zeros) if conditioned else ((norms * d,), np.ones)
         self.parameters["norms"] = Tensor(start(shape, dtype=np.float32))
         self.parameters["biases"] = Tensor(np.concatenate(biases))
@@ -85,19 +88,19 @@ class Transformer:
         self.parameters[name] = Tensor(values)
 
     def _bias(self) -> np.ndarray[Any, Any]:
-        """(2 D) for queries and keys: random, but for local heads, whose score begins at its highest at a neighbour."""
+        """(2 D) initial biases of queries and keys: random, or in a local head such that it attends to a neighbour."""
         heads, width = self.size.heads, self.size.dim // self.size.heads
         bias = self._rng.standard_normal((2, heads, width), dtype=np.float32) * np.float32(BIAS_SCALE)
         angle = ROTATION_BASE ** (-np.arange(width // 2) / (width // 2))
         for head in range(self.size.local_heads):
-            # the score of places i and j is LOCAL_SCALE^2 times the sum of cos((j - i - offset) angle)
+            # the score of positions i and j is LOCAL_SCALE^2 times the sum of cos((j - i - offset) angle)
             turn = angle * NEIGHBOURS[head % len(NEIGHBOURS)]
             bias[0, head] = LOCAL_SCALE * np.concatenate([np.ones_like(turn), np.zeros_like(turn)])
             bias[1, head] = LOCAL_SCALE * np.concatenate([np.cos(turn), -np.sin(turn)])
         return bias.ravel()
 
     def add_zeros(self, name: str, shape: tuple[int, ...]) -> None:
-        """One more parameter, started at zero, for a family that needs it."""
+        """Add a parameter, initialized to zero, for a family that needs it."""
         self.parameters[name] = Tensor(np.zeros(shape, dtype=np.float32)).realize()
 
     @property
@@ -106,31 +109,31 @@ class Transformer:
         return sum(int(self.parameters[n].numel()) for n in ("tokens", "positions", "head"))
 
     def forward_flops(self) -> float:
-        """Multiplications and additions of the matrix products for one sequence read once: 2 a weight and position, and
-        4 D L a position and block for attention. Nominal, the same for everybody: neither a causal mask is taken off
-        nor what is not read of the output table. What is told of the time is once a sequence, and counts as such."""
+        """Nominal FLOPs of the matrix products for one sequence: 2 per weight and position, and 4 D L per position and
+        block for attention. A causal mask does not reduce it, nor do unread rows of the output table. The modulation of
+        the norms counts once per sequence."""
         size, wide = self.size, int(self.parameters["0.feed_forward.in"].shape[1])
         weights = size.layers * (4 * size.dim * size.dim + 2 * size.dim * wide) + size.dim * self.vocab_size
-        told = int(self.parameters["norms"].numel()) if self.conditioned else 0
-        return self.length * (2.0 * weights + 4.0 * size.dim * self.length * size.layers) + 2.0 * told
+        modulation = int(self.parameters["norms"].numel()) if self.conditioned else 0
+        return self.length * (2.0 * weights + 4.0 * size.dim * self.length * size.layers) + 2.0 * modulation
 
     def linear(self, x: Tensor, name: str) -> Tensor:
-        """Matrix product in the compute type, summed and given back in float32."""
+        """`x` times the parameter of this name, in the compute type, summed and returned in float32."""
         w = self._weight(name)
         if on_cpu() and x.ndim == 3:
-            # a gradient per sequence, then their sum: two small operands stay in the first cache of a CPU
+            # a gradient for each sequence, then their sum: two small operands stay in the first cache of a CPU
             w = w.unsqueeze(0).expand(x.shape[0], *w.shape).contiguous_backward()
         return product(x, w, self.compute)
 
     def _weight(self, name: str) -> Tensor:
-        """A matrix in the compute type: its copy if there is one, else made once in the graph at hand."""
+        """A matrix in the compute type: its copy if there is one, otherwise converted once in each graph."""
         w = self.parameters[name]
         if self.compute == dtypes.float:
             return w
         return self._copies[name] if name in self._copies else w.cast(self.compute).contiguous()
 
     def keep_copies(self) -> None:
-        """Copies of the matrices in the compute type, for graphs that only read them; again after each change."""
+        """Copy the matrices into the compute type, for graphs that only read them; repeat it after each change."""
         if self.compute == dtypes.float:
             return
         for name, w in self.parameters.items():
@@ -142,17 +145,16 @@ class Transformer:
                     self._copies[name] = copy
         Tensor.realize(*self._copies.values())
 
-    def _norm(self, x: Tensor, which: int, told: Tensor | None) -> Tensor:
-        """Layer norm number `which`: two for each block, and the last. A conditioned one is shifted and scaled by what
-        it is told; a plain one has a learned gain."""
-        if told is None:
+    def _norm(self, x: Tensor, which: int, modulation: Tensor | None) -> Tensor:
+        """Layer norm number `which`: two in each block, then the last one; modulated, or else with a learned gain."""
+        if modulation is None:
             gain = self.parameters["norms"].reshape(-1, self.size.dim)[which]
             return joint(layer_norm(x) * gain, self.compute)
-        shift_scale = told[which].contiguous_backward()
+        shift_scale = modulation[which].contiguous_backward()
         return joint(layer_norm(x) * (1 + shift_scale[:, 0]) + shift_scale[:, 1], self.compute)
 
-    def told(self, level: Tensor) -> Tensor:
-        """(B,) time or masked fraction in 0..1 -> (norms, B, 2, 1, D), shift and scale of each layer norm."""
+    def modulation(self, level: Tensor) -> Tensor:
+        """Shift and scale of each layer norm: (B,) time or masked fraction in 0..1 -> (norms, B, 2, 1, D)."""
         frequency = (Tensor.arange(FREQUENCIES).float() * (-math.log(1e4) / FREQUENCIES)).exp()
         angle = level.reshape(-1, 1) * 1000.0 * frequency
         features = angle.sin().cat(angle.cos(), dim=-1).contiguous()
@@ -160,54 +162,54 @@ class Transformer:
         return joint(self.linear(c, "norms")).reshape(-1, len(level), 2, 1, self.size.dim)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """(B, L) -> (B, L, D)."""
+        """Token and position embeddings: (B, L) ids -> (B, L, D)."""
         return lookup(self.parameters["tokens"], tokens, self.compute) + self.parameters["positions"]
 
     def mean_embedding(self, probabilities: Tensor) -> Tensor:
-        """(B, L, V) -> (B, L, D)."""
+        """Mean token embedding under a distribution: (B, L, V) -> (B, L, D)."""
         return product(probabilities, self._weight("tokens")[: self.vocab_size], self.compute)
 
     def loss(
-        self, x: Tensor, told: Tensor | None, targets: Tensor, weights: Tensor, full: int | None = None
+        self, x: Tensor, modulation: Tensor | None, targets: Tensor, weights: Tensor, full: int | None = None
     ) -> Tensor:
-        """(B, L, D) embedded tokens, (B, L) ids, (B, L) -> scalar: the sum of weight times -log p(target).
+        """Sum of weight times -log p(target): (B, L, D) embedded tokens, (B, L) ids, (B, L) weights -> scalar.
 
-        `full`: the positions that have a weight fill at most so many sequences; where `rows_pay` only they are read.
+        `full`: positions with a weight fill at most this many sequences; where `rows_pay`, only they are read.
         """
-        h, few = self.hidden(x, told), full if self.rows_pay else None
+        h, few = self.hidden(x, modulation), full if self.rows_pay else None
         return cross_entropy(h, self._weight("head"), targets, weights, self.vocab_size, self.compute, full=few)
 
     @property
     def rows_pay(self) -> bool:
-        """Whether the output table is so large that its rows should be read for what is asked, and no more."""
+        """Whether the output table is so large that computing logits only where they are needed pays."""
         return int(self.parameters["head"].shape[1]) >= ROWS_PAY * self.size.dim
 
     def scores(self, h: Tensor) -> Tensor:
-        """(B, K, D) of what the output table reads -> (B, K, V or more) logits; the table's padding is impossible."""
-        found = self.linear(h, "head")
-        padded = int(found.shape[-1])
-        inside = found if padded == self.vocab_size else (Tensor.arange(padded) < self.vocab_size).where(found, -1e9)
+        """Logits, with the table's padding at -1e9: (B, K, D) hidden states -> (B, K, V or more)."""
+        logits = self.linear(h, "head")
+        padded = int(logits.shape[-1])
+        inside = logits if padded == self.vocab_size else (Tensor.arange(padded) < self.vocab_size).where(logits, -1e9)
         return inside.contiguous()
 
-    def logits(self, x: Tensor, told: Tensor | None = None) -> Tensor:
-        """(B, L, D) embedded tokens -> (B, L, V).
+    def logits(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:
+        """Logits: (B, L, D) embedded tokens -> (B, L, V).
 
-        (B, 2 L, D), where a row of L masks stands behind the text -> (B, 2 L, V). Mask i of that row sees itself and
-        all of the text but token i, and nobody else sees it: it says (nearly) what the others say of token i.
+        For (B, 2 L, D), a text followed by L masks -> (B, 2 L, V). Mask i attends to itself and to the text without
+        token i, and no other position attends to it: its logits (nearly) predict token i from the rest of the text.
         """
-        return self._head(self.hidden(x, told))
+        return self._head(self.hidden(x, modulation))
 
-    def hidden(self, x: Tensor, told: Tensor | None = None) -> Tensor:
-        """(B, L, D) embedded tokens -> (B, L, D), what the output table reads, in the compute type."""
+    def hidden(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:
+        """Hidden states that the output table reads, in the compute type: (B, L, D) embedded tokens -> (B, L, D)."""
         x = joint(x)
         visible = self._visible(int(x.shape[1]))
         for i in range(self.size.layers):
-            x = joint(x + self._attention(self._norm(x, 2 * i, told), i, visible))
-            x = joint(x + self._feed_forward(self._norm(x, 2 * i + 1, told), i))
-        return self._norm(x, 2 * self.size.layers, told)
+            x = joint(x + self._attention(self._norm(x, 2 * i, modulation), i, visible))
+            x = joint(x + self._feed_forward(self._norm(x, 2 * i + 1, modulation), i))
+        return self._norm(x, 2 * self.size.layers, modulation)
 
     def _visible(self, length: int) -> Tensor | None:
-        """(length, length) which place (column) each place (row) sees; None: all."""
+        """(length, length), whether each position (row) sees each position (column); None: it sees all."""
         order = Tensor.arange(length)
         row, column = order.reshape(length, 1), order.reshape(1, length)
         if length == 2 * self.length:
@@ -226,43 +228,43 @@ class Transformer:
         qkv = joint(self.linear(h, f"{i}.attention.in"), self.compute).reshape(batch, length, 3, heads, -1)
         q, k, v = (qkv[:, :, j].transpose(1, 2) for j in range(3))
         rows = length // self.length
-        q, k = self._placed(q, k, i, self._cosine.repeat(rows, 1), self._sine.repeat(rows, 1))
+        q, k = self._rotated(q, k, i, self._cosine.repeat(rows, 1), self._sine.repeat(rows, 1))
         q, k, v = (joint(each, self.compute) for each in (q, k, v))
         mixed = attention(q, k, v, visible, self.compute)
         mixed = joint(mixed.transpose(1, 2), self.compute).reshape(batch, length, -1)
         return self.linear(mixed, f"{i}.attention.out")
 
-    def _placed(self, q: Tensor, k: Tensor, i: int, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, H, L, E) queries and keys of block i with their bias, turned by their places; tables (L, E)."""
+    def _rotated(self, q: Tensor, k: Tensor, i: int, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, H, L, E) queries and keys of block i with their bias, rotated by their positions; tables (L, E)."""
         bias = self.parameters["biases"].reshape(-1, 2, self.size.heads, 1, q.shape[-1])[i]
-        # a gradient for each sequence, then their sum: one long sum would be left to few threads
+        # a gradient for each sequence, then their sum: one long sum would run in few threads
         bias = bias.unsqueeze(1).expand(2, q.shape[0], *bias.shape[1:]).contiguous_backward()
         half = cosine.shape[1] // 2
 
-        def turned(x: Tensor) -> Tensor:
+        def rotate(x: Tensor) -> Tensor:
             return x * cosine + x[..., half:].cat(x[..., :half], dim=-1) * sine
 
-        return turned(q + bias[0]), turned(k + bias[1])
+        return rotate(q + bias[0]), rotate(k + bias[1])
 
     def new_cache(self, batch: int) -> Tensor:
-        """(layers, 2, B, H, L, E) zeros: keys and values of the positions read so far."""
+        """An empty cache of keys and values: (layers, 2, B, H, L, E) zeros."""
         s = self.size
         shape = (s.layers, 2, batch, s.heads, self.length, s.dim // s.heads)
         return Tensor.zeros(*shape, dtype=self.compute).contiguous().realize()
 
     def next_logits(self, tokens: Tensor, position: Any, cache: Tensor) -> Tensor:
-        """(B, 1) the token just read, its place (a bound variable), the cache -> (B, 1, V) of the token after it."""
+        """Logits of the next token: (B, 1) last token, its position (a bound variable), the cache -> (B, 1, V)."""
         return self.next_scores(tokens, position, cache)[:, :, : self.vocab_size]
 
     def next_scores(self, tokens: Tensor, position: Any, cache: Tensor) -> Tensor:
-        """As `next_logits`, with the padding of the table left on."""
+        """As `next_logits`, with the padding of the output table."""
         batch, heads, width = tokens.shape[0], self.size.heads, self.size.dim // self.size.heads
         here = slice(position, position + 1)
         x = self.parameters["tokens"][tokens] + self.parameters["positions"][here]
         for i in range(self.size.layers):
             qkv = self.linear(self._norm(x, 2 * i, None), f"{i}.attention.in").contiguous()
             q, k, v = (qkv.reshape(batch, 1, 3, heads, width)[:, :, j].transpose(1, 2) for j in range(3))
-            q, k = self._placed(q, k, i, self._cosine[here], self._sine[here])
+            q, k = self._rotated(q, k, i, self._cosine[here], self._sine[here])
             layer = cache[i]
             written = layer[:, :, :, here].uop.store(Tensor.stack(k, v).cast(self.compute).uop)
             layer = Tensor(layer.uop.after(written))

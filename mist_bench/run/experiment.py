@@ -86,10 +86,10 @@ class Experiment:
             causal_sampler=causal_sampler, judge_family=judge, text_judge=text_judge, perfect=perfect,
             codes=_codes(registry, objects), plugins=tuple(registry.plugins()),
         )  # fmt: skip
-        made._check()
+        made._check(registry)
         return made
 
-    def _check(self) -> None:
+    def _check(self, registry: Registry) -> None:
         prompt, length = self.config.generation.prompt, self.config.length
         if prompt >= length:
             raise UserError(f"generation.prompt is {prompt}, but texts have {length} tokens; give fewer")
@@ -97,9 +97,11 @@ class Experiment:
         if idle:
             raise UserError(f"sampler {idle[0]!r} needs a prompt; give each sample one: --set generation.prompt=16")
         if self.perfect is None and (lost := [family for family in self.families if family.needs_oracle]):
+            worlds = [n for n in registry.names("corpus") if registry.get("corpus", n).oracle is not Corpus.oracle]
+            own = [n for n in registry.names("tokenizer") if registry.get("tokenizer", n).keeps_pieces]
             raise UserError(
-                f"family {lost[0].spec!r} needs a corpus that knows its own law, with the corpus's own tokenizer: "
-                "--corpus tales --tokenizer word (or --corpus markov)"
+                f"family {lost[0].spec!r} needs a corpus with a known law ({', '.join(worlds)}), with the corpus's "
+                f"own pieces as tokens: --corpus {worlds[0]} --tokenizer {own[0]}"
             )
 
     def content(self, component: Component | None) -> dict[str, Any] | None:

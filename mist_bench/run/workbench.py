@@ -24,12 +24,11 @@ from ..engine.graph import Graph, captured
 from ..inference import batch_size
 from ..inference.causal import CausalEvaluator
 from ..inference.generate import SamplerGraph, generate
-from ..inference.loading import load_to_read
 from ..inference.masked import MaskedEvaluator
-from ..inference.masked_rows import full_sequences
 from ..inference.step import Needs
 from ..measure import text
 from ..measure.overlap import TrainText
+from ..training.batch import full_sequences
 from ..training.step import TrainingGraph
 from .experiment import Experiment
 from .store import Store, unpack_tokens
@@ -120,7 +119,7 @@ class Workbench:
         key = ("masked", *self._shape(family), size, settings.nucleus, needs or Needs())
         evaluator = kept(key, lambda: self._masked(family, self._create(family, 0), size, needs))
         if values:
-            load_to_read(evaluator.model, values)
+            evaluator.load(values)
         return evaluator
 
     def causal(self, family: Family, values: Parameters) -> CausalEvaluator:
@@ -128,7 +127,7 @@ class Workbench:
         settings, batch = self.config.generation, self.generation_batch
         key = ("causal", *self._shape(family), batch, settings.nucleus)
         evaluator = kept(key, lambda: self._causal(family, self._create(family, 0), batch))
-        load_to_read(evaluator.model, values)
+        evaluator.load(values)
         return evaluator
 
     def _masked(self, family: Family, model: Model, batch: int, needs: Needs | None = None) -> MaskedEvaluator:
@@ -139,9 +138,7 @@ class Workbench:
     def _causal(self, family: Family, model: Model, batch: int) -> CausalEvaluator:
         if not isinstance(model, CausalModel):
             raise TypeError(f"family {family.name!r} says its likelihood is exact, but makes no CausalModel")
-        sampler = self.experiment.causal_sampler
-        assert sampler is not None
-        return CausalEvaluator(family.spec, model, batch, sampler, nucleus=self.config.generation.nucleus)
+        return CausalEvaluator(family.spec, model, batch, nucleus=self.config.generation.nucleus)
 
     @cached_property
     def generation_batch(self) -> int:

@@ -72,7 +72,7 @@ def _sampler(registry: Registry, options: SampleOptions, network: Network) -> Sa
     sampler: Sampler = registry.make("sampler", options.sampler)
     if network.causal and not sampler.left_to_right:
         raise UserError(f"family {network.family.spec!r} writes left to right, not by {sampler.spec!r}; "
-                        "leave --sampler out, or take a masked family: --family mdlm")  # fmt: skip
+                        "leave --sampler out, or take a masked family: mist-bench ls families")  # fmt: skip
     return sampler
 
 

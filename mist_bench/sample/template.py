@@ -65,7 +65,7 @@ def template(
     head, tail = _read(dataset, "--prompt", prompt, before_gap=True), _read(dataset, "--suffix", suffix)
     if causal and (suffix or _gap_before_text(head, dataset.mask)):
         raise UserError("a causal family writes left to right, before it reads what follows: "
-                        "no --suffix and no ___ before text; take a masked one: --family mdlm")  # fmt: skip
+                        "no --suffix and no ___ before text; take a masked one: mist-bench ls families")  # fmt: skip
     given, what = len(head) + len(tail), "prompt and suffix together" if suffix else "--prompt alone"
     if length is None and suffix and layout == "padded":
         limit = min(dataset.length, max(_usual_length(dataset), given + 1))

@@ -1,4 +1,4 @@
-"""What a check is: a named function that raises `Failed` with what to change, or gives a note about what it saw."""
+"""Checks: named functions that raise `Failed` with what to change, or return a note."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Status = Literal["ok", "failed", "skipped"]
 
 
 class Failed(AssertionError):
-    """A check that failed: what was seen, and what to change."""
+    """A check that failed: what is wrong, and what to change."""
 
 
 class Skipped(Exception):
-    """A check that could not be made, and why."""
+    """A check that could not be run, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What became of one check."""
+    """The outcome of one check."""
 
     subject: str
     """`sampler edges`, or the file that could not be used."""
@@ -48,7 +48,7 @@ class Result:
     message: str
     """What to change (failed), why not (skipped), or a note (ok; often empty)."""
     error: BaseException | None = None
-    """What the plugin's own code raised."""
+    """The exception that the plugin's own code raised."""
 
 
 _checks: dict[Kind, list[Check]] = {}
@@ -56,7 +56,7 @@ MODULES: dict[Kind, tuple[str, ...]] = {
     "sampler": ("samplers", "sampler_facts"),
     "corpus": ("corpora", "oracles"),
 }
-"""Where the checks of a kind are, if not in the module of its plural."""
+"""Modules of the checks of a kind, if not the one named by its plural."""
 
 
 def check(kind: Kind) -> Callable[[Callable[[Any], str | None]], Callable[[Any], str | None]]:
@@ -72,14 +72,14 @@ def check(kind: Kind) -> Callable[[Callable[[Any], str | None]], Callable[[Any],
 
 
 def checks_of(kind: Kind) -> list[Check]:
-    """The checks of a kind, in the order in which they are made."""
+    """The checks of a kind, in the order in which they run."""
     for module in MODULES.get(kind, (PLURALS[kind],)):
         import_module(f".{module}", __package__)
     return _checks.get(kind, [])
 
 
 class Study:
-    """What the checks of one component share: each thing is made once, and an error is met once."""
+    """What the checks of one component share: each value is computed once, and an error is reported once."""
 
     def __init__(self, component: Any, registry: Registry) -> None:
         self.component, self.registry = component, registry
@@ -87,7 +87,7 @@ class Study:
         self._broken: dict[Hashable, str] = {}
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make` gives, kept under `key`. If it failed before, the check that asks again is skipped."""
+        """The result of `make`, cached under `key`. If it failed before, the check that asks again is skipped."""
         if key in self._broken:
             raise Skipped(self._broken[key])
         if key not in self._made:
@@ -114,12 +114,12 @@ class Subject:
 
     @cached_property
     def study(self) -> Study:
-        """What its checks are given: a `Study` of its kind."""
+        """The argument of its checks: a `Study` of its kind."""
         found: Study = import_module(f".{PLURALS[self.kind]}", __package__).study(self.component, self.registry)
         return found
 
     def run(self, check: Check) -> Result:
-        """Make one check. Whatever the plugin raises is its failure, told in one line with the place in its file."""
+        """Run one check. An exception of the plugin is a failure, reported in one line with the place in its file."""
         status: Status = "ok"
         raised: BaseException | None = None
         try:
@@ -137,7 +137,7 @@ class Subject:
 
 
 def unreachable(error: BaseException | None) -> bool:
-    """Whether an error came from a network or a file that is not there, however it was reworded."""
+    """Whether an error, or its cause, is a missing network or file."""
     while error is not None:
         if isinstance(error, OSError):
             return True

@@ -63,7 +63,7 @@ class CorpusStudy(Study):
         return np.asarray(self.oracle.log_posterior(Tensor(tokens.astype(np.int32))).numpy().astype(np.float64))
 
     def hidden(self) -> tuple[IntArray, IntArray]:
-        """Texts (B, L), and the same with other positions masked in each."""
+        """Texts (B, L), and the same with random positions masked."""
         tokens = self.samples()[:64]
         rng = np.random.default_rng(1)
         masked = rng.random(tokens.shape) < rng.uniform(0.1, 1.0, (len(tokens), 1))
@@ -76,7 +76,7 @@ def study(component: Corpus, registry: Registry) -> CorpusStudy:
 
 @check("corpus")
 def splits(its: CorpusStudy) -> str:
-    """Three splits, none empty, all of str that UTF-8 can hold."""
+    """Three splits, none empty, all of str that UTF-8 can encode."""
     for split in SPLITS:
         texts = its.some(split)
         if not texts:
@@ -108,7 +108,7 @@ def loads_the_same_again(its: CorpusStudy) -> None:
 
 @check("corpus")
 def overlap(its: CorpusStudy) -> str:
-    """Held-out documents are not those that are trained on."""
+    """Held-out documents are not in the train split."""
     train = set(its.some("train", 10**6))
     counts = []
     for split in ("validation", "test"):
@@ -117,7 +117,7 @@ def overlap(its: CorpusStudy) -> str:
         counts.append(f"{known} of {len(texts)} {split}")
         if known > len(texts) / 2 and its.component.oracle() is None:
             raise Failed(
-                f"{known} of {len(texts)} documents of the {split} split are in the train split; hold others out"
+                f"{known} of {len(texts)} documents of the {split} split are in the train split; hold out other ones"
             )
     return f"also in train: {', '.join(counts)}"
 
@@ -128,7 +128,7 @@ def identity(its: CorpusStudy) -> None:
     try:
         first, again = (json.dumps(its.component.identity(), sort_keys=True) for _ in range(2))
     except TypeError as error:
-        raise Failed(f"identity() is no JSON ({error}); give str, numbers, lists and dicts") from error
+        raise Failed(f"identity() is not JSON ({error}); give str, numbers, lists and dicts") from error
     if first != again:
         raise Failed("identity() differs from call to call; give name, parameters and a hash of the content, no times")
     if json.loads(first).get("name") != its.component.name:
@@ -143,7 +143,7 @@ def vocabulary(its: CorpusStudy) -> str:
         if its.component.oracle() is not None:
             raise Failed("it has an oracle and no vocabulary(); declare the pieces in the order of the oracle's ids")
         raise Skipped("it declares no pieces")
-    codec = its.registry.make("tokenizer", "word").fit(its.some("train"), pieces)
+    codec = its.registry.first("tokenizer", "keeps_pieces").fit(its.some("train"), pieces)
     for text in its.some("train", 256):
         try:
             found = codec.encode(text)

@@ -1,18 +1,18 @@
-"""Checks of a family: its models are laws, see what they may, and learn with every parameter.
+"""Checks of a family: its models are normalised, see only what they may, and learn with every parameter.
 
-Fresh parameters may be zero where training begins at zero, which would hide what is wrong: they are shaken first.
+Fresh parameters may be zero where training begins at zero, which would hide errors: noise is added to them first.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from ..api.component import FloatArray, IntArray, UserError
-from ..api.families import CausalModel, Family, MaskedModel, Model, TrainingBatch
+from ..api.families import CausalModel, Family, LikelihoodKind, MaskedModel, Model, TrainingBatch
 from ..engine import compiler
-from ..host.registry import Registry
+from ..host.registry import NAME, Registry
 from .core import Failed, Skipped, Study, check
 from .worlds import SIZE, SYMBOLS
 
@@ -33,9 +33,9 @@ class FamilyStudy(Study):
         return self.once("oracle", corpus.oracle)
 
     def create(self, seed: int) -> Model:
-        """A fresh model. A trained family must not need the truth."""
+        """A fresh model. Only a family that declares so is given the truth."""
         compiler.prepare()
-        oracle = None if self.component.trained else self.oracle
+        oracle = self.oracle if self.component.needs_oracle else None
         return self.component.create(SIZE, self.oracle.vocab_size, LENGTH, seed, oracle)
 
     @property
@@ -54,13 +54,13 @@ class FamilyStudy(Study):
     @property
     def masked(self) -> MaskedModel:
         if not isinstance(self.model, MaskedModel):
-            raise Skipped("its models are not masked ones")
+            raise Skipped("its models are not masked models")
         return self.model
 
     @property
     def causal(self) -> CausalModel:
         if not isinstance(self.model, CausalModel):
-            raise Skipped("its models are not causal")
+            raise Skipped("its models are not causal models")
         return self.model
 
     def texts(self) -> IntArray:
@@ -107,17 +107,39 @@ def study(component: Family, registry: Registry) -> FamilyStudy:
 
 
 @check("family")
+def facts(its: FamilyStudy) -> None:
+    """What it declares about itself fits together."""
+    family = its.component
+    if family.likelihood_kind not in get_args(LikelihoodKind):
+        kinds = ", ".join(map(repr, get_args(LikelihoodKind)))
+        raise Failed(f"likelihood_kind is {family.likelihood_kind!r}; it is one of {kinds}")
+    if family.judges and family.likelihood_kind != "exact":
+        raise Failed(
+            f"judges is True and likelihood_kind is {family.likelihood_kind!r}; only an exact likelihood judges: set "
+            "judges = False"
+        )
+    if family.control and not NAME.fullmatch(family.control):
+        raise Failed(f"control is {family.control!r}; a name is lower-case letters, digits, - and _")
+    if family.trained and family.control:
+        raise Failed(f"control is {family.control!r}, and the family is trained; set control = '' or trained = False")
+    if family.trained and family.needs_oracle:
+        raise Failed("needs_oracle is True, and the family is trained; set needs_oracle = False or trained = False")
+    if family.uses_schedule and not family.trained:
+        raise Failed("uses_schedule is True, but only training uses the schedule; set uses_schedule = False")
+
+
+@check("family")
 def creates(its: FamilyStudy) -> str:
     """It makes a model of the kind that its likelihood asks for, of the size that it was asked for."""
     try:
         model = its.model
     except UserError as error:
         raise Failed(f"create refuses V = {its.oracle.vocab_size}, L = {LENGTH}: {error}") from error
-    wanted = {"exact": CausalModel, "bound": MaskedModel}.get(its.component.likelihood_kind, Model)
+    wanted = CausalModel if its.component.causal else MaskedModel
     if not isinstance(model, wanted):
         raise Failed(
             f"likelihood_kind is {its.component.likelihood_kind!r}, and create gives {type(model).__name__}, which is "
-            f"no {wanted.__name__}; derive the model from mist_bench.{wanted.__name__}"
+            f"not a {wanted.__name__}; derive the model from mist_bench.{wanted.__name__}"
         )
     if (model.vocab_size, model.length) != (its.oracle.vocab_size, LENGTH):
         raise Failed(
@@ -133,7 +155,7 @@ def creates(its: FamilyStudy) -> str:
 
 @check("family")
 def same_seed_same_model(its: FamilyStudy) -> None:
-    """The same seed gives the same parameters, another seed others."""
+    """The same seed gives the same parameters, another seed different ones."""
     first, again, other = ({n: p.numpy() for n, p in its.create(seed).parameters.items()} for seed in (0, 0, 1))
     differs = [n for n in first if not np.array_equal(first[n], again[n])]
     if first.keys() != again.keys() or differs:
@@ -146,7 +168,7 @@ def same_seed_same_model(its: FamilyStudy) -> None:
 
 @check("family")
 def normalised(its: FamilyStudy) -> None:
-    """Its answers are laws over the V tokens, without the mask."""
+    """Its answers are probabilities of the V tokens, without the mask."""
     tokens = its.texts() if isinstance(its.model, CausalModel) else its.seen()
     found = its.answer(tokens)
     if found.shape != (BATCH, LENGTH, its.oracle.vocab_size):
@@ -175,7 +197,7 @@ def carries_over(its: FamilyStudy) -> None:
 
 @check("family")
 def sees_only_the_past(its: FamilyStudy) -> None:
-    """In a causal model, entry i does not look at token i or later ones."""
+    """In a causal model, entry i does not depend on token i or later ones."""
     _ = its.causal
     texts = its.texts()
     first = its.answer(texts)
@@ -190,7 +212,7 @@ def sees_only_the_past(its: FamilyStudy) -> None:
 
 @check("family")
 def cached(its: FamilyStudy) -> None:
-    """A causal model says the same one position at a time."""
+    """A causal model gives the same answer one position at a time."""
     from tinygrad import Tensor, UOp
 
     model, texts = its.causal, its.texts()
@@ -200,13 +222,13 @@ def cached(its: FamilyStudy) -> None:
         found = model.next_log_probabilities(given, cast(Any, place.bind(i)), cache).numpy()
         if found.shape != (BATCH, 1, whole.shape[-1]) or np.abs(found[:, 0] - whole[:, i]).max() > 10 * ROUNDING:
             raise Failed(
-                f"next_log_probabilities at {i} is not entry {i} of log_probabilities; look at the cache and the shift"
+                f"next_log_probabilities at {i} is not entry {i} of log_probabilities; check the cache and the shift"
             )
 
 
 @check("family")
 def hidden_tokens(its: FamilyStudy) -> None:
-    """A masked model learns without seeing what is hidden.
+    """A masked model learns without seeing the masked tokens.
 
     With everything hidden the loss is a sum over positions, each of its own token: changing two tokens changes it by
     the sum of what changing each does. A network that was fed the text itself would break that.

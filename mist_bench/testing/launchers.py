@@ -1,7 +1,7 @@
-"""Checks of a launcher: every command is run once, as it is given, and its exit status comes back at its place.
+"""Checks of a launcher: every command runs once, unchanged, and its exit status is returned at its place.
 
-The commands are small: each notes in a file of its own that it was run, and with which arguments. A launcher that runs
-elsewhere must see the folder for temporary files, as it must see a run's store.
+The commands are small: each writes its arguments into a file of its own. A launcher that runs them elsewhere must see
+the folder for temporary files, as it must see a run's store.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ with open(note, "a", encoding="ascii") as file:
 sys.exit(int(status))
 """
 STATUSES = (0, 3, 0, 7)
-"""A failure is followed by more, and the last fails too."""
+"""A failure in the middle, and one at the end."""
 SLOW = 0.3
-"""Seconds that the first takes: launchers that run side by side end it last."""
+"""Seconds that the first takes: with launchers that run commands in parallel it ends last."""
 HARD = (
     "two words", "", "it's", 'say "no"', "$HOME `id` *", "a;b|c&d", "line\nline", "back\\slash", "é 日本", "--x=[y z]",
 )  # fmt: skip
-"""What a shell would split, drop, expand or obey; harmless if it does."""
+"""Arguments that a shell would split, drop, expand or execute; harmless if it does."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What `launch` gave, and for each command the arguments of each time it was run."""
+    """The result of `launch`, and for each command the arguments of each time it ran."""
 
     statuses: Any
     notes: list[list[list[str]]]
 
 
 class LauncherStudy(Study):
-    """A launcher, and what it made of some commands."""
+    """A launcher, and the outcome of some commands."""
 
     component: Launcher
 
@@ -64,7 +64,7 @@ class LauncherStudy(Study):
         return Outcome(statuses=given, notes=[[json.loads(line) for line in own] for own in lines])
 
     def mixed(self) -> Outcome:
-        """Some that succeed and some that fail."""
+        """The outcome of commands of which some fail."""
         return self.once("mixed", lambda: self.launch(STATUSES, slow=SLOW))
 
 
@@ -74,7 +74,7 @@ def study(component: Launcher, registry: Registry) -> LauncherStudy:
 
 @check("launcher")
 def runs_each_once(its: LauncherStudy) -> None:
-    """Every command has been run once when it returns, also after one that failed."""
+    """When launch returns every command has run once, also those after a failure."""
     for i, own in enumerate(its.mixed().notes):
         if len(own) != 1:
             what = "a failed command is not tried again" if len(own) > 1 else "wait for all, and go on after a failure"
@@ -83,7 +83,7 @@ def runs_each_once(its: LauncherStudy) -> None:
 
 @check("launcher")
 def gives_statuses(its: LauncherStudy) -> None:
-    """It gives a list of exit statuses, an int for each command."""
+    """It returns a list of exit statuses, an int for each command."""
     found = its.mixed().statuses
     if not isinstance(found, list) or len(found) != len(STATUSES):
         raise Failed(f"launch gives {found!r:.80} for {len(STATUSES)} commands; give a list with one status for each")
@@ -105,7 +105,7 @@ def reports_failures(its: LauncherStudy) -> None:
 
 @check("launcher")
 def keeps_order(its: LauncherStudy) -> None:
-    """Statuses stand in the order of the commands, not in that of their ends."""
+    """Statuses are in the order of the commands, not of their ends."""
     found = its.mixed().statuses
     if list(found) != list(STATUSES):
         raise Failed(
@@ -116,7 +116,7 @@ def keeps_order(its: LauncherStudy) -> None:
 
 @check("launcher")
 def keeps_arguments(its: LauncherStudy) -> None:
-    """Arguments reach the command as they are given, with spaces, quotes, lines and what a shell would read."""
+    """Arguments reach the command unchanged, with spaces, quotes, lines and characters special to a shell."""
     [own] = its.launch([0], HARD).notes
     found = own[0] if own else []
     for i, argument in enumerate(HARD):
@@ -129,7 +129,20 @@ def keeps_arguments(its: LauncherStudy) -> None:
 
 @check("launcher")
 def takes_none(its: LauncherStudy) -> None:
-    """No commands are nothing to do: it gives an empty list."""
+    """Without commands it returns an empty list."""
     found = its.component.launch([])
     if found != []:
         raise Failed(f"no commands give {found!r:.80}; give []")
+
+
+@check("launcher")
+def stops(its: LauncherStudy) -> None:
+    """It declares how it runs commands, and stop does no harm when nothing runs."""
+    many = its.component.at_once()
+    if isinstance(many, bool) or not isinstance(many, int) or many < 1:
+        raise Failed(f"at_once() gives {many!r}; give how many commands run at once, an int of at least 1")
+    if not isinstance(its.component.exclusive, bool):
+        raise Failed(f"exclusive is {its.component.exclusive!r}; it is True if each command has a machine to itself")
+    its.mixed()
+    for _ in range(2):  # an interrupt may come twice
+        its.component.stop()

@@ -1,4 +1,4 @@
-"""Checks of a metric: named, finite, the same at every call, whatever the text."""
+"""Checks of a metric: columns with names, finite values, the same at every call, for any text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REFERENCES = ["Tom went to the park.", "Mia saw a dog there."]
 
 
 class MetricStudy(Study):
-    """A metric, and what it says of some texts."""
+    """A metric, and its values for some texts."""
 
     component: Metric
 
@@ -30,7 +30,7 @@ class MetricStudy(Study):
         return self.component.measure(texts, REFERENCES)
 
     def identity(self) -> Mapping[str, object]:
-        """What it needs may not be here: a library, or a model without a network."""
+        """Its identity. Skips if a library or a model that it needs is missing."""
         try:
             return self.component.identity()
         except UserError as error:

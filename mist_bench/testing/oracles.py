@@ -1,6 +1,6 @@
 """Checks of a corpus that knows its own truth.
 
-The oracle's law, its posterior, its samples and its entropy are four programs: each is held against the others.
+The oracle's law, its posterior, its samples and its entropy are four programs, which are compared with each other.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def oracle_samples(its: CorpusStudy) -> None:
     error = float(surprise.std(ddof=1) / np.sqrt(SAMPLES))
     if abs(surprise.mean() - oracle.entropy()) > 5 * error + 1e-9:
         raise Failed(
-            f"the entropy is {oracle.entropy():.5g} nats, but samples cost {surprise.mean():.5g} ± {error:.2g}; mend "
+            f"the entropy is {oracle.entropy():.5g} nats, but samples cost {surprise.mean():.5g} ± {error:.2g}; fix "
             "entropy, sample or log_probability"
         )
 
@@ -51,7 +51,7 @@ def posterior_normalised(its: CorpusStudy) -> None:
         raise Failed(f"the posterior of a position sums to {p.sum(axis=-1).max():.6g}; normalise it")
     shown = seen < vocab
     if (np.abs(p[shown] - np.eye(vocab)[tokens[shown]]) > ROUNDING).any():
-        raise Failed("a seen token is not carried over; give it log-probability 0, all others -1e9")
+        raise Failed("a seen token is not carried over; give it log-probability 0, every other one -1e9")
 
 
 @check("corpus")
@@ -67,7 +67,7 @@ def posterior_chain(its: CorpusStudy) -> None:
         if abs(found - true) > length * ROUNDING:
             raise Failed(
                 f"the log-posteriors of a text, revealed one by one, add up to {found:.6g} nats, its log_probability "
-                f"is {true:.6g}; mend log_posterior (p(x_i | what is seen), each position by itself) or log_probability"
+                f"is {true:.6g}; fix log_posterior (p(x_i | what is seen), each position by itself) or log_probability"
             )
 
 
@@ -90,7 +90,7 @@ def posterior_enumerated(its: CorpusStudy) -> None:
     for row, answer in zip(_counted(texts, p, seen, vocab), found, strict=True):
         if np.abs(row - answer).max() > ROUNDING:
             raise Failed(
-                f"a posterior is off by {np.abs(row - answer).max():.3g} from counting all texts; mend log_posterior"
+                f"a posterior is off by {np.abs(row - answer).max():.3g} from counting all texts; fix log_posterior"
             )
 
 

@@ -39,10 +39,10 @@ def check(targets: Sequence[str], plugin_files: Sequence[Path], *, kind: str | N
 
 def _show(console: Console, result: Result, debug: bool, counts: Counter[str]) -> None:
     counts[result.status] += 1
-    told = f": {result.message}" if result.status == "failed" else f" ({result.message})" if result.message else ""
+    message = f": {result.message}" if result.status == "failed" else f" ({result.message})" if result.message else ""
     line = Text(f"  {result.status:<8}", style=STYLES[result.status])
     line.append(f"{result.check:<21}", style="default")
-    line.append(f"{result.promise}{told}", style="dim" if result.status == "skipped" else "default")
+    line.append(f"{result.promise}{message}", style="dim" if result.status == "skipped" else "default")
     console.print(line)
     if debug and result.error is not None:
         console.print(Text("".join(traceback.format_exception(result.error))))

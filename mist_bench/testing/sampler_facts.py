@@ -1,11 +1,14 @@
-"""Checks of what a sampler declares about itself, on what it was seen to do; on the chain of 4 its own law is known."""
+"""Checks of the facts that a sampler declares, on recorded trajectories; on the chain of 4 its exact law is known."""
 
 from __future__ import annotations
+
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from ..api.component import FloatArray, UserError
+from ..api.counts import Reveals
 from ..api.samplers import Sampler, most_steps
 from .core import Failed, Skipped, check
 from .sampler_study import SMALL, STEPS, SamplerStudy
@@ -20,7 +23,7 @@ MOST_Z = 5.0
 
 @check("sampler")
 def remasks(its: SamplerStudy) -> str | None:
-    """What is revealed stays, unless remasks is True."""
+    """Revealed tokens stay, unless remasks is True."""
     changed = 0
     for name, run, place in its.runs():
         masked = run.masked(place.mask)
@@ -39,7 +42,7 @@ def remasks(its: SamplerStudy) -> str | None:
 
 @check("sampler")
 def nfe(its: SamplerStudy) -> None:
-    """The declared number of evaluations is what is used (if adaptive: at most)."""
+    """It uses the declared number of evaluations (if adaptive: at most)."""
     sampler = its.component
     for name, run, place in its.runs():
         left = np.asarray(run.masked(place.mask).any(axis=2))  # (n + 1, B): before each evaluation, and at the end
@@ -55,7 +58,7 @@ def nfe(its: SamplerStudy) -> None:
                     f"{name}: nfe({run.steps}, {many}) says {said}, but texts with {many} positions to fill still hold "
                     f"masks after {said} evaluations; reveal faster, or declare more"
                 )
-            # only where many texts must all have been done too early; what masks again may do so after that
+            # only if all of many texts are complete too early; a sampler that remasks may go on after that
             all_masked = many == place.length and said > 0 and not sampler.remasks
             if all_masked and not sampler.adaptive and not left[min(steps, len(left) - 1) - 1][rows].any():
                 done = int(np.argmax(~left[:, rows].any(axis=1)))
@@ -71,8 +74,8 @@ def steps_are_used(its: SamplerStudy) -> None:
     """If uses_steps is False, the number of steps changes nothing."""
     if its.component.uses_steps:
         return
-    first, *others = (its.run(SMALL, steps) for steps in STEPS[SMALL])
-    for run in others:
+    first, *rest = (its.run(SMALL, steps) for steps in STEPS[SMALL])
+    for run in rest:
         counts = [its.component.nfe(r.steps, SMALL) for r in (first, run)]
         if counts[0] != counts[1] or (run.final != first.final).any():
             raise Failed(
@@ -108,12 +111,12 @@ def left_to_right(its: SamplerStudy) -> None:
         first = masked & (masked.cumsum(axis=2) == 1)
         if ((masked[:-1] & ~masked[1:]) != first[:-1]).any():
             raise Failed(
-                f"{name}: a step reveals something else than the first masked position; set left_to_right = False"
+                f"{name}: a step reveals another position than the first masked one; set left_to_right = False"
             )
 
 
 def _disturbed(sampler: Sampler, seen: Seen, choice: str) -> FloatArray:
-    """(B, L) other noise that says the same as far as `choice` goes, and anything where it says nothing."""
+    """(B, L) noise that is equivalent under the declared `choice`: random wherever the choice must not use it."""
     noise, view = seen.view.uniform.numpy().astype(np.float64), seen.view
     if choice == "continuous":
         return noise
@@ -131,14 +134,14 @@ def _disturbed(sampler: Sampler, seen: Seen, choice: str) -> FloatArray:
 
 @check("sampler")
 def choice(its: SamplerStudy) -> str | None:
-    """Noise enters as choice declares."""
+    """Noise is used as choice declares."""
     declared = its.component.choice
     used = False
     for seen in its.eager()[1]:
         if (seen.again(its.component, _disturbed(its.component, seen, declared)) != seen.own()).any():
             raise Failed(
-                f"choice is {declared!r}, but noise that says the same changes the outcome; declare how view.uniform "
-                "enters: 'bernoulli' (only through uniform < reveal_probability), 'order' (only through its order "
+                f"choice is {declared!r}, but equivalent noise changes the outcome; declare how view.uniform is "
+                "used: 'bernoulli' (only through uniform < reveal_probability), 'order' (only through its order "
                 "among masked positions), else 'continuous'"
             )
         used |= bool((seen.again(its.component, _disturbed(its.component, seen, "none")) != seen.own()).any())
@@ -147,23 +150,23 @@ def choice(its: SamplerStudy) -> str | None:
 
 @check("sampler")
 def exact_one_at_a_time(its: SamplerStudy) -> str | None:
-    """If it declares to be exact when one position is revealed a step, its law is the world's."""
+    """If exact_one_at_a_time is True, its law with one position a step is the world's."""
     from ..measure.sampler_law import law_distance
 
     sampler, place = its.component, its.world(SMALL)
     try:
-        distance = law_distance(sampler, place.schedule, SMALL, place.oracle, **place.told(sampler))
+        distance = law_distance(sampler, place.schedule, SMALL, place.oracle, **place.frequencies(sampler))
     except UserError as error:
-        raise Failed(f"its law cannot be computed: {error}; mend that first") from error
+        raise Failed(f"its law cannot be computed: {error}; fix that first") from error
     if not sampler.exact_one_at_a_time:
         exact = distance is not None and distance < LAW_TOLERANCE
         return "it is exact here: exact_one_at_a_time = True may be declared" if exact else None
-    advice = "choose positions by what is visible and by noise, never by the drawn value; or declare False"
+    advice = "choose by what is visible and by noise, never by the drawn value; or set exact_one_at_a_time = False"
     if distance is not None and distance > LAW_TOLERANCE:
         many = _most_at_once(its)
         if sampler.adaptive and many > 1:
             raise Skipped(
-                f"it reveals up to {many} at once here, where nothing is promised; try parameters that reveal one"
+                f"it reveals up to {many} at once here, where nothing is declared; try parameters that reveal one"
             )
         raise Failed(
             f"its law is {distance:.3g} (total variation) from the truth, revealing at most {many} at once; {advice}"
@@ -174,6 +177,35 @@ def exact_one_at_a_time(its: SamplerStudy) -> str | None:
             raise Failed(f"{ENOUGH} texts are {z:.3g} standard deviations from the world's law (chi-square); {advice}")
         return f"by {ENOUGH} texts, {z:.2g} standard deviations from the law"
     return None
+
+
+@check("sampler")
+def reveals(its: SamplerStudy) -> None:
+    """What it reveals is decided by what reveals declares."""
+    sampler = its.component
+    if sampler.reveals not in get_args(Reveals):
+        raise Failed(f"reveals is {sampler.reveals!r}; it is one of {', '.join(map(repr, get_args(Reveals)))}")
+    if sampler.skips_idle_steps and sampler.reveals != "chance":
+        raise Failed(
+            f"skips_idle_steps is True and reveals is {sampler.reveals!r}; the host finds idle steps only of a sampler "
+            "with reveals = 'chance'"
+        )
+    for seen in its.eager()[1]:
+        view, after = seen.view, seen.own()
+        masked, left = view.masked.numpy(), after == view.mask
+        stays = masked & (view.uniform.numpy() >= view.reveal_probability.numpy()[:, None])
+        if sampler.reveals == "chance" and (left != stays).any():
+            raise Failed(
+                "reveals is 'chance', but a step does not reveal exactly the masked positions where uniform < "
+                "reveal_probability; set reveals = 'text'"
+            )
+        counts = masked.sum(axis=1), view.target_masked.numpy(), view.to_fill.numpy()
+        step, steps = int(view.step.item()), int(view.steps.item())
+        if sampler.reveals == "schedule" and (left.sum(axis=1) > sampler.most_left(*counts, step, steps)).any():
+            raise Failed(
+                "reveals is 'schedule', but a step leaves more masked than most_left says; correct most_left, or set "
+                "reveals = 'text'"
+            )
 
 
 def _most_at_once(its: SamplerStudy) -> int:

@@ -1,4 +1,4 @@
-"""What is seen of one sampler: its trajectories on the tiny worlds, replayed and step by step."""
+"""The trajectories of one sampler on the tiny worlds, replayed as a graph and step by step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SamplerStudy(Study):
         place = self.world(length)
         return self.once(
             ("graph", length),
-            lambda: SamplerGraph(self.component, place.batch, length, place.mask, **place.told(self.component)),
+            lambda: SamplerGraph(self.component, place.batch, length, place.mask, **place.frequencies(self.component)),
         )
 
     def run(self, length: int, steps: int) -> Trajectory:
@@ -40,7 +40,7 @@ class SamplerStudy(Study):
         return self.once(("run", length, steps), lambda: follow(place, self.graph(length), steps, place.given()))
 
     def runs(self) -> Iterator[tuple[str, Trajectory, World]]:
-        """All of them, and how each is called in messages."""
+        """Each run, with its name in messages before and its world after it."""
         for length, counts in STEPS.items():
             for steps in counts:
                 yield f"L = {length}, {steps} steps", self.run(length, steps), self.world(length)

@@ -1,6 +1,6 @@
-"""Checks of a sampler: its step is pure, captured, and nobody else's business. What it declares: `sampler_facts`.
+"""Checks of a sampler: its step is pure, can be captured, and depends on nothing else. Declared facts: `sampler_facts`.
 
-It runs under a perfect denoiser on Markov chains of 2, 4 and 16 letters.
+It runs with a perfect denoiser on Markov chains of 2, 4 and 16 letters.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ def no_mask_left(its: SamplerStudy) -> None:
         wrong = (run.final < 0) | (run.final >= place.mask)
         if wrong.any():
             rows = int(wrong.any(axis=1).sum())
-            told = "stops after nfe(steps, M) evaluations" if its.component.adaptive else "ends where view.last is true"
+            end = "stops after nfe(steps, M) evaluations" if its.component.adaptive else "ends where view.last is true"
             raise Failed(
-                f"{name}: {rows} of {place.batch} texts still hold masks (or no token) at the end; generation {told}: "
+                f"{name}: {rows} of {place.batch} texts still hold masks (or no token) at the end; generation {end}: "
                 "reveal all that is masked by then"
             )
 
 
 @check("sampler")
 def fixed_tokens(its: SamplerStudy) -> None:
-    """Fixed tokens are left alone."""
+    """Fixed tokens do not change."""
     for seen in its.eager()[1]:
         before, free = seen.view.tokens.numpy(), seen.view.free.numpy()
         if (seen.after != before)[~free].any():
@@ -61,12 +61,12 @@ def deterministic(its: SamplerStudy) -> None:
     called = first.again(its.component, first.view.uniform.numpy())
     if (again.states != run.states).any() or (called != first.own()).any():
         raise Failed(
-            "the same seed gives another text; take all noise from view.uniform (no Tensor.rand, no numpy.random)"
+            "the same seed gives a different text; take all noise from view.uniform (no Tensor.rand, no numpy.random)"
         )
     other = follow(place, its.graph(SMALL), FEW, run.given, seed=1)
     if (other.final == run.final).all():
         raise Failed(
-            "another seed gives the very same texts; reveal view.proposal, which is drawn, not the likeliest token"
+            "another seed gives the same texts; reveal view.proposal, which is drawn, not the likeliest token"
         )
 
 
@@ -82,14 +82,14 @@ def batch_invariant(its: SamplerStudy) -> None:
     other = follow(place, its.graph(SMALL), FEW, given, sequences=numbers)
     if (other.final != run.final[order])[~strangers].any():
         raise Failed(
-            "a text depends on the others of its batch; never sum, sort or compare over the batch axis (axis=0, or no "
+            "a text depends on the rest of its batch; never sum, sort or compare over the batch axis (axis=0, or no "
             "axis)"
         )
 
 
 @check("sampler")
 def captured(its: SamplerStudy) -> None:
-    """The captured graph does in every step what calling the step does."""
+    """In every step the captured graph gives what calling the step gives."""
     replayed, called = its.run(SMALL, FEW), its.eager()[0]
     steps = min(len(replayed.states), len(called.states))
     differs = (replayed.states[:steps] != called.states[:steps]).any(axis=(1, 2))
@@ -103,4 +103,4 @@ def captured(its: SamplerStudy) -> None:
 @check("sampler")
 def state(its: SamplerStudy) -> None:
     """The state keeps its names, shapes and types."""
-    its.eager()  # the host writes a state where the one before lies, and says what does not fit
+    its.eager()  # the new state is written into the buffers of the old one, which fails if it does not fit

@@ -1,4 +1,4 @@
-"""Checks of a schedule: alpha, its derivative, the mask probability, the weight and the inverse tell one story."""
+"""Checks of a schedule: alpha, its derivative, the mask probability, the weight and the inverse agree."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .core import Failed, Study, check
 EPS = 2.0**-52
 INSIDE = np.linspace(0.01, 0.99, 99)
 ENDS = np.array([0.0, 1.0])
-# numbers with all their bits, so that lost ones show
+# numbers with all 53 bits, so that a loss of precision is visible
 SMALL = 10.0 ** np.random.default_rng(0).uniform(-9, -4, 64)
 
 
@@ -39,9 +39,9 @@ def arrays(its: ScheduleStudy) -> None:
     for name in ("alpha", "dalpha", "mask_probability", "weight", "inverse"):
         found = getattr(its.component, name)(t)
         if not isinstance(found, np.ndarray) or found.shape != t.shape or found.dtype != np.float64:
-            told = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
+            given = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
             raise Failed(
-                f"{name}(t) gives {told} for float64 (2, 3); compute with numpy on t, constants by np.full_like"
+                f"{name}(t) gives {given} for float64 (2, 3); compute with numpy on t, constants by np.full_like"
             )
         if not np.isfinite(found).all():
             raise Failed(f"{name}(t) is not finite inside (0, 1); look for a division by 0 or the log of 0")
@@ -56,7 +56,7 @@ def boundaries(its: ScheduleStudy) -> None:
     reached = abs(first - 1) <= 4 * EPS and abs(last) <= 4 * EPS
     if its.component.reaches_all and not reached:
         raise Failed(
-            f"alpha(0) = {first:.6g} and alpha(1) = {last:.6g}, not 1 and 0; mend alpha, or set reaches_all = False "
+            f"alpha(0) = {first:.6g} and alpha(1) = {last:.6g}, not 1 and 0; fix alpha, or set reaches_all = False "
             "(its bound is then taken by exact-k)"
         )
     if reached and not its.component.reaches_all:
@@ -146,8 +146,8 @@ def inverse(its: ScheduleStudy) -> None:
     worst, place = _worst(np.abs(schedule.inverse(schedule.mask_probability(INSIDE)) - INSIDE) - room, INSIDE)
     if worst > 0:
         raise Failed(
-            f"inverse(mask_probability({place:.3g})) is not {place:.3g}; mend inverse, or leave it out: it is then "
-            "found by bisection"
+            f"inverse(mask_probability({place:.3g})) is not {place:.3g}; fix inverse, or leave it out: it is then "
+            "computed by bisection"
         )
     outer = schedule.inverse(ENDS)
     if not ((outer >= 0) & (outer <= 1)).all():

@@ -1,4 +1,4 @@
-"""What is to be checked: the components of a loose file, or those of a name."""
+"""The subjects of `mist-bench check`: the components of a plugin file, or of a name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .core import Result, Status, Subject
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """The components to check, what could not be had of a file, and what the user should know."""
+    """The components to check, the problems of files, and notes for the user."""
 
     subjects: list[Subject]
     problems: list[Result]
@@ -76,8 +76,8 @@ def _of_file(registry: Registry, path: Path, kind: str | None, found: Found) -> 
         try:
             found.subjects.append(Subject(kind=k, component=registry.make(k, name), registry=registry))
         except UserError as error:  # it has parameters without a default
-            told = f"{error}; give it by name: mist-bench check '{name}[…]' --plugin {path.name}"
-            found.problems.append(_problem(path, told, "skipped"))
+            message = f"{error}; give it by name: mist-bench check '{name}[…]' --plugin {path.name}"
+            found.problems.append(_problem(path, message, "skipped"))
 
 
 def _problem(path: Path, message: str, status: Status) -> Result:

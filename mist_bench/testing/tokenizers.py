@@ -1,4 +1,4 @@
-"""Checks of a tokenizer: a text comes back byte for byte or is refused in one line, and nothing in between."""
+"""Checks of a tokenizer: a text is restored byte for byte, or refused in one line."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TokenizerStudy(Study):
         return self.once("codec", self.fit)
 
     def fit(self) -> Codec:
-        """A fresh codec. Skips where its files cannot be had."""
+        """A fresh codec. Skips if its files cannot be downloaded."""
         try:
             return self.component.fit(self.texts, None)
         except UserError as error:
@@ -55,7 +55,7 @@ class TokenizerStudy(Study):
             raise Failed(f"fit refuses {CHAPTERS} chapters of plain English prose: {error}") from error
 
     def encoded(self) -> dict[str, tuple[str, IntArray]]:
-        """The hard texts that it takes, and their ids; what it refuses is left out."""
+        """The hard texts that it accepts, and their ids."""
         return self.once("encoded", lambda: {name: (text, ids) for name, text, ids in self._encode()})
 
     def _encode(self) -> Any:
@@ -98,7 +98,7 @@ def fits(its: TokenizerStudy) -> str:
 
 @check("tokenizer")
 def refuses_in_one_line(its: TokenizerStudy) -> str:
-    """Hard text is taken, or refused by a UserError of one line."""
+    """Hard text is accepted, or refused by a UserError of one line."""
     refused = [name for name in HARD if name not in its.encoded()]
     return f"refused: {', '.join(refused)}" if refused else ""
 
@@ -126,8 +126,8 @@ def round_trip(its: TokenizerStudy) -> None:
             same = (a == b for a, b in zip(back, text, strict=False))
             place = next((i for i, equal in enumerate(same) if not equal), min(len(back), len(text)))
             raise Failed(
-                f"{name}: {_of(text[place:])} comes back as {_of(back[place:])} (character {place}); normalise "
-                "nothing, strip nothing, and refuse with UserError what has no token"
+                f"{name}: {_of(text[place:])} comes back as {_of(back[place:])} (character {place}); do not "
+                "normalise or strip, and refuse with UserError what has no token"
             )
 
 
@@ -190,7 +190,7 @@ def state(its: TokenizerStudy) -> str | None:
     try:
         text = json.dumps(found)
     except (TypeError, ValueError) as error:
-        raise Failed(f"state() is no JSON ({error}); give dicts, lists, str and numbers, bytes as hex") from error
+        raise Failed(f"state() is not JSON ({error}); give dicts, lists, str and numbers, bytes as hex") from error
     try:
         restored = its.component.restore(json.loads(text))
     except TypeError as error:

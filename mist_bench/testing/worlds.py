@@ -1,6 +1,6 @@
-"""Tiny worlds with a perfect denoiser, in which samplers are watched step by step.
+"""Tiny worlds with a perfect denoiser, in which every step of a sampler is recorded.
 
-Few shapes, and graphs that all samplers of a process share: what a check costs is mostly compilation.
+There are few shapes, and all samplers of a process share graphs, because most of a check's time is compilation.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SYMBOLS = 3
 SIZE = NetworkSize(dim=16, layers=1, heads=2, feed_forward=32, conditioning_dim=16)
 BATCH = {2: 64, 4: 512, 16: 64}
-"""Sequences at once, by length: many in the world whose law is measured."""
+"""Batch size by length: large for the world in which the law is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +52,8 @@ class World:
     def mask(self) -> int:
         return self.oracle.vocab_size
 
-    def told(self, sampler: Sampler) -> dict[str, Any]:
-        """What this sampler's graph and law ask of a corpus beside its text: how often each token occurs, (V,)."""
+    def frequencies(self, sampler: Sampler) -> dict[str, Any]:
+        """Token frequencies (V,) as a keyword argument, for a sampler that needs them."""
         if "log_frequency" not in sampler.needs:
             return {}
         tokens = self.oracle.sample(10_000, np.random.default_rng(0))
@@ -61,7 +61,7 @@ class World:
         return {"frequencies": counts / counts.sum()}
 
     def given(self) -> IntArray:
-        """(B, L): a quarter all masked, then texts with other positions fixed in each, the last fixed everywhere."""
+        """(B, L): a quarter all masked, then texts with random positions fixed, the last text completely."""
         rng = np.random.default_rng(self.length)
         tokens = self.oracle.sample(self.batch, rng)
         hidden = rng.random(tokens.shape) < rng.uniform(0.2, 1.0, (self.batch, 1))
@@ -75,11 +75,11 @@ class World:
 
 
 _worlds: dict[tuple[int, Needs], World] = {}
-"""One for each length and question, so that all checks of a process share its graph."""
+"""One for each length and `Needs`, so that all checks of a process share its graph."""
 
 
 def world(registry: Registry, length: int, sampler: Sampler) -> World:
-    """The world of this length, whose evaluator gives what the sampler needs."""
+    """The world of this length, with an evaluator that provides what the sampler needs."""
     compiler.prepare()
     from ..inference.masked import MaskedEvaluator
     from ..inference.step import Needs
@@ -87,7 +87,7 @@ def world(registry: Registry, length: int, sampler: Sampler) -> World:
     key = length, Needs.of(sampler)
     if key not in _worlds:
         oracle = registry.make("corpus", f"markov[symbols={SYMBOLS},length={length}]").oracle()
-        model = registry.make("family", "oracle").create(SIZE, oracle.vocab_size, length, 0, oracle)
+        model = registry.first("family", "needs_oracle").create(SIZE, oracle.vocab_size, length, 0, oracle)
         evaluator = MaskedEvaluator(f"conformance {length}", model, BATCH[length], needs=key[1])
         schedule = registry.make("schedule", "linear")
         _worlds[key] = World(length=length, oracle=oracle, evaluator=evaluator, schedule=schedule)
@@ -96,7 +96,7 @@ def world(registry: Registry, length: int, sampler: Sampler) -> World:
 
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
-    """What one call of `generate` did."""
+    """The states of one call of `generate`."""
 
     steps: int
     given: IntArray  # (B, L)
@@ -116,7 +116,7 @@ class Trajectory:
 def follow(
     world: World, graph: SamplerGraph, steps: int, given: IntArray, *, seed: int = 0, sequences: IntArray | None = None
 ) -> Trajectory:
-    """Generate, watching every step."""
+    """Generate, recording every step."""
     from ..inference.generate import generate
 
     states: list[IntArray] = []
@@ -140,7 +140,7 @@ def follow(
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """One call of a sampler's own step, outside of any graph: what it was given and what it gave."""
+    """One call of a sampler's own step, outside of any graph: its inputs and outputs."""
 
     view: View
     state: State
@@ -148,7 +148,7 @@ class Seen:
     new_state: dict[str, Any]
 
     def own(self) -> IntArray:
-        """(B, L) what the step gave, where it may give anything; -1 elsewhere."""
+        """(B, L) the tokens after the step where they may change; -1 elsewhere."""
         return np.where(self.view.free.numpy(), self.after, -1)
 
     def again(self, sampler: Sampler, uniform: npt.NDArray[np.floating[Any]]) -> IntArray:
@@ -161,7 +161,7 @@ class Seen:
 
 
 class Witness:
-    """Stands for a sampler and remembers every call of its step."""
+    """A sampler's stand-in that records every call of its step."""
 
     def __init__(self, sampler: Sampler, batch: int, length: int) -> None:
         self._sampler = sampler
@@ -183,7 +183,7 @@ class Witness:
         after, new_state = self._sampler.step(view, state)
         if new_state.keys() != self._names:
             names = f"{sorted(new_state)} for {sorted(self._names)}"
-            raise Failed(f"step gives a state of the names {names}; give the same names as initial_state")
+            raise Failed(f"step returns a state of the names {names}; return the same names as initial_state")
         # copies: the next replay of the model's graph writes into the buffers of its answer
         fields = {f.name: getattr(view, f.name) for f in fields_of(view)}
         kept: dict[str, Any] = {
@@ -196,11 +196,11 @@ class Witness:
 
 
 def eager(world: World, sampler: Sampler, steps: int, given: IntArray) -> tuple[Trajectory, list[Seen]]:
-    """The same as `follow`, every step called anew instead of replayed."""
+    """The same as `follow`, with every step called instead of replayed."""
     from ..inference.generate import SamplerGraph
 
     witness = Witness(sampler, world.batch, world.length)
-    graph = SamplerGraph(cast(Sampler, witness), world.batch, world.length, world.mask, **world.told(sampler))
+    graph = SamplerGraph(cast(Sampler, witness), world.batch, world.length, world.mask, **world.frequencies(sampler))
     graph.graph = cast(Any, graph._step)  # the very function that is captured otherwise
     return follow(world, graph, steps, given), witness.seen
 
@@ -212,7 +212,7 @@ def chi_square_z(counts: IntArray, law: FloatArray) -> float:
     rare = expected < 5
     observed = np.append(counts[~rare], counts[rare].sum()).astype(np.float64)
     wanted = np.append(expected[~rare], expected[rare].sum())
-    if wanted[-1] < 5:  # too rare even together: with the least of the others
+    if wanted[-1] < 5:  # too rare even together: pool them with the rarest of the rest
         least = int(np.argmin(wanted[:-1]))
         observed[least] += observed[-1]
         wanted[least] += wanted[-1]

@@ -1,6 +1,6 @@
-"""One training: the order of the data, warm-up and cosine decay, the curve, resume bit for bit.
+"""One training: order of the data, warm-up and cosine decay, learning curve, resume bit for bit.
 
-Everything random comes from the step's index: the order of the data from (seed, epoch), times and masks from
+All randomness follows from the index of the step: the order of the data from (seed, epoch), times and masks from
 (seed, step). Schedules enter the captured step as numbers, so that one graph trains them all.
 """
 
@@ -20,12 +20,13 @@ from ..api.schedules import Schedule
 from ..engine import noise
 from ..engine.graph import fetch
 from ..host.config import TrainingConfig
-from .step import RING, Batch, TrainingGraph
+from .batch import Batch, Rates
+from .step import RING, TrainingGraph
 
 
 @dataclass(kw_only=True)
 class Progress:
-    """Where a training stands; what a checkpoint must hold beside the tensors."""
+    """Where a training stands: what a checkpoint holds beside the tensors."""
 
     step: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
@@ -33,7 +34,7 @@ class Progress:
     compile_seconds: float = 0.0
     wall_seconds: float = 0.0
     micro_batch: int = 0
-    """Sequences read at once, so that a resumed training rounds as the undisturbed one."""
+    """Sequences read at once, so that a resumed training rounds like an undisturbed one."""
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -45,15 +46,19 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     return config.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
-def step_rates(config: TrainingConfig, step: int) -> FloatArray:
-    """What a `Batch` holds."""
+def step_rates(config: TrainingConfig, step: int) -> Rates[float]:
+    """The optimiser's numbers of this step."""
     n = step + 1
-    decay = min(config.ema_decay, n / (n + 10))
-    return np.array([learning_rate(config, step), 1 - config.beta1**n, 1 - config.beta2**n, decay, step % RING])
+    return Rates(
+        learning_rate=learning_rate(config, step),
+        first_correction=1 - config.beta1**n,
+        second_correction=1 - config.beta2**n,
+        average_decay=min(config.ema_decay, n / (n + 10)),
+    )
 
 
 def batch_rows(count: int, batch: int, seed: int, step: int) -> IntArray:
-    """Which sequences step `step` reads: the data's order is drawn anew each epoch; a short rest is dropped."""
+    """Which sequences step `step` reads: each epoch has a new random order; an incomplete last batch is dropped."""
     if count < batch:
         return np.asarray(np.arange(step * batch, (step + 1) * batch) % count)
     epoch, place = divmod(step, count // batch)
@@ -62,14 +67,14 @@ def batch_rows(count: int, batch: int, seed: int, step: int) -> IntArray:
 
 @lru_cache(maxsize=1)
 def _epoch_order(count: int, seed: int, epoch: int) -> IntArray:
-    """Kept for the epoch: to draw it takes longer than a step where there are millions of sequences."""
+    """A random order, cached for the epoch: with millions of sequences drawing it takes longer than a step."""
     return np.asarray(np.random.default_rng(np.random.Philox(key=[seed, epoch])).permutation(count))
 
 
 def schedule_numbers(schedule: Schedule | None, batch: int, seed: int, steps: range) -> FloatArray:
     """(steps, 3, B): low-discrepancy times t_i = u + i/B mod 1 (MDLM, section 3.5), their mask probability and weight.
 
-    Of many steps at once, since one step's few numbers cost as much to make as all of them.
+    For many steps at once, since those of one step cost as much.
     """
     if schedule is None:
         return np.zeros((len(steps), 3, batch))
@@ -82,9 +87,9 @@ def schedule_numbers(schedule: Schedule | None, batch: int, seed: int, steps: ra
 def batches(
     config: TrainingConfig, rows: Iterable[IntArray], schedule: Schedule | None, seed: int, steps: range
 ) -> list[Batch]:
-    """What these steps are told; `rows`: the (B, L) tokens of each."""
+    """The inputs of these steps. `rows`: the (B, L) tokens of each."""
     numbers = schedule_numbers(schedule, config.batch_size, seed, steps)
-    return [Batch(np.asarray(own), numbers[i], noise.key_words(seed, step), step_rates(config, step))
+    return [Batch(np.asarray(own), numbers[i], noise.key_words(seed, step), step_rates(config, step), step % RING)
             for i, (step, own) in enumerate(zip(steps, rows, strict=True))]  # fmt: skip
 
 
@@ -99,7 +104,7 @@ def train(
     save: Callable[[Progress], None],
     report: Callable[[int, float], None],
 ) -> Progress:
-    """Goes on from `progress` to the last step. `tokens` (N, L); `validate`: nats per token of averaged weights."""
+    """Train from `progress` to the last step. `tokens` (N, L); `validate`: nats per token of the averaged weights."""
     config, batch = graph.config, graph.config.batch_size
     order_seed, noise_seed = noise.seed_of(axis="order", seed=seed), noise.seed_of(axis="masks", seed=seed)
     start = time.perf_counter()
@@ -114,7 +119,7 @@ def train(
         loss = float(np.mean(values[slots], dtype=np.float64))
         if first:
             progress.compile_seconds += graph.compile_seconds
-            start += graph.compile_seconds  # counted apart
+            start += graph.compile_seconds  # counted separately
         else:
             progress.step_seconds.append((time.perf_counter() - began) / len(steps))
         progress.micro_batch = graph.micro_batch
@@ -138,7 +143,7 @@ def _record(
     validate: Callable[[dict[str, np.ndarray[Any, Any]]], float],
     start: float,
 ) -> None:
-    """One point of the curve; at the end and every `validate_every` steps with the validation bound."""
+    """Add a point to the curve; at the end and every `validate_every` steps with the validation bound."""
     config = graph.config
     if not math.isfinite(loss):
         raise UserError(f"the loss is {loss} at step {progress.step}; a smaller learning_rate may help")

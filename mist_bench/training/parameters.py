@@ -1,4 +1,4 @@
-"""All parameters of a model behind one another in one buffer: the optimiser's step is a few kernels for all of them."""
+"""All parameters of a model in one flat buffer, so that the optimiser's step is a few kernels for all of them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy.typing as npt
 from tinygrad import Tensor
 
 ALIGNMENT = 64
-"""Each begins at a multiple of so many numbers: whole vectors, and lines of a cache. The gaps stay zero."""
+"""Each parameter begins at a multiple of so many numbers: whole vectors and cache lines. The gaps stay zero."""
 ROWS = 1024
-"""The whole has so many rows: a sum over them is done by many threads."""
+"""The buffer has so many rows, so that many threads share a sum over it."""
 Values = dict[str, np.ndarray[Any, Any]]
 
 
 class Layout:
-    """Where each parameter lies: matrices, which decay, before the rest."""
+    """The place of each parameter in the buffer: matrices, which have weight decay, before the rest."""
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self.shapes = {name: tuple(int(size) for size in p.shape) for name, p in parameters.items()}
@@ -31,11 +31,11 @@ class Layout:
             if len(self.shapes[name]) > 1:
                 self.matrices = self.size
         self.size = -(-self.size // ROWS) * ROWS
-        if self.size % 3 == 0:  # tinygrad would give each thread 3 numbers; 4 are one access of memory
+        if self.size % 3 == 0:  # tinygrad would give each thread 3 numbers; 4 are one memory access
             self.size += ROWS
 
     def square_sum(self, flat: Tensor) -> Tensor:
-        """(size,) -> scalar, in two sums: one alone is left to few threads."""
+        """(size,) -> scalar, in two sums: few threads would share a single one."""
         return flat.square().reshape(ROWS, -1).sum(axis=0).contiguous().sum()
 
     def join(self, values: Mapping[str, np.ndarray[Any, Any]]) -> npt.NDArray[np.float32]:
@@ -52,10 +52,10 @@ class Layout:
         return {name: flat[self.places[name]].reshape(shape).copy() for name, shape in self.shapes.items()}
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """(size,) -> tensors by name that lie in it."""
+        """(size,) -> tensors by name, as views of it."""
         return {name: flat[self.places[name]].reshape(shape) for name, shape in self.shapes.items()}
 
     def store(self, flat: Tensor, values: Mapping[str, Tensor]) -> Tensor:
-        """`flat` once the values have been written to their places, each by the kernel that computes it."""
+        """`flat` after the values are written to their places, each by the kernel that computes it."""
         stores = [flat[self.places[name]].uop.store(value.reshape(-1).uop) for name, value in values.items()]
         return Tensor(flat.uop.after(*stores))

@@ -42,7 +42,7 @@ def test_the_interval_holds_the_median_as_often_as_it_says(n):
 
 
 def test_a_ratio_is_taken_within_a_round():
-    """Rounds that are slow for all say nothing about the ratio; a round that only one has is not compared."""
+    """A round that is slow for all leaves the ratio as it is; a round that only one entry has is not compared."""
     ours, other = timing(OURS, 1.0, 10.0, 3.0), timing("other", 2.0, 20.0, 6.0, 99.0)
     assert speed_ratio(ours, other) == (2.0, 2.0, 2.0, 3)
 
@@ -87,7 +87,7 @@ def test_who_fails_is_left_out():
 
 
 def test_a_group_gives_its_memory_back_and_holds_as_much_wherever_it_comes():
-    """What a capture leaves is kept from Python's collector, and with it the buffers of a finished group."""
+    """The objects of a capture are frozen for Python's collector; the buffers of a finished group go all the same."""
     found = command.benchmark_module("offers").generation(command.chosen_sizes(["tiny"])[0])
     first, second = (next(o for o in found if o.ours and name in o.group) for name in ("random", "with a cache"))
     options = command.BenchOptions(sizes=("tiny",), rounds=3)
@@ -105,7 +105,7 @@ def test_a_group_gives_its_memory_back_and_holds_as_much_wherever_it_comes():
 
 @pytest.mark.skipif(device.name() != "CPU", reason="the cores of a CPU are meant")
 def test_the_peak_is_of_all_cores(monkeypatch):
-    """Outside of a graph the parts of a kernel run one after another, and of a single kernel there is no graph."""
+    """Outside of a graph the parts of a kernel run one after another, and a single kernel makes no graph."""
     peak, walked, walk = command.benchmark_module("peak"), [], replay.CpuGraph.__call__
 
     def counted(self, *inputs, **more):
@@ -199,7 +199,7 @@ def test_a_baseline_is_of_one_machine(tmp_path):
 
 
 def test_an_interrupt_leaves_what_was_there(tmp_path, monkeypatch):
-    """Each file is the old one or the new one; a baseline holds other machines' speeds besides."""
+    """Each file is the old one or the new one, whole; a baseline also holds the speeds of other machines."""
     old, new = made([timing(OURS, 1.0)]), made([timing(OURS, 2.0)])
 
     def both(document):
@@ -226,7 +226,7 @@ def test_an_interrupt_leaves_what_was_there(tmp_path, monkeypatch):
 
 
 def test_the_command_from_end_to_end(tmp_path, monkeypatch, capsys):
-    """With made-up entries: files, baseline, and the status of what became slower."""
+    """With made-up entries: files, baseline, and the exit status when an entry became slower."""
     seconds = {"now": 1.0}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # a busy machine would set it for all tests after this one
@@ -249,7 +249,7 @@ def test_the_command_from_end_to_end(tmp_path, monkeypatch, capsys):
 
 
 class Clock:
-    """Time, and who has used the cores in it, as a test says."""
+    """A clock that a test sets, with the processes that used the cores."""
 
     def __init__(self, monkeypatch):
         self.now = self.used = self.own = 0.0
@@ -279,7 +279,7 @@ def test_who_is_busy_with_the_benchmark_is_not_busy(monkeypatch):
 
 @pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="only Linux says who has used the cores")
 def test_what_a_benchmark_starts_is_its_own():
-    """Also a process of a process, while both live."""
+    """Also a child of a child process, while both live."""
     spin = "import sys, time; print(flush=True)\nwhile time.process_time() < 0.3: pass\nprint(flush=True); sys.stdin.read()"
     start = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {spin!r}])"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -313,7 +313,7 @@ def test_a_machine_that_gets_busy_during_a_run_is_flagged(monkeypatch):
 
 
 def test_what_ends_early_has_its_finished_groups(tmp_path, monkeypatch, capsys):
-    """A run of an hour may be killed; its files say that they are not the whole."""
+    """A run of an hour may be killed; its files say that they are incomplete."""
 
     def groups(found, options, say, left_out):
         yield [timing(OURS, *[1.0] * 6, group="first")]

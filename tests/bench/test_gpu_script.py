@@ -1,4 +1,4 @@
-"""`benchmarks/gpu.py` without a GPU: what it installs, how it looks for a device, and that it always says what happened."""
+"""`benchmarks/gpu.py` without a GPU: what it installs, how it chooses a device, and what it reports."""
 
 import importlib.util
 import json
@@ -154,7 +154,7 @@ def test_what_runs_too_long_leaves_no_worker(tmp_path):
 
 
 def test_the_probe_passes_here():
-    """What is asked of a GPU is asked of the CPU too: copies, products, and a captured graph told new numbers."""
+    """The probe of a GPU also passes on a CPU: copies, products, and a captured graph with new inputs."""
     done = subprocess.run([sys.executable, "-c", gpu.PROBE], cwd=gpu.ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout.startswith(device.name()), done.stderr
 

@@ -1,4 +1,4 @@
-"""What mist-bench is timed beside computes the same: the same losses, answers and training steps with the same weights."""
+"""The benchmarks' peers compute the same as mist-bench: losses, answers and training steps of the same weights."""
 
 import importlib.util
 
@@ -25,7 +25,7 @@ FAMILIES = ["mdlm", "autoregressive"]
 
 
 def network(family):
-    """A model with weights that are zero nowhere, the same weights in torch, and the weights."""
+    """A model without zero weights, the same model in torch, and the weights."""
     import torch
 
     from benchmarks import theirs
@@ -44,7 +44,7 @@ def network(family):
 
 
 def batch(step=0):
-    """Tokens, uniforms, and (t, mask probability, weight) as step `step` of a training has them."""
+    """Tokens, uniforms, and (t, mask probability, weight) of step `step` of a training."""
     tokens = SIZE.tokens(SIZE.batch, seed=1)
     seed = noise.seed_of(axis="masks", seed=0)
     uniform = noise.uniform_numpy(seed, step, noise.MASKING, np.arange(SIZE.batch), SIZE.length)
@@ -98,7 +98,7 @@ def test_the_peers_training_is_ours(family):
 
 
 class _Stop:
-    """Ends a training after some steps, and keeps the losses it reports."""
+    """Stops a training after some steps, and collects the losses it reports."""
 
     def __init__(self, steps, losses):
         self.steps, self.losses, self.reached = steps, losses, 0

@@ -150,7 +150,7 @@ def test_more_files_that_will_not_do(tmp_path):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """Set what the Hub gives: `hub(train=[…], test=[…])`; the calls are listed in `hub.calls`."""
+    """A stand-in for the Hub: `hub(train=[…], test=[…])` sets its texts, `hub.calls` lists the calls."""
     import datasets
 
     for name in ("HF_HOME", "HF_DATASETS_CACHE"):

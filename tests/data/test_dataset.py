@@ -1,4 +1,4 @@
-"""From documents to sequences: the three layouts, and what is kept on disk."""
+"""From documents to sequences: the three layouts, and the cache on disk."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DOCUMENTS = Texts(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Small(Corpus):
-    """A corpus whose loading can be forbidden."""
+    """A corpus that can be told not to load."""
 
     name = "small"
     salt: int = parameter(0, "another number, another corpus")

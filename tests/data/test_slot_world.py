@@ -15,7 +15,7 @@ from mist_bench.measure import likelihood, statistics, text
 
 @cache
 def everything():
-    """All stories that can be, and their probabilities."""
+    """All possible stories, and their probabilities."""
     tales = world()
     possible = np.flatnonzero(tales.truth > 0)
     return tales.render(possible), tales.truth[possible]

@@ -1,4 +1,4 @@
-"""The search for kernels: asked for or not at all, kept, never mixed with what was not searched, and spared by a file."""
+"""`--beam`: kernels are searched only on request, stored apart from unsearched ones, and read from a file."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def target():
 
 
 def shipped(cuts=None, **other):
-    """What `benchmarks.beam` would have written of this process, with changes."""
+    """Write the file that `benchmarks.beam` would write for this process, with changes."""
     path = beam.path_of(*target())
     beam.write(path, *target(), beam.results if cuts is None else cuts)
     path.write_text(json.dumps({**json.loads(path.read_text()), **other}))
@@ -202,7 +202,7 @@ def test_the_command_writes_a_file_that_spares_the_search(searching, monkeypatch
 
 
 def test_a_generation_of_another_width_is_another(tmp_path):
-    """What is timed belongs to the width; what is trained does not."""
+    """Timed cells belong to the width; trainings do not."""
     from mist_bench.host.presets import load_preset
 
     def hashes(width: int) -> dict[str, set[str]]:

@@ -1,4 +1,4 @@
-"""What makes a CPU fast must change nothing: tiles against numpy, replays against tinygrad's own way through a capture."""
+"""The fast paths of a CPU change no number: tiles against numpy, replays against tinygrad's own executor."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def on(values) -> Tensor:
 
 
 def chosen(monkeypatch, work) -> list[list[tuple[str, int, int]]]:
-    """What `tiled` does with the kernels of this work, compiled in this process; None where it leaves the choice."""
+    """The choices of `tiled` for the kernels of this work, compiled in this process; None where it makes none."""
     from tinygrad import codegen
     from tinygrad.codegen.opt import heuristic
     from tinygrad.engine import realize
@@ -119,7 +119,7 @@ def test_other_devices_keep_their_own_choice():
 
 
 def test_rows_of_a_gpu_are_shared_by_a_warp():
-    """On tinygrad's device that runs GPU kernels in Python: what is cut so, and that it adds up."""
+    """On tinygrad's device that runs GPU kernels in Python: which reductions are cut this way, and their sums."""
     code = (
         "import numpy as np\n"
         "from mist_bench.engine import compiler, heuristic as ours; compiler.prepare(); ours.FEW = 8\n"
@@ -196,7 +196,7 @@ def test_a_replay_follows_a_variable():
 
 
 def test_a_part_of_an_input_is_left_to_tinygrad():
-    """Its address is not the input's: a replay that took it for that would read elsewhere."""
+    """A view has another address than its input: a replay that mistook one for the other would read elsewhere."""
     graph = Graph("part", lambda x: Tensor.cat(x[4:8] * 2, x[:4] + x[4:8], dim=0).contiguous().realize())
     for _ in range(3):
         values = numbers(8, 32)
@@ -241,7 +241,7 @@ def test_a_loop_over_the_same_buffers_gives_the_same_bits_without_a_look_at_them
 
 
 def test_a_loop_is_shown_kernel_by_kernel_when_that_is_asked_for(capsys):
-    """tinygrad's own way is gone around where nobody looks, and taken where somebody does."""
+    """tinygrad's own executor is bypassed unless DEBUG asks for kernels one by one."""
     graph, x = Graph("shown", lambda x: ((x * 2).contiguous() + 1).contiguous().realize()), on(numbers(64))
     for _ in range(3):
         graph(x)
@@ -254,7 +254,7 @@ def test_a_loop_is_shown_kernel_by_kernel_when_that_is_asked_for(capsys):
 
 
 def test_a_graph_holds_its_buffers_once_and_nobody_elses():
-    """4 bytes a number: what it is given, its state, what lies between its kernels, what it gives."""
+    """4 bytes a number: inputs, state, intermediate results, outputs."""
     total, x, other = on(np.zeros(1000)), on(numbers(1000)), on(numbers(5000))
 
     def function(x):
@@ -293,7 +293,7 @@ def test_what_a_graph_gave_is_copied_before_it_is_written_again():
 
 
 def test_kernels_of_several_devices_are_left_to_tinygrad():
-    """Neighbours of one device alone are replayed in the same capture, in order with them."""
+    """Neighbouring kernels of one device are replayed in the same capture, in order with the others."""
     weights = numbers(32, 32)
     copies = on(weights).shard(("CPU", "CPU:1")).realize()
 
@@ -325,7 +325,7 @@ def test_an_inbox_brings_what_it_is_given_and_nothing_else():
 
 
 def test_a_variable_size_keeps_tinygrads_choice(monkeypatch):
-    """The cached step reads as many positions as there are so far: nothing can be said of what divides that."""
+    """The cached step reads a variable number of positions, so that no tile size is known to divide it."""
     place = UOp.variable("position", 1, 63)
     values = on(numbers(32, 64))
     assert chosen(monkeypatch, lambda: values[:, : place.bind(40)].exp().contiguous().realize()) == [None]

@@ -29,7 +29,7 @@ def only(monkeypatch):
 
 
 def crossing(rounds: int, parts: int = 2):
-    """Copies from row to row; each part goes on with what another part has just written: without a wait it is old."""
+    """Copies from row to row; each part reads what another part has just written, so that a missing wait shows."""
     rows = np.zeros((rounds + 1, parts, SIZE), dtype=np.uint8)
     rows[0] = np.arange(parts)[:, None] + 1
     words, steps = [], []
@@ -75,7 +75,7 @@ def test_nobody_waits_for_a_core_that_does_not_come(only, monkeypatch):
 
 @needs_cores
 def test_as_many_cores_work_as_may(only):
-    """Seen by the threads on which parts are done; each takes long enough for another to come."""
+    """By the threads that did the parts; each part takes long enough for another thread to join."""
     seen: set[int] = set()
 
     @ctypes.CFUNCTYPE(None)

@@ -1,4 +1,4 @@
-"""Corrections of tinygrad for CUDA, tested without a card: arguments of kernels on a CPU, which takes them by place as well."""
+"""Corrections of tinygrad for CUDA, tested without a card: a CPU takes kernel arguments by position as well."""
 
 import ctypes
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ def programs(graph: Graph):
 
 
 def taken(call) -> bool:
-    """Whether the kernel takes all that its call holds, in that order."""
+    """Whether the kernel takes all arguments of its call, in their order."""
     return tuple(call.src[0].arg.globals) == tuple(range(len(realize.get_call_arg_uops(call))))
 
 

@@ -1,4 +1,4 @@
-"""The device at hand: a compiler for a CPU without one, and what depends on the device."""
+"""The device: a compiler where there is no clang, and what depends on the device."""
 
 import importlib.util
 import os

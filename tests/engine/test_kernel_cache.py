@@ -1,4 +1,4 @@
-"""Kernels on disk: found again by another process, and never trusted where somebody else could have written them."""
+"""Kernels on disk: reused by another process, and never trusted where somebody else could have written them."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ from mist_bench.engine.kernel_cache import Kernels, name, read, write
 
 @pytest.fixture
 def kernel(tmp_path, monkeypatch):
-    """A finished kernel, its key, and the file that it is kept in."""
+    """A compiled kernel, its key, and its file."""
     from tinygrad import codegen
     from tinygrad.engine import realize
 

@@ -1,4 +1,4 @@
-"""Counter-based noise: the device and the host agree bit for bit, and what has another key is independent."""
+"""Counter-based noise: device and host agree bit for bit, and different keys give independent noise."""
 
 import numpy as np
 import pytest

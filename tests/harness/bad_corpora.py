@@ -1,4 +1,4 @@
-"""Small corpora that each break one promise, for the check that must say so."""
+"""Small corpora that each break one promise, with the check that must fail."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ BAD = [
     (with_texts("Broken", train=["a\ud83d"]), "splits", r"train\[0\]: character 1 .* lone surrogate U\+D83D"),
     (AnotherOneEachTime, "loads-the-same-again", "loaded again, the train split differs; .*a fixed seed"),
     (with_texts("HeldIn", test=["one", "two"]), "overlap", "2 of 2 documents of the test split are in the train split"),
-    (IdentityOfSets, "identity", r"identity\(\) is no JSON \(Object of type set"),
+    (IdentityOfSets, "identity", r"identity\(\) is not JSON \(Object of type set"),
     (IdentityOfTheTime, "identity", "differs from call to call; .*no times"),
     (IdentityWithoutName, "identity", r"does not hold the name; begin with self.content\(\)"),
     (PiecesMissing, "vocabulary", r"a document is not made of the pieces of vocabulary\(\): piece 't'"),
@@ -154,11 +154,11 @@ BAD = [
     (LengthUnsaid, "vocabulary", r"fixed_length\(\) is 5, the oracle's length 4; give the latter"),
     (of(NeverSaysTheFirstLetter), "vocabulary", r"\d+ of 256 test documents have probability 0 under the oracle"),
     (of(NeverSaysTheFirstLetter), "oracle-samples", "log_probability of a sample is not finite; .* one law"),
-    (of(WrongEntropy), "oracle-samples", r"the entropy is \S+ nats, but samples cost \S+ ± \S+; mend entropy"),
+    (of(WrongEntropy), "oracle-samples", r"the entropy is \S+ nats, but samples cost \S+ ± \S+; fix entropy"),
     (of(SamplesTheEndToken), "oracle-samples", r"ids up to 4; give \(N, L\) ids below vocab_size"),
     (of(NotNormalised), "posterior-normalised", "the posterior of a position sums to 1.001; normalise it"),
     (of(ForgetsWhatIsSeen), "posterior-normalised", "a seen token is not carried over; give it log-probability 0"),
-    (of(ForgetsWhatIsSeen), "posterior-chain", r"add up to \S+ nats, its log_probability is \S+; mend log_posterior"),
+    (of(ForgetsWhatIsSeen), "posterior-chain", r"add up to \S+ nats, its log_probability is \S+; fix log_posterior"),
     (of(LooksAtTheLeftOnly), "posterior-chain", "revealed one by one, add up to"),
     (of(LooksAtTheLeftOnly), "posterior-enumerated", r"a posterior is off by \S+ from counting all texts"),
     (of(AlmostTheEntropy), "posterior-enumerated", r"entropy\(\) is \S+, counted it is"),

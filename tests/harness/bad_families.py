@@ -1,4 +1,4 @@
-"""Tiny families, two that are right and others that each break one promise."""
+"""Tiny families: two are right, each of the rest breaks one promise."""
 
 from __future__ import annotations
 
@@ -82,6 +82,51 @@ class Masked(Causal):
         cost = -itself.where(model.free(seen), 0.0).sum(axis=-1)
         per_text = (seen == model.vocab_size).where(cost, 0.0).sum(axis=-1) * batch.weight
         return per_text.mean() / model.length
+
+
+class Uniform(Family):
+    """Untrained and no oracle: every token has the same probability."""
+
+    name = "uniform"
+    likelihood_kind = "bound"
+    trained = False
+    control = "uniform"
+
+    def create(self, size, vocab_size, length, seed, oracle):
+        assert oracle is None
+        return Flat(vocab_size, length, seed)
+
+
+class Flat(Bag):
+    def __init__(self, vocab_size, length, seed):
+        self.vocab_size, self.length, self.parameters = vocab_size, length, {}
+
+    def free(self, tokens):
+        return Tensor.full((*tokens.shape, self.vocab_size), -float(np.log(self.vocab_size)))
+
+
+class JudgesByABound(Masked):
+    judges = True
+
+
+class ControlInCapitals(Uniform):
+    control = "The floor"
+
+
+class TrainedControl(Masked):
+    control = "floor"
+
+
+class TrainedOracle(Masked):
+    needs_oracle = True
+
+
+class OfNoKind(Masked):
+    likelihood_kind = "guess"
+
+
+class ScheduleForNothing(Uniform):
+    uses_schedule = True
 
 
 class RefusesToBeMade(Masked):
@@ -193,8 +238,14 @@ def of(family: type[Family], model: type) -> type[Family]:
 
 
 BAD = [
+    (JudgesByABound, "facts", "judges is True and likelihood_kind is 'bound'; only an exact likelihood judges"),
+    (ControlInCapitals, "facts", "control is 'The floor'; a name is lower-case letters"),
+    (TrainedControl, "facts", "control is 'floor', and the family is trained"),
+    (TrainedOracle, "facts", "needs_oracle is True, and the family is trained"),
+    (OfNoKind, "facts", "likelihood_kind is 'guess'; it is one of 'bound', 'exact', 'chain-rule'"),
+    (ScheduleForNothing, "facts", "uses_schedule is True, but only training uses the schedule"),
     (RefusesToBeMade, "creates", "create refuses V = 4, L = 4: at least 7 layers"),
-    (SaysExact, "creates", "likelihood_kind is 'exact', and create gives Bag, which is no CausalModel"),
+    (SaysExact, "creates", "likelihood_kind is 'exact', and create gives Bag, which is not a CausalModel"),
     (OfAnotherLength, "creates", "the model says vocab_size 4 and length 5, asked for 4 and 4"),
     (WithoutParameters, "creates", "no parameters outside the tables; list them in `parameters`"),
     (AnotherOneEachTime, "same-seed-same-model", "made twice from one seed, tokens, places differ"),
@@ -215,5 +266,7 @@ BAD = [
 FINE = [
     *((Masked, name, "ok", "") for name in ("creates", "normalised", "carries-over", "hidden-tokens", "mean-over-sequences", "learns")),
     *((Causal, name, "ok", "") for name in ("creates", "normalised", "sees-only-the-past", "cached", "learns")),
-    (Causal, "hidden-tokens", "skipped", "its models are not masked ones"),
+    (Causal, "hidden-tokens", "skipped", "its models are not masked models"),
+    *((Uniform, name, "ok", "") for name in ("facts", "creates", "same-seed-same-model", "normalised", "carries-over")),
+    *((Uniform, name, "skipped", "it is not trained") for name in ("hidden-tokens", "mean-over-sequences", "learns")),
 ]

@@ -1,4 +1,4 @@
-"""Two launchers that are right, and others that each break one promise."""
+"""Launchers: two are right, each of the rest breaks one promise."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RetriesWhatFailed(OneByOne):
 
 
 class DoesNotWait(OneByOne):
-    """As if the first were still to come."""
+    """Returns before its processes have ended."""
 
     def launch(self, commands):
         return [0, *super().launch(commands[1:])]
@@ -107,7 +107,24 @@ class NoneForNone(OneByOne):
         return super().launch(commands) or None
 
 
+class IsExclusiveSometimes(OneByOne):
+    exclusive = "at night"
+
+
+class RunsNoneAtOnce(OneByOne):
+    def at_once(self):
+        return 0
+
+
+class StopsNothingBadly(OneByOne):
+    def stop(self):
+        self.processes.pop().kill()
+
+
 BAD = [
+    (IsExclusiveSometimes, "stops", "exclusive is 'at night'; it is True if each command has a machine to itself"),
+    (RunsNoneAtOnce, "stops", r"at_once\(\) gives 0; give how many commands run at once"),
+    (StopsNothingBadly, "stops", "raised AttributeError at bad_launchers.py:"),
     (StopsAtTheFirstFailure, "runs-each-once", "command 3 of 4 was run 0 times when launch returned; wait for all, and go on"),
     (RetriesWhatFailed, "runs-each-once", "command 2 of 4 was run 2 times .*a failed command is not tried again"),
     (DoesNotWait, "runs-each-once", "command 1 of 4 was run 0 times when launch returned; wait for all"),
@@ -127,5 +144,5 @@ BAD = [
 FINE = [
     (kind, name, "ok", "")
     for kind in (OneByOne, SideBySide)
-    for name in ("runs-each-once", "gives-statuses", "reports-failures", "keeps-order", "keeps-arguments", "takes-none")
+    for name in ("runs-each-once", "gives-statuses", "reports-failures", "keeps-order", "keeps-arguments", "takes-none", "stops")
 ]

@@ -1,4 +1,4 @@
-"""A small metric that is right, and others that each break one promise."""
+"""Small metrics: one is right, each of the rest breaks one promise."""
 
 from __future__ import annotations
 

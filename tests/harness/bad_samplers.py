@@ -1,4 +1,4 @@
-"""Small samplers that each break one promise, for the check that must say so."""
+"""Small samplers that each break one promise, with the check that must fail."""
 
 from __future__ import annotations
 
@@ -131,6 +131,23 @@ class SaysLeftToRight(Margin):
     left_to_right = True
 
 
+class SaysByChance(Margin):
+    reveals = "chance"
+
+
+class LeavesMoreThanItSays(Margin):
+    def most_left(self, masked, target_masked, to_fill, step, steps):
+        return target_masked // 2
+
+
+class SkipsByTheText(Margin):
+    skips_idle_steps = True
+
+
+class RevealsByLuck(Margin):
+    reveals = "luck"
+
+
 class NoiseUndeclared(Margin):
     def scores(self, view):
         return (view.uniform * 20).sin()
@@ -171,7 +188,7 @@ class ChoosesByTheDrawAndRemembers(ChoosesByTheDraw):
 
 
 class ExactByNoise(Margin):
-    """Nothing is wrong with it: its law can only be sampled, and is the world's."""
+    """Right: its law can only be sampled, and is the world's."""
 
     exact_one_at_a_time = True
     choice = "continuous"
@@ -181,7 +198,7 @@ class ExactByNoise(Margin):
 
 
 class Unsure(Sampler):
-    """Nothing is wrong with it: adaptive, and exact only where it reveals one at a time."""
+    """Right: adaptive, and exact only where it reveals one at a time."""
 
     name = "unsure"
     adaptive = True
@@ -203,32 +220,36 @@ BAD = [
     (LooksAtValues, "runs", r"raised JitError at bad_samplers.py:\d+: .*a step is captured once: tensor operations only"),
     (OneEachTime, "no-mask-left", r"L = 2, 1 steps: \d+ of 64 texts still hold masks .* view.last is true"),
     (WritesOverWhatIsFixed, "fixed-tokens", "changes tokens that the user fixed .* change only where view.masked"),
-    (DrawsForItself, "deterministic", "the same seed gives another text; take all noise from view.uniform"),
-    (Greedy, "deterministic", "another seed gives the very same texts; reveal view.proposal"),
-    (LooksAtTheBatch, "batch-invariant", "depends on the others of its batch; never sum"),
+    (DrawsForItself, "deterministic", "the same seed gives a different text; take all noise from view.uniform"),
+    (Greedy, "deterministic", "another seed gives the same texts; reveal view.proposal"),
+    (LooksAtTheBatch, "batch-invariant", "depends on the rest of its batch; never sum"),
     (DrawsForItself, "captured", "replayed, the text differs from step"),
     (CountsItsCalls, "captured", r"replayed, the text differs from step \d on; .* no Python on values"),
     (StateChangesType, "state", "'count' begins as .*int.* and becomes .*float.*; give the same shapes"),
-    (StateLosesAName, "state", r"a state of the names \[\] for \['count'\]; give the same names"),
+    (StateLosesAName, "state", r"a state of the names \[\] for \['count'\]; return the same names"),
     (Replaces, "remasks", "a revealed token was replaced, and remasks is False; set remasks = True"),
     (DeclaresTooFew, "nfe", r"nfe\(1, 2\) says 1, but texts with 2 positions to fill still hold masks after 1 evaluations; reveal faster"),
     (DeclaresTooMany, "nfe", r"nfe\(1, 2\) says 2, but all 1?\d+ texts with 2 positions .* after 1; declare 1"),
     (SaysStepsDoNotMatter, "steps-are-used", "uses_steps is False, but 3 steps give another result than 1"),
     (TimesRise, "times", "times fall, within 1..0, and end at 0"),
     (TimesOfOneRow, "times", r"gives shape \(2,\) for 5 sequences; give \(B, n \+ 1\)"),
-    (SaysLeftToRight, "left-to-right", "something else than the first masked position; set left_to_right = False"),
-    (NoiseUndeclared, "choice", "choice is 'none', but noise that says the same changes the outcome"),
+    (SaysLeftToRight, "left-to-right", "reveals another position than the first masked one; set left_to_right = False"),
+    (SaysByChance, "reveals", "reveals is 'chance', but a step does not reveal exactly .* set reveals = 'text'"),
+    (LeavesMoreThanItSays, "reveals", "a step leaves more masked than most_left says; correct most_left"),
+    (SkipsByTheText, "reveals", "skips_idle_steps is True and reveals is 'schedule'; .* with reveals = 'chance'"),
+    (RevealsByLuck, "reveals", "reveals is 'luck'; it is one of 'chance', 'schedule', 'text'"),
+    (NoiseUndeclared, "choice", "choice is 'none', but equivalent noise changes the outcome"),
     (OrderIsNotAll, "choice", "choice is 'order', but"),
     (CoinIsNotAll, "choice", "choice is 'bernoulli', but"),
     (ChoosesByTheDraw, "exact-one-at-a-time", r"its law is 0.52\d .* revealing at most 1 at once; .*never by the drawn value"),
-    (ChoosesByTheDrawWithNoise, "exact-one-at-a-time", "standard deviations from the world's law .*or declare False"),
+    (ChoosesByTheDrawWithNoise, "exact-one-at-a-time", "standard deviations from the world's law .*or set exact_one_at_a_time = False"),
     (ChoosesByTheDrawAndRemembers, "exact-one-at-a-time", "standard deviations from the world's law"),
-    (NoiseUndeclared, "exact-one-at-a-time", "law cannot be computed: .* uses its noise otherwise"),
+    (NoiseUndeclared, "exact-one-at-a-time", "law cannot be computed: .* does not use its noise as"),
 ]
 FINE = [
     (ReplacesAndSaysSo, "remasks", "ok", "^$"),
     (SaysThatItRemasks, "remasks", "ok", "remasks is True, but nothing revealed was changed in these runs"),
     (ExactByNoise, "exact-one-at-a-time", "ok", r"by 16384 texts, -?\d"),
-    (Unsure, "exact-one-at-a-time", "skipped", "it reveals up to [234] at once here, where nothing is promised"),
+    (Unsure, "exact-one-at-a-time", "skipped", "it reveals up to [234] at once here, where nothing is declared"),
     (Margin, "exact-one-at-a-time", "ok", "exact_one_at_a_time = True may be declared"),
 ]

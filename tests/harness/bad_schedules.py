@@ -1,4 +1,4 @@
-"""Small schedules that each break one promise, for the check that must say so."""
+"""Small schedules that each break one promise, with the check that must fail."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TwoFunctions(Linear):
 
 
 class Cancels(Schedule):
-    """The cosine as one would write it down: its mask probability loses half its digits near 0."""
+    """The cosine in its textbook form: its mask probability loses half its digits near 0."""
 
     name = "bad"
 
@@ -79,7 +79,7 @@ class Cancels(Schedule):
 
 
 class Quadratic(Schedule):
-    """Cancels too, and by a polynomial."""
+    """A polynomial that cancels as well."""
 
     name = "bad"
 
@@ -124,7 +124,7 @@ BAD = [
     (Quadratic, "no-cancellation", r"loses its digits near t = 0 .*t \(2 - t\)"),
     (WeightOfAnother, "bound-weight", r"weight\(\S+\) is 2 times -dalpha/mask_probability; derive it again"),
     (WeightBelowZero, "bound-weight", r"w\(t\) is finite and above 0 inside \(0, 1\)"),
-    (InverseOfAnother, "inverse", r"inverse\(mask_probability\(0.25\)\) is not 0.25; mend inverse, or leave it out"),
+    (InverseOfAnother, "inverse", r"inverse\(mask_probability\(0.25\)\) is not 0.25; fix inverse, or leave it out"),
     (InverseBeyond, "inverse", "clip it to 0..1"),
 ]
 FINE = [(Linear, "no-cancellation", "ok", "^$")]

@@ -15,11 +15,10 @@ from mist_bench_plugins.corpus_markov import MarkovCorpus
 from mist_bench_plugins.family_autoregressive import AutoregressiveFamily
 from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.family_oracle import OracleModel
-from mist_bench_plugins.sampler_autoregressive import AutoregressiveSampler
 
 from mist_bench import Family, FloatArray, IntArray, Model, NetworkSize
+from mist_bench.engine.graph import overwrite
 from mist_bench.inference.causal import CausalEvaluator
-from mist_bench.inference.loading import load_parameters
 from mist_bench.inference.masked import MaskedEvaluator
 from mist_bench.inference.step import Needs
 
@@ -33,7 +32,7 @@ Values = dict[str, np.ndarray[Any, Any]]
 
 
 def shaken(model: Model, seed: int) -> Values:
-    """Random numbers for every parameter, also for those that start at zero, put into the model."""
+    """Set every parameter of the model to random numbers, also those that start at zero; returns them in float64."""
     rng = np.random.default_rng(seed)
     values = {}
     for name, tensor in model.parameters.items():
@@ -41,8 +40,14 @@ def shaken(model: Model, seed: int) -> Values:
         scale = {"tokens": 0.5, "positions": 0.5, "head": 0.5 * fan_in}.get(name, fan_in)
         base = 1.0 if len(tensor.shape) == 1 else 0.0
         values[name] = (base + scale * rng.standard_normal(tensor.shape)).astype(np.float32)
-    load_parameters(model, values)
+    put(model, values)
     return {name: v.astype(np.float64) for name, v in values.items()}
+
+
+def put(model: Model, values: Values) -> None:
+    """Replace the parameters of a model."""
+    for name, tensor in model.parameters.items():
+        overwrite(tensor, values[name])
 
 
 def network(family: Family, size: NetworkSize = SIZE, seed: int = 3) -> tuple[Any, Values]:
@@ -52,14 +57,14 @@ def network(family: Family, size: NetworkSize = SIZE, seed: int = 3) -> tuple[An
 
 @cache
 def masked() -> tuple[MaskedEvaluator, Values]:
-    """`mdlm` with random parameters behind its graph, which also gives the whole answer."""
+    """The graph of an `mdlm` with random parameters, which also returns the whole answer; and the parameters."""
     model, values = network(MdlmFamily())
     return MaskedEvaluator("tiny", model, BATCH, needs=Needs(whole=True)), values
 
 
 @cache
 def told_last() -> tuple[MaskedEvaluator, Values]:
-    """`mdlm` that is told the time and its last answer."""
+    """The graph of an `mdlm` that takes the time and its last answer; and its parameters."""
     model, values = network(MdlmFamily(conditioning="time", self_conditioning=True), seed=4)
     return MaskedEvaluator("told", model, BATCH, needs=Needs(whole=True)), values
 
@@ -67,7 +72,7 @@ def told_last() -> tuple[MaskedEvaluator, Values]:
 @cache
 def causal() -> tuple[CausalEvaluator, Values]:
     model, values = network(AutoregressiveFamily())
-    return CausalEvaluator("tiny", model, BATCH, AutoregressiveSampler()), values
+    return CausalEvaluator("tiny", model, BATCH), values
 
 
 @cache
@@ -142,13 +147,13 @@ def logits(
 
 
 def masked_answer(values: Values, tokens: IntArray, t: FloatArray | None = None, extra: Any = 0.0) -> FloatArray:
-    """(B, L) with masks -> (B, L, V), before the carry-over. Told t, or else the masked fraction."""
+    """(B, L) with masks -> (B, L, V), before the carry-over. The level is t, or else the masked fraction."""
     level = None if "time.in" not in values else (tokens == S).mean(axis=1) if t is None else t
     return log_softmax(logits(values, SIZE.heads, tokens, S, causal=False, level=level, extra=extra))
 
 
 def carried(answer: FloatArray, tokens: IntArray) -> FloatArray:
-    """Seen positions certain of themselves; probability 0 is -1e9."""
+    """The answer with visible positions certain of their token; probability 0 is -1e9."""
     itself = np.where(tokens[:, :, None] == np.arange(answer.shape[-1]), 0.0, -1e9)
     return np.where((tokens == answer.shape[-1])[:, :, None], answer, itself)
 

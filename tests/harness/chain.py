@@ -7,15 +7,14 @@ from itertools import product
 
 import numpy as np
 import pytest
-from mist_bench_plugins.corpus_markov import MarkovCorpus
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
+from harness.brute_force import WORLD, L, S
 from mist_bench.measure.one_step import sequences
 from mist_bench.measure.sampler_law import sampler_law
 
-S, L, V = 3, 4, 4  # 3 letters and the end token, which this world never says
+V = 4  # with the end token, which this world never says
 LINEAR = LinearSchedule()
-WORLD = MarkovCorpus(symbols=S, length=L).oracle()
 TEXTS = list(product(range(S), repeat=L))
 TRUTH = {x: WORLD.initial[x[0]] * np.prod([WORLD.transition[x[i], x[i + 1]] for i in range(L - 1)]) for x in TEXTS}
 
@@ -29,11 +28,12 @@ def law_of(sampler, schedule, steps, **settings):
     return law[inside]
 
 
-def posterior(state) -> np.ndarray:
-    """(L, S) by enumeration, float64; None marks a masked position."""
+@cache
+def posterior(state: tuple) -> np.ndarray:
+    """(L, S) by enumeration, float64; None, or a token that is no letter, marks a masked position."""
     out = np.zeros((L, S))
     for x, p in TRUTH.items():
-        if all(s is None or s == a for s, a in zip(state, x, strict=True)):
+        if all(s is None or s >= S or s == a for s, a in zip(state, x, strict=True)):
             out[np.arange(L), list(x)] += p
     return out / out.sum(axis=1, keepdims=True)
 

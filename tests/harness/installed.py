@@ -21,7 +21,7 @@ def setuptools_builds_wheels() -> bool:
 
 
 def made(*grid: str, path: Path, out: Path) -> list[dict[str, object]]:
-    """The rows of generation.csv of a run with the oracle, which trains nothing, by what is installed in `path`."""
+    """The rows of generation.csv of a run of the oracle, with the distributions in `path` installed."""
     where = ["--preset", GRID, "--store", str(out / "store"), "--out", str(out)]
     rest = ["--family", "oracle", "--steps", "2", "--set", "generation.judge=none", *grid]
     done = subprocess.run(

@@ -21,7 +21,7 @@ class Plugins:
         return path
 
     def install(self, distribution: str, sources: dict[str, str], version: str = "1.0") -> None:
-        """A distribution with one module for each entry point: what pip leaves behind, written by hand."""
+        """Install a distribution with one module for each entry point, as pip would leave it on disk."""
         lines = ["[mist_bench]"]
         for entry_point, source in sources.items():
             module = f"{distribution}_{entry_point}".replace("-", "_")
@@ -33,7 +33,7 @@ class Plugins:
         (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
     def discover(self, *files: Path) -> Registry:
-        """A registry of these plugins alone: neither the built-in ones nor what else is installed."""
+        """A registry of these plugins alone, without the built-in and the installed ones."""
         return Registry.discover(files, distributions=metadata.distributions(path=[str(self.folder)]))
 
 

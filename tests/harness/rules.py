@@ -13,7 +13,8 @@ import numpy as np
 
 from harness.brute_force import assert_laws_agree, one_step_law
 from mist_bench import Sampler
-from mist_bench.measure.one_step import Start, transitions
+from mist_bench.measure.one_step import transitions
+from mist_bench.measure.start import Start
 
 V, L, MASK = 4, 4, 4
 
@@ -78,10 +79,9 @@ def situation(step: int, steps: int, *, last: bool) -> tuple[Start, list[Numbers
     """Six rows: masks, fixed tokens (kept from the start), masks that may not be revealed yet, and equal scores."""
     m = MASK
     tokens = np.array([[m, m, m, m], [2, m, m, m], [m, 1, m, 0], [m, m, 3, m], [0, 1, 2, 3], [m, m, m, m]])
-    masked = tokens == m
-    masked[3, 1] = False  # a mask that belongs to a later block
     free = np.ones((6, L), dtype=bool)
     free[1, 0] = free[2, 3] = False
+    free[3, 1] = False  # a mask that belongs to a later block
     p = np.random.default_rng(7).dirichlet(np.ones(V), size=(6, L))
     p[5] = p[0, 2]  # the same law everywhere: all ties
     target, fill = np.array([2, 3, 1, 0, 0, 2]), np.array([4, 3, 3, 2, 4, 4])  # row 1: all stay, yet one must go
@@ -89,24 +89,41 @@ def situation(step: int, steps: int, *, last: bool) -> tuple[Start, list[Numbers
     if last:
         r = np.ones_like(r)  # the target stays: `last` alone must be enough to reveal all
     start = Start(
-        tokens=tokens, masked=masked, free=free, log_probabilities=np.log(p), to_fill=fill, target_masked=target,
+        tokens=tokens, free=free, log_probabilities=np.log(p), to_fill=fill, target_masked=target,
         reveal_probability=r, alpha_t=np.full(6, 0.2), alpha_s=np.full(6, 0.5), step=step, steps=steps, last=last,
     )  # fmt: skip
     return start, [Numbers(int(target[b]), int(fill[b]), r[b], step, steps, last) for b in range(6)]
 
 
-def law_of_rule(rule, start: Start, numbers: list[Numbers]) -> dict:
+def proposals(start: Start, b: int):
+    """Every proposal for row b: a token for each masked position, and the probability of the draw."""
+    places = [int(i) for i in np.flatnonzero(start.masked[b])]
+    p = np.exp(start.log_probabilities[b])
+    for values in product(range(p.shape[1]), repeat=len(places)):
+        x = dict(zip(places, values, strict=True))
+        yield x, np.prod([p[i, x[i]] for i in places])
+
+
+def law_of_rule(rule, start: Start, numbers: list) -> dict:
+    """`rule(places, p, x, numbers)` gives sets of positions to reveal, and their probabilities."""
     law: dict = {}
     for b, row in enumerate(start.tokens):
-        places = [i for i in range(L) if start.masked[b, i]]
         p = np.exp(start.log_probabilities[b])
-        for values in product(range(V), repeat=len(places)):
-            x = dict(zip(places, values, strict=True))
-            weight = np.prod([p[i, x[i]] for i in places])
-            for revealed, chance in rule(places, p, x, numbers[b]):
-                key = (b, *(x[i] if i in revealed else int(row[i]) for i in range(L)))
+        for x, weight in proposals(start, b):
+            for revealed, chance in rule(list(x), p, x, numbers[b]):
+                key = (b, *(x[i] if i in revealed else int(token) for i, token in enumerate(row)))
                 law[key] = law.get(key, 0.0) + weight * chance
     return law
+
+
+def assert_law_of_draws(sampler: Sampler, start: Start, after, **settings) -> None:
+    """The same for a rule that also masks again: `after(b, x)` is the text of row b once x was drawn."""
+    law: dict = {}
+    for b in range(len(start.tokens)):
+        for x, weight in proposals(start, b):
+            key = (b, *after(b, x))
+            law[key] = law.get(key, 0.0) + weight
+    assert_laws_agree(one_step_law(*transitions(sampler, start, **settings)), law)
 
 
 def assert_same_law(sampler: Sampler, rule, start: Start, numbers: list[Numbers], **settings) -> None:

@@ -1,4 +1,4 @@
-"""Rows such as a run of the embedded world leaves: two schedules, two training seeds, a baseline, controls."""
+"""Rows like those of a run of `tales`: two schedules, two training seeds, a baseline, controls."""
 
 from __future__ import annotations
 

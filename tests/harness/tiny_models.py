@@ -10,7 +10,7 @@ CONTEXT = 32
 
 
 def folder_like(path: Path, weights: bytes = b"weights", **config) -> Path:
-    """What a saved model's folder looks like from outside: enough to be found and named, not to be loaded."""
+    """A folder that looks like a saved model: enough to be found and named, not to be loaded."""
     path.mkdir(parents=True, exist_ok=True)
     (path / "config.json").write_text(json.dumps({"architectures": ["GPT2LMHeadModel"], **config}))
     (path / "model.safetensors").write_bytes(weights)

@@ -24,7 +24,7 @@ class WrongWeight(CosineSchedule):
 
 
 class MaskedMean(LinearSchedule):
-    """As if the loss were averaged over t without a weight."""
+    """Averages the loss over t without a weight."""
 
     name = "no-weight"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness import ROOT
+from harness.experiments import experiment
 from harness.plugins import PARTS, Plugins
 from mist_bench import UserError
 from mist_bench.cli import listing
@@ -17,15 +18,15 @@ from mist_bench.host.config import RunConfig
 from mist_bench.host.presets import (
     PRESETS,
     default_preset,
+    length_asked,
     load_preset,
     override,
     preset_names,
-    resolve,
-    with_own_length,
 )
 from mist_bench.host.registry import Registry
 from mist_bench.host.values import split_list
 from mist_bench.pages import presets as preset_page
+from mist_bench.run.experiment import Experiment
 from mist_bench.sample.options import SampleOptions
 
 
@@ -71,7 +72,7 @@ def test_austen_has_about_ten_million_parameters():
 def test_presets_name_things_that_exist():
     registry = Registry.discover()
     for name in preset_names():
-        resolve(load_preset(name), registry)
+        experiment(load_preset(name), registry=registry)
 
 
 @pytest.mark.parametrize(
@@ -147,9 +148,9 @@ def test_the_command_line_wins(smoke: RunConfig):
 
 def fitted(preset: RunConfig, *settings: str, **given: str) -> int:
     """The length of a run with these on its command line."""
-    registry = Registry.discover()
-    config = resolve(override(preset, settings, **given), registry)
-    return with_own_length(config, registry, preset, settings).length
+    config = override(preset, settings, **given)
+    asked = {"written_for": preset.corpus, "length_asked": length_asked(settings)}
+    return Experiment.of(config, Registry.discover(), "CPU", "float32", **asked).config.length
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -162,7 +163,7 @@ def test_a_corpus_with_a_length_of_its_own_takes_no_other(smoke: RunConfig, tmp_
     assert fitted(smoke, corpus="markov") == 4, "the preset's length was that of its own corpus"
     assert fitted(smoke, "length=64") == 64
     assert fitted(smoke, "length=4", corpus="markov") == 4
-    assert fitted(smoke, "length=400", tokenizer="byte") == 400, "the length is that of its words"
+    assert fitted(smoke, "length=400", tokenizer="byte", families="mdlm") == 400, "the length is that of its words"
     wrong = "length is 16, but sequences of tales have 64 tokens; "
     with pytest.raises(UserError, match=f"{wrong}leave --set length away, or give length=64$"):
         fitted(smoke, "length=16")
@@ -224,13 +225,13 @@ def test_lists_are_cut_outside_of_brackets():
 
 def test_every_name_of_a_run_is_made_and_the_grid_is_put_in_its_shortest_form(plugins: Plugins, smoke: RunConfig):
     registry = plugins.discover(plugins.file(PARTS))
-    settings = ["likelihood.evaluation_schedules=linear", "families=mdlm", "schedules=linear"]
+    settings = ["likelihood.evaluation_schedules=linear", "families=mdlm", "schedules=linear", "generation.judge=none"]
     samplers = "confidence,confidence[score_by=proposal],confidence[score_by=max]"
     config = override(smoke, settings, samplers=samplers)
-    assert resolve(config, registry).samplers == ("confidence", "confidence[score_by=max]")
+    assert experiment(config, registry=registry).config.samplers == ("confidence", "confidence[score_by=max]")
     for wrong in ("corpus", "tokenizer", "families", "schedules", "samplers", "likelihood.evaluation_schedules"):
         with pytest.raises(UserError, match="unknown .* 'nope'"):
-            resolve(override(config, [f"{wrong}=nope"]), registry)
+            experiment(config, settings=[f"{wrong}=nope"], registry=registry)
 
 
 def test_all_is_every_sampler_that_has_defaults(plugins: Plugins, smoke: RunConfig):
@@ -247,13 +248,13 @@ def test_all_is_every_sampler_that_has_defaults(plugins: Plugins, smoke: RunConf
 """
     registry = plugins.discover(plugins.file(PARTS + more))
     assert not registry.failures and "asks" in registry.names("sampler")
-    settings = ["likelihood.evaluation_schedules=linear", "families=mdlm", "schedules=linear"]
+    settings = ["likelihood.evaluation_schedules=linear", "families=mdlm", "schedules=linear", "generation.judge=none"]
     for given, made in [
         ("all", ("a-first", "confidence")),
         ("confidence[score_by=max],all,confidence", ("confidence[score_by=max]", "a-first", "confidence")),
         ("asks[inner=x],all", ("asks[inner=x]", "a-first", "confidence")),
     ]:
-        assert resolve(override(smoke, settings, samplers=given), registry).samplers == made
+        assert experiment(smoke, settings=settings, samplers=given, registry=registry).config.samplers == made
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"nucleus": 0.0}, {"count": 0}, {"temperature": -1.0}, {"seed": -1}])

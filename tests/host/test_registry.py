@@ -27,13 +27,13 @@ SAMPLER = """
 
         name = "NAME"
         tau: float = parameter(0.5, "a number")
-        count: int = parameter(3, "a whole number")
+        many: int = parameter(3, "a whole number")
         loud: bool = parameter(False, "a switch")
         inner: str = parameter("random", "a text")
 
         def __post_init__(self):
-            if self.count < 0:
-                raise ValueError("count must not\\n be negative")
+            if self.many < 0:
+                raise ValueError("many must not\\n be negative")
 
         def scores(self, view):
             return view.margin
@@ -157,12 +157,15 @@ def test_one_raising_hook_does_not_take_the_others_down(plugins: Plugins):
         ("yield Sampler", "yield int", "not a subclass of mist_bench.Sampler"),
         ("yield Sampler", "yield 3", "not a subclass of mist_bench.Sampler"),
         ("yield Sampler", "return None", "TypeError"),
-        ("def score", "def scores", "does not implement score"),
+        ("def scores", "def score", "does not implement scores"),
         ('name = "good"', "name = 7", "name is 7"),
         ('name = "good"', 'name = "Good one"', "name is 'Good one'"),
         ('name = "good"', 'name: str = "good"', "without a type"),
         ("@dataclass(frozen=True, kw_only=True)", "", "needs @dataclass"),
-        ("if self.count < 0", "if 1 / 0", "ZeroDivisionError"),
+        ("if self.many < 0", "if 1 / 0", "ZeroDivisionError"),
+        ("many: int", "count: int", "has a parameter 'count', which hides ScoreSampler.count; rename the parameter"),
+        ('name = "good"', 'name, needs = "good", "entropy"', r"Sampler.needs is 'entropy'; write a set of names"),
+        ('name = "good"', 'name, needs = "good", {"log_p"}', "Sampler.needs names 'log_p'; what can be asked for is left_out_"),
     ],
 )
 def test_what_a_hook_yields_is_checked(plugins: Plugins, old: str, new: str, message: str):
@@ -214,9 +217,9 @@ def one(plugins: Plugins) -> Registry:
 
 def test_defaults_and_parameters_of_each_type(one: Registry):
     made = one.make("sampler", "confidence")
-    assert (made.tau, made.count, made.loud, made.inner) == (0.5, 3, False, "random")
-    made = one.make("sampler", " confidence[tau=1e-2, count=7,loud=true,inner=a[x=1,y=b[z=2]]] ")
-    assert (made.tau, made.count, made.loud, made.inner) == (0.01, 7, True, "a[x=1,y=b[z=2]]")
+    assert (made.tau, made.many, made.loud, made.inner) == (0.5, 3, False, "random")
+    made = one.make("sampler", " confidence[tau=1e-2, many=7,loud=true,inner=a[x=1,y=b[z=2]]] ")
+    assert (made.tau, made.many, made.loud, made.inner) == (0.01, 7, True, "a[x=1,y=b[z=2]]")
     assert one.make("sampler", made.spec) == made
 
 
@@ -236,13 +239,13 @@ def test_the_first_parameter_after_a_colon_may_hold_anything(plugins: Plugins):
     [
         ("confidance", "unknown sampler 'confidance'; did you mean 'confidence'? (mist-bench ls samplers)"),
         ("zzz", "unknown sampler 'zzz'; known: confidence (mist-bench ls samplers)"),
-        ("confidence[taw=1]", "no parameter 'taw'; did you mean 'tau'? (parameters: tau, count, loud, inner)"),
-        ("confidence[qqq=1]", "no parameter 'qqq'; known: count, inner, loud, tau"),
-        ("confidence[count=2.5]", "sampler 'confidence': parameter 'count' is int, given '2.5'"),
+        ("confidence[taw=1]", "no parameter 'taw'; did you mean 'tau'? (parameters: tau, many, loud, inner)"),
+        ("confidence[qqq=1]", "no parameter 'qqq'; known: inner, loud, many, tau"),
+        ("confidence[many=2.5]", "sampler 'confidence': parameter 'many' is int, given '2.5'"),
         ("confidence[tau=nan]", "parameter 'tau' is float, given 'nan'"),
         ("confidence[tau=]", "parameter 'tau' is float, given ''"),
         ("confidence[loud=yes]", "parameter 'loud' is bool, given 'yes'"),
-        ("confidence[count=-1]", "sampler 'confidence[count=-1]': count must not be negative"),
+        ("confidence[many=-1]", "sampler 'confidence[many=-1]': many must not be negative"),
         ("confidence[tau=1,tau=2]", "gives 'tau' twice"),
         ("confidence[tau]", "cannot read 'tau'"),
         ("confidence[tau=1", "cannot read 'confidence[tau=1'"),

@@ -1,4 +1,4 @@
-"""How many sequences to evaluate at once: what the search makes of speeds and of memory's end, and what is kept of it."""
+"""How many sequences to evaluate at once: the search over speeds and memory, and its stored result."""
 
 import gc
 import json
@@ -16,11 +16,11 @@ from mist_bench.inference import batch_size
 from mist_bench.inference.batch_size import remember, remembered, search
 from mist_bench.inference.masked import MaskedEvaluator
 from mist_bench.report import files
-from mist_bench.run import work
+from mist_bench.run import workbench
 
 
 def speeds(table, room=10**9):
-    """A device that holds `room` sequences; speeds of sizes that are not in the table are those of the one before."""
+    """The speed of a device that holds `room` sequences; sizes missing in the table are as fast as the one before."""
     asked = []
 
     def speed(batch):
@@ -91,7 +91,7 @@ def test_memory_ends_a_search_on_a_real_device_and_leaves_nothing_behind(monkeyp
 
 
 def held() -> int:
-    """Bytes in use, when nothing is kept for later."""
+    """Bytes in use, without those that the allocator caches."""
     gc.unfreeze()
     gc.collect()
     Device[Device.DEFAULT].allocator.free_cache()
@@ -163,7 +163,7 @@ def test_the_key_says_machine_network_and_release(monkeypatch):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """A run of the oracle alone, with sizes to be found and a cache folder of its own; gives its generations."""
+    """A run of the oracle that searches its batch size, with a cache folder of its own; returns its generations."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(batch_size, "LARGEST", 16)
     monkeypatch.setattr(batch_size, "SECONDS", 0.0)
@@ -204,7 +204,7 @@ def test_what_does_not_fit_after_all_says_what_to_type(run, monkeypatch, capsys)
     def full(*inputs, **more):
         raise MemoryError("Allocation of 4 GB failed")
 
-    monkeypatch.setattr(work, "generate", full)
+    monkeypatch.setattr(workbench, "generate", full)
     status, rows = run("--set", "generation.batch_size=16")
     assert status == 1 and rows == []
     assert "not enough memory to evaluate 16 sequences at once; give a smaller generation.batch_size" in capsys.readouterr().err

@@ -1,32 +1,24 @@
-"""What the others say of a token that is shown: exact under oracles, by the shadow row of a network, and for `wino`."""
+"""p of a visible token given all others: exact for oracles, by the shadow row of a network, and as `wino` uses it."""
 
-from functools import cache
-from itertools import product
 
 import numpy as np
 import pytest
-from mist_bench_plugins.corpus_markov import world
 from mist_bench_plugins.corpus_tales import TalesCorpus
 from mist_bench_plugins.family_mdlm import MdlmFamily
-from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.sampler_wino import FEWEST, MOST, WinoSampler
-from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
-from harness.brute_force import BATCH as NETWORK_BATCH
-from harness.brute_force import MASKS, SIZE, TEXTS, S, assert_laws_agree, one_step_law, shaken
+from harness.brute_force import BATCH, MASKS, SIZE, TEXTS, WORLD, L, S, shaken
+from harness.rules import assert_law_of_draws
+from harness.runs import LONG
 from mist_bench import MaskedModel, NetworkSize, Oracle, UserError
 from mist_bench.host.registry import Registry
-from mist_bench.inference.generate import SamplerGraph, generate
-from mist_bench.inference.masked import MaskedEvaluator
-from mist_bench.inference.step import Needs
-from mist_bench.measure.one_step import Start, sequences, transitions
-
-L = 4
+from mist_bench.measure.one_step import sequences
+from mist_bench.measure.start import Start
 
 
 def test_an_oracle_says_it_by_enumeration():
-    oracle, texts = world(3, L, 1.2), sequences(L, 3)
+    oracle, texts = WORLD, sequences(L, 3)
     truth = np.exp(oracle.log_probability(texts))
     states = sequences(L, 4)
     mask, length = oracle.vocab_size, L
@@ -62,10 +54,10 @@ def shadow(layers: int, **how):
     return model, shaken(model, 5)
 
 
-CLEAN = TEXTS[np.random.default_rng(0).integers(0, len(TEXTS), NETWORK_BATCH)]
-HIDDEN = MASKS[np.arange(NETWORK_BATCH) % len(MASKS)]
+CLEAN = TEXTS[np.random.default_rng(0).integers(0, len(TEXTS), BATCH)]
+HIDDEN = MASKS[np.arange(BATCH) % len(MASKS)]
 SEEN = np.where(HIDDEN, S, CLEAN)
-T = Tensor(np.full(NETWORK_BATCH, 0.5, dtype=np.float32))
+T = Tensor(np.full(BATCH, 0.5, dtype=np.float32))
 
 
 def said(model) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +73,7 @@ def test_one_layer_of_a_network_says_exactly_what_it_would_say_of_the_text_witho
         without = SEEN.copy()
         without[:, i] = S
         whole = np.asarray(model.free_log_probabilities(Tensor(without.astype(np.int32)), T).numpy())
-        expected = np.where(HIDDEN[:, i], 0.0, whole[np.arange(NETWORK_BATCH), i, CLEAN[:, i]])
+        expected = np.where(HIDDEN[:, i], 0.0, whole[np.arange(BATCH), i, CLEAN[:, i]])
         np.testing.assert_allclose(own[:, i], expected, atol=1e-5)
 
 
@@ -97,7 +89,7 @@ def test_the_text_does_not_see_the_shadow_row_and_a_shadow_not_its_token():
     for tokens in (SEEN, other):
         x = Tensor(tokens.astype(np.int32))
         masks = one.body.embed((x * 0 + S).cast("int"))
-        told = one.body.told(Tensor(HIDDEN.mean(axis=1).astype(np.float32)))
+        told = one.body.modulation(Tensor(HIDDEN.mean(axis=1).astype(np.float32)))
         law.append(one.body.logits(one.body.embed(x).cat(masks, dim=1), told).numpy()[shown, L + 1])
     np.testing.assert_allclose(law[0], law[1], atol=1e-5)
 
@@ -153,16 +145,13 @@ def after_one_step(tokens, free, x, p, back, sampler, revealed) -> tuple[int, ..
 
 
 def assert_same_law(sampler, start, state) -> None:
-    law = one_step_law(*transitions(sampler, start, state=state))
-    truth: dict = {}
-    for b, row in enumerate(start.tokens):
-        p, back = np.exp(start.log_probabilities[b]), np.exp(start.left_out_log_probability[b])
-        places = np.flatnonzero(start.masked[b])
-        for values in product(range(V), repeat=len(places)):
-            x = dict(zip(places, values, strict=True))
-            after = after_one_step(row, start.free[b], x, p, back, sampler, int(state["revealed"][b]))
-            truth[b, *after] = truth.get((b, *after), 0.0) + np.prod([p[i, x[i]] for i in places])
-    assert_laws_agree(law, truth)
+    back = np.exp(start.left_out_log_probability)
+
+    def after(b, x):
+        p, revealed = np.exp(start.log_probabilities[b]), int(state["revealed"][b])
+        return after_one_step(start.tokens[b], start.free[b], x, p, back[b], sampler, revealed)
+
+    assert_law_of_draws(sampler, start, after, state=state)
 
 
 @pytest.mark.parametrize("revealed", [0, 1, 2, 4])
@@ -204,7 +193,7 @@ def test_never_more_than_its_limits_are_revealed():
         log_probabilities=np.log(p), to_fill=one.astype(int), target_masked=one.astype(int), reveal_probability=one,
         alpha_t=one, alpha_s=one, step=0, steps=1, last=False,
     )  # fmt: skip
-    from mist_bench.measure.one_step import view_of
+    from mist_bench.measure.start import view_of
 
     for hidden, most in ((40, 20), (20, 14), (6, 5), (3, 3)):
         start.free[:, hidden:] = False
@@ -216,35 +205,17 @@ def test_never_more_than_its_limits_are_revealed():
 
 # ---- wino: whole runs
 
-BATCH = 64
-
-
-@cache
-def parts(spec: str):
-    oracle = world(3, 10, 1.2)
-    sampler = Registry.discover().make("sampler", spec)
-    evaluator = MaskedEvaluator("oracle", OracleModel(oracle), BATCH, needs=Needs.of(sampler))
-    return evaluator, SamplerGraph(sampler, BATCH, 10, oracle.vocab_size), oracle
-
-
-def run(spec, watch=None):
-    evaluator, graph, oracle = parts(spec)
-    empty = np.full((BATCH, 10), oracle.vocab_size, dtype=np.int32)
-    return generate(evaluator, graph, LinearSchedule(), 3, empty, seed=2, sequences=np.arange(BATCH), temperature=1.0,
-                    watch=watch)  # fmt: skip
-
-
 @pytest.mark.parametrize(("spec", "again"), [("wino", True), ("wino[tau_back=0]", False)])
 def test_each_text_ends_by_itself_and_counts_two_a_step(spec, again):
     seen: list = []
-    made, nfe = run(spec, watch=lambda step, now, guesses: seen.append(now))
-    states, mask = np.array([*seen, made]), parts(spec)[2].vocab_size
+    made, nfe = LONG(spec, steps=3, seed=2, watch=lambda step, now, guesses: seen.append(now))
+    states, mask = np.array([*seen, made]), LONG.mask
     left = (states == mask).any(axis=2)
     assert np.array_equal(nfe, 2 * left.sum(axis=0)) and len(np.unique(nfe)) > 1
     done = ~left[:-1]
     assert (states[1:][done] == states[:-1][done]).all()  # not masked again while others go on
     assert ((states[:-1] != mask) & (states[1:] == mask)).any() == again
-    assert (nfe <= 20).all()
+    assert (nfe <= 2 * LONG.length).all()
 
 
 def test_wrong_parameters_are_refused():

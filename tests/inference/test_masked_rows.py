@@ -1,8 +1,9 @@
-"""To ask about masked positions alone is to ask the same: against the graph that answers for all of them."""
+"""Evaluating masked positions alone gives the same answers as the graph that evaluates all positions."""
 
 import numpy as np
 import pytest
 from mist_bench_plugins.family_mdlm import MdlmFamily
+from mist_bench_plugins.sampler_autoregressive import AutoregressiveSampler
 from mist_bench_plugins.sampler_confidence import ConfidenceSampler
 from mist_bench_plugins.sampler_first_hitting import FirstHittingSampler
 from mist_bench_plugins.sampler_random import RandomSampler
@@ -12,13 +13,14 @@ from mist_bench_plugins.sampler_top_k import TopKSampler
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
+from harness.answers import answers
 from harness.brute_force import masked
 from mist_bench import NetworkSize
 from mist_bench.engine import noise
 from mist_bench.inference import masked_rows
+from mist_bench.inference.denoiser import WholeDenoiser
 from mist_bench.inference.generate import SamplerGraph, generate
 from mist_bench.inference.masked import MaskedEvaluator
-from mist_bench.inference.step import on_device, pack_step
 from mist_bench.measure.likelihood import masked_likelihood
 from mist_bench.network import transformer
 
@@ -28,7 +30,7 @@ SIZE = NetworkSize(dim=16, layers=1, heads=2, feed_forward=32, conditioning_dim=
 
 @pytest.fixture(scope="module")
 def both():
-    """The same network, behind one graph and asked by rows; counts are 1, 2, 4, 6 and 8 of 8."""
+    """The same network with one graph and by masked rows; the row counts are 1, 2, 4, 6 and 8 of 8."""
     made = []
     for pay in (10**6, 0):
         with pytest.MonkeyPatch.context() as patch:
@@ -40,23 +42,18 @@ def both():
                 p.assign(Tensor(values.astype(np.float32))).realize()
             made.append(MaskedEvaluator("rows" if pay == 0 else "whole", model, MANY))
     whole, rows = made
-    assert whole.rows is None and rows.rows.counts == [1, 2, 4, 6, 8]
+    assert isinstance(whole.denoiser, WholeDenoiser) and rows.denoiser.counts == [1, 2, 4, 6, 8]
     return whole, rows
 
 
 def asked(both, most):
-    """Everything that both say of texts of which `most` positions are masked at most, one of them as many."""
+    """All answers of both for texts with at most `most` masked positions, one of them with exactly as many."""
     rng = np.random.default_rng(most)
     clean = rng.integers(0, VOCAB, (MANY, LENGTH))
     hidden = rng.random((MANY, LENGTH)).argsort(axis=1) < rng.integers(0, most + 1, (MANY, 1))
     hidden[0] = np.arange(LENGTH) >= LENGTH - most
-    tokens, targets = on_device(np.where(hidden, VOCAB, clean), np.int32), on_device(clean, np.int32)
-    words = pack_step(rng.random(MANY), np.zeros((5, MANY)), (0, 1, 0), noise.key_words(1, 2), 0.8)
-    ids = on_device(np.arange(MANY) + 3, np.uint32)
-    whole, rows = both
-    one = whole.graph(tokens, targets, whole.told(words), ids, on_device(np.ones((MANY, LENGTH)), np.bool_))
-    other = rows.rows((tokens, targets, rows.told(words), ids), on_device(np.zeros(1), np.int32), most)
-    return {k: v.numpy() for k, v in one.items()}, {k: v.numpy() for k, v in other.items()}
+    step = {"t": rng.random(MANY), "key": noise.key_words(1, 2), "temperature": 0.8, "sequences": np.arange(MANY) + 3}
+    return [answers(evaluator, np.where(hidden, VOCAB, clean), clean, most=most, **step) for evaluator in both]
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 5, 8])
@@ -72,34 +69,25 @@ def test_what_is_not_asked_is_counted(both):
     _, rows = both
     tokens = np.zeros((MANY, LENGTH))
     tokens[0, :5], tokens[3, :3] = VOCAB, VOCAB
-    inputs = [on_device(x, np.int32) for x in (tokens, tokens * 0)]
-    words = rows.told(pack_step(np.ones(MANY), np.zeros((5, MANY)), (0, 1, 0), (0, 0)))
-    inputs += [words, on_device(np.arange(MANY), np.uint32)]
-    assert rows.rows(tuple(inputs), on_device(np.full(1, 10), np.int32), 2)["missed"].item() == 10 + 3 + 1
+    answers(rows, tokens, most=2)
+    assert rows.denoiser.unanswered() == 3 + 1
+    rows.denoiser.answer(rows.texts, 2)
+    assert rows.denoiser.unanswered() == 2 * (3 + 1)
+    rows.denoiser.begin()
+    assert rows.denoiser.unanswered() == 0
 
 
 SAMPLERS = [
     ConfidenceSampler(), TopKSampler(), RandomSampler(), RandomSampler(cached=True), FirstHittingSampler(),
-    ThresholdSampler(), SemiAutoregressiveSampler(block=3, inner=ConfidenceSampler()),
+    ThresholdSampler(), AutoregressiveSampler(), SemiAutoregressiveSampler(block=3, inner=ConfidenceSampler()),
 ]  # fmt: skip
-
-
-class Watched:
-    """Rows, and how many were asked for."""
-
-    def __init__(self, rows):
-        self.rows, self.seen = rows, []
-
-    def __call__(self, inputs, missed, most):
-        self.seen.append(most)
-        return self.rows(inputs, missed, most)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.spec)
 def test_texts_are_the_same(both, sampler, monkeypatch):
-    rows = both[1]
-    watched = Watched(rows.rows)
-    monkeypatch.setattr(rows, "rows", watched)
+    rows, seen = both[1].denoiser, []
+    answer = rows.answer
+    monkeypatch.setattr(rows, "answer", lambda texts, most: seen.append(most) or answer(texts, most))
     graph = SamplerGraph(sampler, MANY, LENGTH, VOCAB)
     given = np.full((MANY, LENGTH), VOCAB, dtype=np.int32)
     given[1, :3], given[2, 4:] = 5, 7  # prompts
@@ -107,11 +95,11 @@ def test_texts_are_the_same(both, sampler, monkeypatch):
             for evaluator in both]  # fmt: skip
     np.testing.assert_array_equal(made[0][0], made[1][0])
     np.testing.assert_array_equal(made[0][1], made[1][1])
-    assert max(watched.seen) == LENGTH and min(watched.seen) < LENGTH  # less is asked in the end
+    assert max(seen) == LENGTH and min(seen) < LENGTH  # less is asked in the end
 
 
 class Liar(ConfidenceSampler):
-    """Says that it leaves half of what it does."""
+    """Declares that it leaves half of what it really leaves masked."""
 
     name = "liar"
 
@@ -135,11 +123,11 @@ def test_likelihoods_are_the_same(both):
 
 @pytest.mark.parametrize("sampler", [ConfidenceSampler(), RandomSampler()], ids=lambda sampler: sampler.spec)
 def test_a_warm_up_captures_all_and_accuses_nobody(sampler, monkeypatch):
-    """As a run begins: graphs for few positions are captured before the first step, with a text that may be all masks."""
+    """Graphs for few positions are captured before the first step, with a text that may be all masks."""
     monkeypatch.setattr(transformer, "ROWS_PAY", 0)
     monkeypatch.setattr(masked_rows, "MULTIPLE", 1)
     evaluator = MaskedEvaluator("warm", MdlmFamily().create(SIZE, VOCAB, 7, 0, None), 2)
-    assert evaluator.rows.counts == [1, 3, 5, 7]
+    assert evaluator.denoiser.counts == [1, 3, 5, 7]
     graph = SamplerGraph(sampler, 2, 7, VOCAB)
     given = np.full((2, 7), VOCAB, dtype=np.int32)
 
@@ -147,21 +135,21 @@ def test_a_warm_up_captures_all_and_accuses_nobody(sampler, monkeypatch):
         return generate(evaluator, graph, LinearSchedule(), 4, given, seed=0, sequences=np.arange(2), temperature=1.0,
                         limit=limit)  # fmt: skip
 
-    evaluator.begin(given, given == VOCAB, np.arange(2))  # what an earlier text may have left
+    evaluator.texts.begin(given, given == VOCAB, np.arange(2))  # what an earlier text may have left
     made(limit=2)
     settled = [graph for graph in evaluator.graphs if graph.kernels] + [graph.graph]
-    assert all(list(each._replays.values()) != [] for each in settled) and len(settled) > len(evaluator.rows.counts)
+    assert all(list(each._replays.values()) != [] for each in settled) and len(settled) > len(evaluator.denoiser.counts)
     monkeypatch.setattr("mist_bench.engine.graph.Graph._settle_on", lambda *_: pytest.fail("something is left to be made"))
     assert (made()[0] < VOCAB).all()
 
 
 def test_small_tables_are_read_whole():
     evaluator, _ = masked()
-    assert evaluator.rows is None and not evaluator.model.rows_pay
+    assert isinstance(evaluator.denoiser, WholeDenoiser) and not evaluator.model.rows_pay
 
 
 def test_dropped_rows_hold_nothing(both):
-    rows = both[1].rows
+    rows = both[1].denoiser
     assert any(graph.kernels for graph in rows.heads.values()) and rows.body.kernels
     rows.drop()
     assert not any(graph.kernels for graph in (rows.body, *rows.heads.values()))

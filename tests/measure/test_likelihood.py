@@ -171,7 +171,7 @@ def test_the_network_gives_what_the_table_says():
 
 @pytest.mark.parametrize("schedule", [None, LinearSchedule(), CosineSchedule()])
 def test_the_whole_path_comes_within_4_standard_errors(schedule):
-    """The network behind its graph, batches, draws and errors as a run has them."""
+    """The network's graph, batches, draws and errors as in a run."""
     evaluator, _ = network()
     texts = np.tile(TEXTS, (13, 1))
     found = likelihood.masked_likelihood(evaluator, texts, 8, schedule)
@@ -223,7 +223,7 @@ def test_left_to_right_by_brute_force():
 
 
 def test_left_to_right_tells_the_time_of_what_is_masked():
-    """Masked fraction and time are one where k of L are masked; the condition on the last answer is empty."""
+    """The time equals the masked fraction k / L; the self-conditioning is empty."""
     evaluator, values = told_last()
     found = likelihood.left_to_right(evaluator, TEXTS)
     np.testing.assert_allclose(found, chain_rule_of(values, (L - np.arange(L)) / L), rtol=0, atol=1e-5)
@@ -308,7 +308,7 @@ def test_times_of_the_weighted_form_are_stratified_and_every_mask_is_independent
 
 
 class Recorder:
-    """An evaluator that only remembers which masks it was asked about."""
+    """An evaluator that only records the masks of its calls."""
 
     def __init__(self, batch: int) -> None:
         self.batch, self.asked = batch, {}

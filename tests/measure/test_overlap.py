@@ -7,7 +7,7 @@ from mist_bench.measure import overlap
 
 
 def tried(samples, train, end):
-    """Every pair of places, one by one."""
+    """The longest run, by trying every pair of positions."""
     def pieces(row):
         return {tuple(row[i:j]) for i in range(len(row)) for j in range(i + 1, len(row) + 1) if end not in row[i:j]}
 

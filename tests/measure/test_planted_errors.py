@@ -1,4 +1,4 @@
-"""Errors that were made elsewhere, planted here one by one: each must be caught, and what is right must pass the same test.
+"""Errors of published code, planted one by one: each must be caught, and the right code must pass the same test.
 
 A check that cannot fail proves nothing. Planted in this file:
 
@@ -12,12 +12,12 @@ A check that cannot fail proves nothing. Planted in this file:
 
 and elsewhere, each beside the right one:
 
-    wrong weight, normaliser, range of k in an estimator   test_likelihood.py, by enumeration and by 4 standard errors
-    wrong weight or normaliser of the training loss        test_training.py
-    a loss that reads hidden tokens                        bad_families.py (ReadsTheText), by `check` (hidden-tokens)
-    order, ties, remainders, value drawn twice             test_samplers.py, by one-step laws
-    every promise of every kind of plugin                  bad_*.py, by test_conformance.py
-    the rules of the older samplers, mutated in their files  mutations.py, run by hand
+    wrong weight, normaliser, range of k in an estimator   measure/test_likelihood.py, by enumeration and by 4 standard errors
+    wrong weight or normaliser of the training loss        training/test_step.py
+    a loss that reads hidden tokens                        harness/bad_families.py (ReadsTheText), by `check` (hidden-tokens)
+    order, ties, remainders, value drawn twice             samplers/, by one-step laws
+    every promise of every kind of plugin                  harness/bad_*.py, by testing/test_conformance.py
+    the rules of the samplers, mutated in their files       harness/mutations.py, run by hand
 """
 
 from dataclasses import replace
@@ -51,13 +51,14 @@ from harness.rules import (
     rule_top_k,
     situation,
 )
+from harness.runs import Runs
 from harness.wrong_estimators import WrongWeight, masked_mean, realized_count, weighted_by
 from harness.wrong_rates import RevealsFivePercentTooOften, RevealsFivePercentTooRarely
 from mist_bench import EqualSharesCount, UserError
 from mist_bench.engine import noise
 from mist_bench.host.registry import Registry
-from mist_bench.inference.generate import SamplerGraph, generate, grid
 from mist_bench.inference.step import on_device
+from mist_bench.inference.timetable import timetable
 from mist_bench.measure import likelihood
 from mist_bench.measure.sampler_law import sampler_law, total_variation
 from mist_bench.testing import Subject, checks_of
@@ -99,7 +100,7 @@ def joint_draw(bits: int) -> np.ndarray:
 
 
 def law_of_joint_draw(bits: int, p=P, many=MANY) -> np.ndarray:
-    """What noise on a lattice makes of p, derived: the mass that each class ends with.
+    """The mass of each class under noise on a lattice, derived.
 
     Token v wins a step with E_v / q_v the smallest of all, E = -log u exponential. E_v is a multiple j >= 1 of e =
     2^-bits, each with probability e; the others, of total Q - q_v, all come later with probability
@@ -121,7 +122,7 @@ def coin_then_inverse_cdf() -> np.ndarray:
     from mist_bench.inference.draw import draw
 
     ids, everywhere = np.arange(SEQUENCES), np.full(SEQUENCES, PLACES)
-    reveal = grid(RandomSampler(), LINEAR, STEPS, everywhere, np.full((SEQUENCES, PLACES), 0.5)).numbers[:, 0, :1]
+    reveal = timetable(RandomSampler(), LINEAR, STEPS, everywhere, np.full((SEQUENCES, PLACES), 0.5)).reveal_probability[:, :1]
     hidden, uniform = np.ones((SEQUENCES, PLACES), dtype=bool), np.zeros((SEQUENCES, PLACES))
     for step, chance in enumerate(reveal):
         now = hidden & (noise.uniform_numpy(1, step, noise.CHOICE, ids, PLACES) < chance)
@@ -171,12 +172,7 @@ def texts_of(sampler, stream: int = noise.CHOICE, steps: int = 3) -> np.ndarray:
     """How often each of the 81 texts is made on the device, of 8192; `stream`: where the noise of choices is from."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(noise, "CHOICE", stream)
-        graph, empty = SamplerGraph(sampler, BATCH, L, MASK), np.full((BATCH, L), MASK, dtype=np.int32)
-        made = np.concatenate([
-            generate(oracle(), graph, LINEAR, steps, empty, seed=2, sequences=np.arange(i * BATCH, (i + 1) * BATCH),
-                     temperature=1.0)[0] for i in range(32)
-        ])  # fmt: skip
-    return np.bincount(np.ravel_multi_index(made.T, (3,) * L), minlength=81)
+        return Runs(WORLD).counts(sampler, 8192, steps=steps, seed=2)
 
 
 @pytest.mark.parametrize("sampler", [RandomSampler(), ConfidenceSampler(), TopKSampler()], ids=lambda s: s.spec)
@@ -204,7 +200,7 @@ OFF_BY_5 = [RevealsFivePercentTooOften(), RevealsFivePercentTooRarely()]
 def test_the_kit_catches_a_reveal_probability_5_percent_off(sampler):
     assert checked(RandomSampler(), "choice").status == "ok"
     result = checked(sampler, "choice")
-    assert result.status == "failed" and "choice is 'bernoulli', but noise that says the same" in result.message
+    assert result.status == "failed" and "choice is 'bernoulli', but equivalent noise" in result.message
 
 
 @pytest.mark.parametrize(("sampler", "factor"), [(OFF_BY_5[0], 1.05), (OFF_BY_5[1], 0.95)], ids=["often", "rarely"])
@@ -212,12 +208,12 @@ def test_the_law_of_a_whole_run_shows_a_reveal_probability_5_percent_off(sampler
     chances = [1 / 4, 1 / 3, 1 / 2, 1.0]
     right, wrong = by_coins(chances), by_coins([min(1.0, factor * r) for r in chances[:3]] + [1.0])
     assert total_variation(law_of(RandomSampler(), LINEAR, 4), right) < 1e-5 < 1e-3 < total_variation(wrong, right)
-    with pytest.raises(UserError, match="uses its noise otherwise than its choice = 'bernoulli' says"):
+    with pytest.raises(UserError, match="does not use its noise as its choice = 'bernoulli' declares"):
         law_of(sampler, LINEAR, 4)
 
 
 class LeavesOne(ConfidenceSampler):
-    """The last step as if one more were to stay."""
+    """Leaves one position masked at the last step."""
 
     def step(self, view, state):
         stay = view.last.where(1, view.target_masked)
@@ -306,7 +302,7 @@ def one_is_shown(tokens, hidden, t):
 
 
 def text_is_shown(tokens, hidden, t):
-    """The network reads the text where it is asked: every token is certain."""
+    """The network reads the text at masked positions: every token is certain."""
     return np.where(hidden, -1e-9, 0.0)
 
 

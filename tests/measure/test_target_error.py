@@ -12,7 +12,7 @@ SEQUENCES, MASKS = 3.0, 8.0  # standard deviations in nats: between sequences, a
 
 
 def block_of(seed: int, sequences=SEQUENCES, masks=MASKS, n=N):
-    """Blocks that belong to their number alone, as real ones do."""
+    """Blocks that depend on their number alone, as real ones do."""
     means = 50 + np.random.default_rng((seed, 999)).normal(0, sequences, size=n)
     return lambda number, blocks: means + np.random.default_rng((seed, number)).normal(0, masks, size=n)
 

@@ -1,4 +1,4 @@
-"""Each backward pass that is written out, against float64 numpy; and the same numbers in bfloat16, within its rounding."""
+"""Hand-written backward passes against float64 numpy; in bfloat16 the same numbers, within its rounding."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 
 def rounded(kind, *arrays: np.ndarray) -> list[np.ndarray]:
-    """What the operands are in the compute type, so that only what happens to them is compared."""
+    """The operands rounded to the compute type, so that only the operation itself is compared."""
     return [Tensor(a).cast(kind).float().numpy().astype(np.float64) for a in arrays]
 
 
@@ -89,7 +89,7 @@ def test_cross_entropy(kind, rounding, chunk, cpu, monkeypatch):
 
 
 def weighed(weights: np.ndarray, full: int | None):
-    """A loss by these weights, with its gradients, and what they are made of."""
+    """A loss with these weights, its gradients, and its operands."""
     batch, length, width, columns, vocab = *weights.shape, 6, 8, 7
     rng = np.random.default_rng(5)
     h, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((batch, length, width), (width, columns)))
@@ -107,7 +107,7 @@ def weighed(weights: np.ndarray, full: int | None):
     "many", [[0, 0, 0, 0, 0], [5, 0, 5, 0, 5], [0, 0, 2, 5, 0], [1, 2, 3, 4, 5], [0, 0, 0, 0, 1], [5, 5, 5, 0, 0]], ids=str
 )
 def test_what_has_no_weight_need_not_be_looked_at(many, chunk, cpu, monkeypatch):
-    """The same loss and gradients, for any spread of so many positions over five sequences of five."""
+    """Positions without weight are skipped: the same loss and gradients, wherever the others are."""
     monkeypatch.setattr(layers, "on_cpu", lambda: cpu)
     monkeypatch.setattr(layers, "CHUNK", chunk)
     rng = np.random.default_rng(sum(many))

@@ -8,6 +8,7 @@ from mist_bench_plugins.family_autoregressive import AutoregressiveFamily, match
 from mist_bench_plugins.family_mdlm import MdlmFamily
 from tinygrad import Tensor, dtypes
 
+from harness.answers import answers
 from harness.brute_force import (
     BATCH,
     MASKS,
@@ -23,12 +24,14 @@ from harness.brute_force import (
     network,
     of_tokens,
     placed,
+    put,
     told_last,
 )
 from mist_bench import NetworkSize
 from mist_bench.host.presets import load_preset, preset_names
-from mist_bench.inference.loading import load_parameters, load_to_read
-from mist_bench.inference.step import on_device, pack_step
+from mist_bench.inference.causal import CausalEvaluator
+from mist_bench.inference.masked import MaskedEvaluator
+from mist_bench.inference.step import on_device
 from mist_bench.network import transformer as network_module
 
 RNG = np.random.default_rng(0)
@@ -41,13 +44,7 @@ PROPOSAL, WHOLE, CONDITION = "proposal", "log_probabilities", "condition"
 
 def answer(evaluator, tokens, t, previous=None) -> dict[str, np.ndarray]:
     """Everything that the graph gives; (B, L) tokens with masks."""
-    packed = on_device(pack_step(t, np.zeros((5, BATCH)), (0, 1, 0), (0, 0)), np.int32)
-    ids, free = on_device(np.arange(BATCH), np.uint32), on_device(np.ones((BATCH, L)), np.bool_)
-    extra = evaluator.no_condition() if previous is None else [on_device(previous, np.float32)]
-    extra = extra if evaluator.model.self_conditioned else []
-    targets = on_device(CLEAN, np.int32)
-    found = evaluator.graph(on_device(tokens, np.int32), targets, packed, ids, free, *extra)
-    return {name: x.numpy() for name, x in found.items()}
+    return answers(evaluator, tokens, CLEAN, t=t, previous=previous)
 
 
 def assert_same(found, values, seen, t=None, extra=0.0) -> None:
@@ -146,7 +143,7 @@ def cached_answer(tokens) -> np.ndarray:
     evaluator, _ = causal()
     model = evaluator.model
     cache, now = model.new_cache(len(tokens)), on_device(tokens, np.int32)
-    places = [evaluator.place.bind(i) for i in range(L)]
+    places = [evaluator.position.bind(i) for i in range(L)]
     return np.concatenate([model.next_log_probabilities(now, place, cache).numpy() for place in places], axis=1)
 
 
@@ -189,7 +186,7 @@ def test_causal_samples_belong_to_their_number():
 
 
 class Shape:
-    """Stands for a tensor: the networks of the large presets are counted without being made."""
+    """A stand-in for a tensor, to count the parameters of large presets without allocating them."""
 
     def __init__(self, values) -> None:
         self.shape = values.shape
@@ -255,7 +252,7 @@ def test_the_same_seed_makes_the_same_network():
 
 @pytest.mark.parametrize("length", [4, 16])
 def test_local_heads_begin_at_a_neighbour(length):
-    """With the same word everywhere, and no table of places, only the bias and the rotation are left in the scores."""
+    """With the same token everywhere and no position table, the scores depend on the bias and the rotation alone."""
     size = replace(SIZE, heads=2, local_heads=1)
     values = {n: t.numpy().astype(np.float64) for n, t in
               MdlmFamily().create(size, S, length, 0, None).parameters.items()}  # fmt: skip
@@ -279,12 +276,14 @@ def test_bfloat16_reads_the_parameters_that_were_loaded_last(family):
     def fresh(values) -> np.ndarray:
         model = family.create(SIZE, S, L, 0, None)
         model.set_compute(dtypes.bfloat16)
-        load_parameters(model, values)
+        put(model, values)
         return answered(model)
 
     model = family.create(SIZE, S, L, 0, None)
     model.set_compute(dtypes.bfloat16)
+    kind = MaskedEvaluator if family.name == "mdlm" else CausalEvaluator
+    evaluator = kind("loaded", model, BATCH)
     for values in (*given, given[0]):
-        load_to_read(model, values)
+        evaluator.load(values)
         np.testing.assert_array_equal(answered(model), fresh(values))
     assert np.abs(fresh(given[0]) - fresh(given[1])).max() > 0.01

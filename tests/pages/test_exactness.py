@@ -1,4 +1,4 @@
-"""Docs/exactness.md is what the module writes, and what it says holds: bounds, limits, zeros, by brute force in numpy."""
+"""Docs/exactness.md is up to date and true: bounds, limits and zeros against brute force in numpy."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""Variances of the estimators: the integrated ones against those of the estimators themselves, on an enumerable world."""
+"""Variances of the estimators: integrals against simulations of the estimators, on an enumerable world."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
 """Samplers that reveal as many positions as the answer allows: one-step laws, whole laws, and evaluations used."""
 
-from functools import cache, partial
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -9,13 +9,14 @@ from mist_bench_plugins.sampler_entropy_bound import EntropyBoundSampler
 from mist_bench_plugins.sampler_threshold import ThresholdSampler
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 
-from harness.brute_force import BATCH, assert_counts_follow, oracle
+from harness.answers import inputs_of
+from harness.brute_force import BATCH, assert_counts_follow
 from harness.chain import LINEAR, WORLD, brute_force, law_of, truth
 from harness.rules import MASK, L, V, assert_same_law, best, ids, situation
-from mist_bench.inference import generate as generate_module
-from mist_bench.inference.generate import SamplerGraph, generate
-from mist_bench.measure.one_step import Start
+from harness.runs import SMALL
+from mist_bench.inference.texts import DeviceTexts
 from mist_bench.measure.sampler_law import law_distance, total_variation
+from mist_bench.measure.start import Start
 
 CLOSE = 1e-9  # p that equals the bar on paper passes it
 
@@ -148,30 +149,18 @@ def test_entropy_bound_loses_at_most_gamma_a_step():
     assert losses == sorted(losses)
 
 
-@cache
-def device_graph(sampler):
-    return SamplerGraph(sampler, BATCH, L, WORLD.vocab_size)
-
-
-def run(sampler, tokens, *, number=0, schedule=LINEAR, watch=None):
-    numbers = np.arange(number * BATCH, (number + 1) * BATCH)
-    return generate(oracle(), device_graph(sampler), schedule, L, tokens, seed=1, sequences=numbers, temperature=1.0,
-                    watch=watch)  # fmt: skip
-
-
-EMPTY = np.full((BATCH, L), WORLD.vocab_size, dtype=np.int32)
+def run(sampler, tokens=None, **how):
+    return SMALL(sampler, tokens, steps=L, seed=1, **how)
 
 
 @pytest.mark.parametrize("sampler", [OWN[0][0], OWN[2][0], OWN[3][0], EntropyBoundSampler(gamma=0.0)], ids=ids)
 def test_what_the_device_draws_follows_the_law_of_its_own(sampler):
-    made = np.concatenate([run(sampler, EMPTY, number=i)[0] for i in range(32)])
-    counts = np.bincount(np.ravel_multi_index(made.T, (3,) * L), minlength=3**L)
-    assert_counts_follow(counts, law_of(sampler, LINEAR, L))
+    assert_counts_follow(SMALL.counts(sampler, 8192, steps=L, seed=1), law_of(sampler, LINEAR, L))
 
 
 @pytest.mark.parametrize("sampler", [OWN[1][0], OWN[2][0], OWN[3][0]], ids=ids)
 def test_each_sequence_counts_the_evaluations_that_it_used(sampler):
-    """Some of its positions fixed, one sequence wholly: it uses none."""
+    """With some positions fixed, and one sequence wholly fixed, which uses none."""
     rng = np.random.default_rng(0)
     given = np.where(rng.random((BATCH, L)) < 0.4, WORLD.sample(BATCH, rng), WORLD.vocab_size).astype(np.int32)
     given[3] = [0, 1, 2, 0]
@@ -185,14 +174,13 @@ def test_each_sequence_counts_the_evaluations_that_it_used(sampler):
 
 
 def test_networks_are_told_the_time_at_which_as_much_is_masked(monkeypatch):
-    told, states = [], []
-    pack = generate_module.pack_step
-    monkeypatch.setattr(generate_module, "pack_step", lambda t, *rest: told.append(t) or pack(t, *rest))
+    told, states, give = [], [], DeviceTexts.give
+    monkeypatch.setattr(DeviceTexts, "give", lambda texts, words: told.append(words) or give(texts, words))
     schedule = CosineSchedule()
-    run(OWN[3][0], EMPTY, schedule=schedule, watch=lambda step, tokens, guesses: states.append(tokens))
-    for t, state in zip(told, states, strict=True):
+    run(OWN[3][0], schedule=schedule, watch=lambda step, tokens, guesses: states.append(tokens))
+    for words, state in zip(told, states, strict=True):
         fraction = (state == WORLD.vocab_size).mean(axis=1)
-        np.testing.assert_allclose(schedule.mask_probability(t), fraction, atol=1e-9)
+        np.testing.assert_allclose(schedule.mask_probability(inputs_of(words, BATCH).t), fraction, atol=1e-6)
 
 
 def test_declared_facts():

@@ -1,49 +1,29 @@
-"""Guidance without labels, and `evaluate`: who asks the network its own way, and is counted for it."""
+"""Guidance without labels, and `evaluate`: samplers that call the network themselves, and their evaluations."""
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import pytest
-from mist_bench_plugins.corpus_markov import world
-from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.sampler_confidence import ConfidenceSampler
 from mist_bench_plugins.sampler_guided import GuidedSampler
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
+from harness.brute_force import BATCH, WORLD, L
+from harness.chain import TEXTS, posterior, truth
+from harness.runs import REGISTRY, SMALL
 from mist_bench import OuterSampler, UserError
-from mist_bench.host.registry import Registry
-from mist_bench.inference.generate import SamplerGraph, generate
-from mist_bench.inference.masked import MaskedEvaluator
+from mist_bench.inference.generate import generate
 from mist_bench.inference.step import Needs
 from mist_bench.measure.one_step import sequences
 from mist_bench.measure.sampler_law import law_distance
 
-REGISTRY, L, BATCH = Registry.discover(), 4, 512
-ORACLE = world(3, L, 1.2)
-MASK, TEXTS = ORACLE.vocab_size, sequences(L, 3)
-TRUTH = np.exp(ORACLE.log_probability(TEXTS))
+MASK = SMALL.mask
 PROMPT = np.tile(np.array([MASK, 2, MASK, MASK]), (BATCH, 1)).astype(np.int32)
 
 
-def posterior(state) -> np.ndarray:
-    """(L, 3) by enumeration."""
-    weight = TRUTH * ((np.array(state) == MASK) | (np.array(state) == TEXTS)).all(axis=1)
-    joint = np.einsum("t,tia->ia", weight, np.eye(3)[TEXTS])
-    return joint / joint.sum(axis=1, keepdims=True)
-
-
-@cache
-def parts(spec: str):
-    sampler = REGISTRY.make("sampler", spec)
-    return (MaskedEvaluator("oracle", OracleModel(ORACLE), BATCH, needs=Needs.of(sampler)),
-            SamplerGraph(sampler, BATCH, L, MASK))  # fmt: skip
-
-
 def run(spec, tokens=PROMPT, *, steps=3, first=0):
-    ids = np.arange(first, first + BATCH)
-    return generate(*parts(spec), LinearSchedule(), steps, tokens, seed=1, sequences=ids, temperature=1.0)
+    return SMALL(spec, tokens, steps=steps, first=first, seed=1)
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 2.0])
@@ -54,13 +34,13 @@ def test_the_answer_is_the_formula(scale):
 
     def network(tokens):
         asked.append(tokens.numpy())
-        return ORACLE.log_posterior(tokens)
+        return WORLD.log_posterior(tokens)
 
     found = GuidedSampler(scale=scale, inner=ConfidenceSampler()).evaluate(network, Tensor(np.array(states, dtype=np.int32)), Tensor(free))
     assert len(asked) == 2 and np.array_equal(asked[1], np.where(free, states, MASK))
     for row, state, frees in zip(np.exp(found.numpy()), states, free, strict=True):
         without = np.where(frees, state, MASK)
-        p, q = posterior(state), posterior(without)
+        p, q = posterior(state), posterior(tuple(without.tolist()))
         p = np.where(p > 0, p * (p / np.maximum(q, 1e-30)) ** scale, 0.0)
         p /= p.sum(axis=1, keepdims=True)
         seen = np.array(state) != MASK
@@ -74,14 +54,14 @@ def test_scale_0_or_no_prompt_is_the_inner_sampler_at_twice_the_cost(inner):
     plain, cost = run(inner)
     made, nfe = run(f"guided[scale=0,inner={inner}]")
     assert np.array_equal(made, plain) and np.array_equal(nfe, 2 * cost)
-    empty = np.full((BATCH, L), MASK, dtype=np.int32)
+    empty = SMALL.empty
     assert np.array_equal(run(f"guided[scale=3,inner={inner}]", empty)[0], run(inner, empty)[0])
 
 
 def test_the_device_follows_the_guided_law():
     """`entropy` reveals one position a step by what is visible: with the guided answer its law is a walk over that."""
     scale, spec = 1.0, "guided[scale=1.0,inner=autoregressive]"
-    made = np.concatenate([run(spec, steps=L, first=i * BATCH)[0] for i in range(16)])
+    made = np.concatenate([run(spec, steps=L, first=i * BATCH)[0] for i in range(32)])
     law: dict = {}
 
     def walk(state, weight):
@@ -95,18 +75,18 @@ def test_the_device_follows_the_guided_law():
             walk((*state[:i], a, *state[i + 1 :]), weight * share)
 
     walk((MASK, 2, MASK, MASK), 1.0)
-    expected = np.array([law.get(tuple(t), 0.0) for t in TEXTS]) * len(made)
+    expected = np.array([law.get(t, 0.0) for t in TEXTS]) * len(made)
     counts = np.bincount(made @ 3 ** np.arange(L - 1, -1, -1), minlength=81)
     many = expected > 5
     chi2 = ((counts - expected)[many] ** 2 / expected[many]).sum()
     assert chi2 < many.sum() + 5 * np.sqrt(2 * many.sum())
-    conditional = TRUTH * (TEXTS[:, 1] == 2)
+    conditional = truth() * (np.array(TEXTS)[:, 1] == 2)
     assert np.abs(expected / len(made) - conditional / conditional.sum()).sum() / 2 > 0.05  # and it is no sample
 
 
 @dataclass(frozen=True, kw_only=True)
 class AsksOnceMore(OuterSampler):
-    """Says that it asks twice, and asks three times."""
+    """Declares two evaluations, and makes three."""
 
     name = "asks-once-more"
     asks_itself = True
@@ -122,32 +102,31 @@ class AsksOnceMore(OuterSampler):
 
 def test_who_asks_more_often_than_it_says_is_found():
     sampler = AsksOnceMore()
-    evaluator = MaskedEvaluator("oracle", OracleModel(ORACLE), BATCH, needs=Needs.of(sampler))
-    with pytest.raises(TypeError, match="'asks-once-more.*asks 3 times a step and says 2"):
-        generate(evaluator, SamplerGraph(sampler, BATCH, L, MASK), LinearSchedule(), 2, PROMPT, seed=0,
-                 sequences=np.arange(BATCH), temperature=1.0)  # fmt: skip
+    with pytest.raises(TypeError, match="'asks-once-more.*evaluates the network 3 times a step and declares 2"):
+        SMALL(sampler, PROMPT, steps=2)
 
 
 def test_another_samplers_questions_are_no_answer():
-    evaluator, _ = parts("confidence")
+    evaluator = SMALL.evaluator(Needs.of(REGISTRY.make("sampler", "confidence")))
     with pytest.raises(TypeError, match="'guided' needs an evaluator with Needs"):
-        generate(evaluator, parts("guided")[1], LinearSchedule(), 2, PROMPT, seed=0, sequences=np.arange(BATCH),
+        generate(evaluator, SMALL.graph("guided"), LinearSchedule(), 2, PROMPT, seed=0, sequences=np.arange(BATCH),
                  temperature=1.0)  # fmt: skip
 
 
 @pytest.mark.parametrize("inner", ["guided", "wino", "semi-autoregressive[inner=guided]"])
 def test_guidance_of_who_asks_itself_is_refused(inner):
-    with pytest.raises(UserError, match="inner asks the network its own way"):
+    with pytest.raises(UserError, match="inner must not have an evaluation of its own"):
         REGISTRY.make("sampler", f"guided[inner={inner}]")
 
 
 def test_blocks_of_a_guided_sampler_are_guided_by_the_prompt_alone(monkeypatch):
     inner = "guided[scale=2,inner=autoregressive]"
     assert np.array_equal(run(f"semi-autoregressive[block=3,inner={inner}]")[0], run(inner)[0])
-    evaluator, told = parts(f"semi-autoregressive[block=2,inner={inner}]")[0], []
-    graph = evaluator.graph
-    monkeypatch.setattr(evaluator, "graph", lambda *inputs: told.append(inputs[4].numpy()) or graph(*inputs))
-    _, nfe = run(f"semi-autoregressive[block=2,inner={inner}]")
+    sampler, told = REGISTRY.make("sampler", f"semi-autoregressive[block=2,inner={inner}]"), []
+    denoiser = SMALL.evaluator(Needs.of(sampler)).denoiser
+    graph = denoiser.graph
+    monkeypatch.setattr(denoiser, "graph", lambda *inputs: told.append(inputs[4].numpy()) or graph(*inputs))
+    _, nfe = run(sampler)
     assert (nfe == 6).all() and len(told) == 3 and all((free == (PROMPT == MASK)).all() for free in told)
 
 
@@ -166,12 +145,12 @@ def test_the_device_cools_as_the_law_says():
     from mist_bench.measure.sampler_law import sampler_law
 
     hot, cool = (REGISTRY.make("sampler", s) for s in ("confidence", "confidence[cool=1]"))
-    empty = np.full((BATCH, L), MASK, dtype=np.int32)
+    empty = SMALL.empty
     assert np.array_equal(run("confidence[cool=1]", empty, steps=1)[0], run("confidence", empty, steps=1)[0])
-    own = sampler_law(cool, LinearSchedule(), 2, ORACLE.log_posterior, L, MASK)
-    plain = sampler_law(hot, LinearSchedule(), 2, ORACLE.log_posterior, L, MASK)
+    own = sampler_law(cool, LinearSchedule(), 2, WORLD.log_posterior, L, MASK)
+    plain = sampler_law(hot, LinearSchedule(), 2, WORLD.log_posterior, L, MASK)
     assert np.abs(own - plain).sum() / 2 > 0.1
-    made = np.concatenate([run("confidence[cool=1]", empty, steps=2, first=i * BATCH)[0] for i in range(16)])
+    made = np.concatenate([run("confidence[cool=1]", empty, steps=2, first=i * BATCH)[0] for i in range(32)])
     law = np.zeros(81)
     for p, text in zip(own, sequences(L, MASK), strict=True):
         if p > 0:
@@ -182,4 +161,4 @@ def test_the_device_cools_as_the_law_says():
     many = expected > 5
     chi2 = ((counts - expected)[many] ** 2 / expected[many]).sum()
     assert chi2 < many.sum() + 5 * np.sqrt(2 * many.sum())
-    assert law_distance(cool, LinearSchedule(), L, ORACLE) > law_distance(hot, LinearSchedule(), L, ORACLE)
+    assert law_distance(cool, LinearSchedule(), L, WORLD) > law_distance(hot, LinearSchedule(), L, WORLD)

@@ -1,28 +1,24 @@
 """`klass` remembers: its one-step law from fixed (tokens, last answer, steps held), and whole runs step by step."""
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import pytest
-from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.sampler_klass import KlassSampler
 
 from harness.brute_force import BATCH
 from harness.chain import LINEAR, WORLD, posterior
 from harness.rules import MASK, L, V, assert_same_law, best, ids
-from mist_bench.inference.generate import SamplerGraph, generate
-from mist_bench.inference.masked import MaskedEvaluator
-from mist_bench.inference.step import Needs
-from mist_bench.measure.one_step import Start, view_of
+from harness.runs import SMALL
 from mist_bench.measure.sampler_law import law_distance
+from mist_bench.measure.start import Start, view_of
 
 IMPOSSIBLE = 1e-300
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """What the rule is told beside the answer: p of the step before, for how many steps each position held, counts."""
+    """Inputs of the rule besides the answer: p of the step before, for how many steps each position held, counts."""
 
     last: np.ndarray
     held: np.ndarray
@@ -120,17 +116,10 @@ def test_what_it_remembers(step):
         assert held[b].tolist() == holds(sampler, np.exp(start.log_probabilities[b]), row)
 
 
-@cache
-def whole():
-    return MaskedEvaluator("oracle", OracleModel(WORLD), BATCH, needs=Needs(whole=True))
-
-
 def run(sampler, tokens, steps):
     states, guesses = [], []
-    made, nfe = generate(
-        whole(), SamplerGraph(sampler, BATCH, L, MASK), LINEAR, steps, tokens, seed=2, sequences=np.arange(BATCH),
-        temperature=1.0, watch=lambda step, now, drawn: (states.append(now), guesses.append(drawn)),
-    )  # fmt: skip
+    made, nfe = SMALL(sampler, tokens, steps=steps, seed=2,
+                      watch=lambda step, now, drawn: (states.append(now), guesses.append(drawn)))  # fmt: skip
     return made, nfe, [*states, made], guesses
 
 

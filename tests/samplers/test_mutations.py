@@ -1,4 +1,4 @@
-"""The list of mutations is of the code as it is: every line is found, every test exists, and the page shows them all."""
+"""The list of mutations fits the code: every expression is found, every test exists, and the page shows them all."""
 
 import re
 
@@ -16,7 +16,7 @@ def named(mutation) -> str:
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=named)
-def test_the_line_is_there_and_the_mutated_file_is_code(mutation):
+def test_the_expression_is_there_and_the_mutated_file_is_code(mutation):
     assert changed(mutation) != mutation.file.read_text(encoding="utf-8")
     compile(changed(mutation), mutation.file, "exec")
     file, _, function = mutation.test.partition("::")
@@ -29,8 +29,6 @@ def test_the_page_shows_every_mutation_and_none_survived():
     for row, mutation in zip(rows, MUTATIONS, strict=True):
         assert row[2].strip("`").startswith(mutation.test)
     assert f"{len(MUTATIONS)} mutations, 0 survived." in PAGE
-    assert f"all sixteen samplers line by line, {len(MUTATIONS)} times" in (ROOT / "CHANGELOG.md").read_text("utf-8")
-    assert len({m.sampler for m in MUTATIONS}) == 16
 
 
 def test_all_samplers_are_there():

@@ -38,7 +38,8 @@ from harness.rules import (
 )
 from harness.wrong_rates import RevealsFivePercentTooOften, RevealsFivePercentTooRarely
 from mist_bench import Choice, Count, Sampler, ScoreSampler, UserError
-from mist_bench.measure.one_step import Start, transitions, view_of
+from mist_bench.measure.one_step import transitions
+from mist_bench.measure.start import Start, view_of
 
 RULES = [
     (RandomSampler(), rule_random),
@@ -133,7 +134,7 @@ class Undeclared(ScoreSampler):
 @pytest.mark.parametrize("choice", ["none", "order", "bernoulli"])
 def test_noise_used_otherwise_than_declared_is_an_error(choice):
     start, _ = situation(0, 3, last=False)
-    with pytest.raises(UserError, match=f"'undeclared' uses its noise otherwise than its choice = '{choice}' says"):
+    with pytest.raises(UserError, match=f"'undeclared' does not use its noise as its choice = '{choice}' declares"):
         transitions(Undeclared(choice), start)
 
 

@@ -1,4 +1,4 @@
-"""P2 against its rule written again in numpy: one step, whole runs, and what the network itself says of shown tokens."""
+"""P2 against its rule written again in numpy: one step, whole runs, and the network's own p of visible tokens."""
 
 from dataclasses import replace
 from functools import cache
@@ -6,24 +6,26 @@ from itertools import product
 
 import numpy as np
 import pytest
-from mist_bench_plugins.corpus_markov import world
 from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.sampler_p2 import P2Sampler
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
-from harness.brute_force import BATCH as NETWORK_BATCH
-from harness.brute_force import MASKS, assert_counts_follow, assert_laws_agree, masked, masked_answer, one_step_law
-from harness.brute_force import TEXTS as NETWORK_TEXTS
-from harness.brute_force import S as NETWORK_MASK
+from harness.answers import answers
+from harness.brute_force import BATCH, MASKS, WORLD, assert_counts_follow, masked, masked_answer
+from harness.chain import TEXTS, law_of, posterior
+from harness.rules import assert_law_of_draws
+from harness.runs import SMALL, Runs
 from mist_bench import UserError
 from mist_bench.host.registry import Registry
-from mist_bench.inference.generate import SamplerGraph, generate, grid
+from mist_bench.inference.generate import generate
 from mist_bench.inference.masked import MaskedEvaluator
-from mist_bench.inference.step import Needs, on_device, pack_step
-from mist_bench.measure.one_step import Start, sequences, transitions
-from mist_bench.measure.sampler_law import sampler_law, total_variation
+from mist_bench.inference.step import Needs
+from mist_bench.inference.timetable import timetable
+from mist_bench.measure.one_step import transitions
+from mist_bench.measure.sampler_law import total_variation
+from mist_bench.measure.start import Start
 
 V, L, MASK = 3, 4, 3
 
@@ -64,17 +66,14 @@ def after_one_step(tokens, free, can_show, x, p, own, eta, stay) -> tuple[int, .
 
 
 def assert_same_law(sampler: P2Sampler, start: Start) -> None:
-    law = one_step_law(*transitions(sampler, start))
-    truth: dict = {}
-    for b, row in enumerate(start.tokens):
-        p, own = np.exp(start.log_probabilities[b]), np.exp(start.shown_log_probability[b])
-        places = np.flatnonzero(start.masked[b])
-        for values in product(range(V), repeat=len(places)):
-            x = dict(zip(places, values, strict=True))
-            stay = 0 if start.last else start.target_masked[b]
-            after = after_one_step(row, start.free[b], start.masked[b], x, p, own, sampler.eta, stay)
-            truth[b, *after] = truth.get((b, *after), 0.0) + np.prod([p[i, x[i]] for i in places])
-    assert_laws_agree(law, truth)
+    own = np.exp(start.shown_log_probability)
+    stay = np.zeros_like(start.target_masked) if start.last else start.target_masked
+
+    def after(b, x):
+        p = np.exp(start.log_probabilities[b])
+        return after_one_step(start.tokens[b], start.free[b], start.masked[b], x, p, own[b], sampler.eta, stay[b])
+
+    assert_law_of_draws(sampler, start, after)
 
 
 ETAS = [0.0, 0.5, 1.0, 2.0]
@@ -120,14 +119,8 @@ def test_a_slightly_wrong_sampler_is_caught(wrong):
 
 # ---- whole runs
 
-ORACLE = world(3, 4, 1.2)
-TEXTS = sequences(L, 3)
-TRUTH = np.exp(ORACLE.log_probability(TEXTS))
-BATCH = 512
-
-
 class Doubts(OracleModel):
-    """An oracle that says of a seen token what it would if that one were masked: p(x_i | all others that are seen)."""
+    """An oracle whose p of a visible token is that of the same position masked: p(x_i | all other visible tokens)."""
 
     def free_log_probabilities(self, tokens, t, previous=None):
         parts = []
@@ -135,13 +128,6 @@ class Doubts(OracleModel):
             here = tokens.arange(L) == i
             parts.append(self.oracle.log_posterior(here.where(self.vocab_size, tokens))[:, i : i + 1])
         return parts[0].cat(*parts[1:], dim=1)
-
-
-def posterior(state) -> np.ndarray:
-    """(L, 3) by enumeration."""
-    weight = TRUTH * ((np.array(state) == MASK) | (np.array(state) == TEXTS)).all(axis=1)
-    joint = np.einsum("t,tia->ia", weight, np.eye(3)[TEXTS])
-    return joint / joint.sum(axis=1, keepdims=True)
 
 
 @cache
@@ -161,7 +147,7 @@ def outcomes(state, eta: float, stay: int, doubts: bool) -> dict:
 
 def law_of_run(schedule, steps, eta=1.0, doubts=False) -> np.ndarray:
     """(81,) by iterating the rule over the states, in numpy."""
-    stays = grid(P2Sampler(), schedule, steps, np.array([L]), np.full((1, L), 0.5)).numbers[:, 4, 0].astype(int)
+    stays = timetable(P2Sampler(), schedule, steps, np.array([L]), np.full((1, L), 0.5)).target_masked[:, 0]
     law = {(MASK,) * L: 1.0}
     for stay in stays:
         after: dict = {}
@@ -174,56 +160,40 @@ def law_of_run(schedule, steps, eta=1.0, doubts=False) -> np.ndarray:
 
 @pytest.mark.parametrize(("schedule", "steps"), [(LinearSchedule(), 4), (LinearSchedule(), 7), (CosineSchedule(), 3)])
 def test_the_law_of_a_run_under_an_oracle_that_never_doubts(schedule, steps):
-    law = sampler_law(P2Sampler(), schedule, steps, ORACLE.log_posterior, L, ORACLE.vocab_size)
-    inside = (sequences(L, ORACLE.vocab_size) < 3).all(axis=1)
     own = law_of_run(schedule, steps)
-    assert total_variation(law[inside], own) < 1e-5
+    assert total_variation(law_of(P2Sampler(), schedule, steps), own) < 1e-5
     np.testing.assert_allclose(own, law_of_run(schedule, steps, eta=0.0), atol=1e-12)
 
 
-@cache
-def parts(doubts: bool, spec: str):
-    model = (Doubts if doubts else OracleModel)(ORACLE)
-    return (MaskedEvaluator("oracle", model, BATCH, needs=Needs(shown=True)),
-            SamplerGraph(Registry.discover().make("sampler", spec), BATCH, L, ORACLE.vocab_size))  # fmt: skip
-
-
-def run(doubts=True, spec="p2", tokens=None, *, steps=4, ids=None, first=0, watch=None):
-    given = np.full((BATCH, L), ORACLE.vocab_size, dtype=np.int32) if tokens is None else tokens
-    evaluator, graph = parts(doubts, spec)
-    return generate(
-        evaluator, graph, LinearSchedule(), steps, given, seed=0, temperature=1.0, watch=watch,
-        sequences=np.arange(first, first + BATCH) if ids is None else ids,
-    )  # fmt: skip
+DOUBTING = Runs(WORLD, model=Doubts)
 
 
 def test_what_the_device_draws_follows_the_law_of_a_network_that_doubts():
     own = law_of_run(LinearSchedule(), 7, doubts=True)
     assert total_variation(own, law_of_run(LinearSchedule(), 7)) > 0.02
-    made = np.concatenate([run(steps=7, first=i * BATCH)[0] for i in range(24)])
-    assert_counts_follow(np.bincount(made @ 3 ** np.arange(L - 1, -1, -1), minlength=81), own)
+    assert_counts_follow(DOUBTING.counts("p2", 12_288, steps=7), own)
 
 
 def test_all_is_filled_what_is_fixed_is_kept_and_no_batch_matters():
     rng = np.random.default_rng(0)
-    text, fixed = ORACLE.sample(BATCH, rng), rng.random((BATCH, L)) < 0.3
-    given = np.where(fixed, text, ORACLE.vocab_size).astype(np.int32)
+    text, fixed = WORLD.sample(BATCH, rng), rng.random((BATCH, L)) < 0.3
+    given = np.where(fixed, text, WORLD.vocab_size).astype(np.int32)
     for steps in (1, 3, 9):
-        made, nfe = run(tokens=given, steps=steps)
+        made, nfe = DOUBTING("p2", given, steps=steps)
         assert (made < 3).all() and (made[fixed] == text[fixed]).all() and (nfe == steps).all()
     other = rng.permutation(BATCH)
-    assert np.array_equal(run(tokens=given[other], ids=other, steps=9)[0], made[other])
+    assert np.array_equal(DOUBTING("p2", given[other], ids=other, steps=9)[0], made[other])
 
 
 @pytest.mark.parametrize(("spec", "again"), [("p2", True), ("p2[eta=0]", False)])
 def test_what_is_shown_is_masked_again_only_with_eta(spec, again):
     seen: list = []
-    run(spec=spec, steps=7, watch=lambda step, tokens, guesses: seen.append(tokens.copy()))
+    DOUBTING(spec, steps=7, watch=lambda step, tokens, guesses: seen.append(tokens.copy()))
     states = np.array(seen)
-    lost = (states[:-1] < 3) & (states[1:] == ORACLE.vocab_size)
+    lost = (states[:-1] < 3) & (states[1:] == WORLD.vocab_size)
     assert lost.any() == again
-    counts = (states == ORACLE.vocab_size).sum(axis=2)
-    plan = grid(P2Sampler(), LinearSchedule(), 7, np.array([L]), np.full((1, L), 0.5)).numbers[:-1, 4, 0]
+    counts = (states == WORLD.vocab_size).sum(axis=2)
+    plan = timetable(P2Sampler(), LinearSchedule(), 7, np.array([L]), np.full((1, L), 0.5)).target_masked[:-1, 0]
     assert (counts == np.array([L, *plan])[:, None]).all()
 
 
@@ -232,34 +202,29 @@ def test_what_is_shown_is_masked_again_only_with_eta(spec, again):
 
 def test_the_evaluator_gives_the_networks_own_log_p_of_what_is_shown():
     plain, values = masked()
-    clean = NETWORK_TEXTS[np.random.default_rng(0).integers(0, len(NETWORK_TEXTS), NETWORK_BATCH)]
-    hidden = MASKS[np.arange(NETWORK_BATCH) % len(MASKS)]
-    seen = np.where(hidden, NETWORK_MASK, clean)
-    packed = on_device(pack_step(np.full(NETWORK_BATCH, 0.5), np.zeros((5, NETWORK_BATCH)), (0, 1, 0), (0, 0)), np.int32)
-    inputs = (on_device(seen, np.int32), on_device(clean, np.int32), packed)
-    without = plain.graph(*inputs, *plain._still)
-    evaluator = MaskedEvaluator("mdlm", plain.model, NETWORK_BATCH, needs=Needs(whole=True, shown=True))
-    answer = evaluator.graph(*inputs, *evaluator._still)
+    clean = np.array(TEXTS)[np.random.default_rng(0).integers(0, len(TEXTS), BATCH)]
+    hidden = MASKS[np.arange(BATCH) % len(MASKS)]
+    seen = np.where(hidden, MASK, clean)
+    without = answers(plain, seen, clean)
+    evaluator = MaskedEvaluator("mdlm", plain.model, BATCH, needs=Needs(whole=True, shown=True))
+    answer = answers(evaluator, seen, clean)
     own = np.take_along_axis(masked_answer(values, seen, None), clean[..., None], axis=2)[..., 0]
-    np.testing.assert_allclose(answer.pop("shown_log_probability").numpy(), np.where(hidden, 0.0, own), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(answer.pop("shown_log_probability"), np.where(hidden, 0.0, own), rtol=0, atol=1e-5)
     assert answer.keys() == without.keys()
     for name in without:
-        np.testing.assert_array_equal(without[name].numpy(), answer[name].numpy())
-    assert evaluator.graph.kernels < plain.graph.kernels + 5  # the network runs once
+        np.testing.assert_array_equal(without[name], answer[name])
+    assert evaluator.denoiser.graph.kernels < plain.denoiser.graph.kernels + 5  # the network runs once
 
 
 def test_an_oracle_never_doubts_what_is_shown():
-    evaluator, _ = parts(False, "p2")
-    tokens = np.tile([0, ORACLE.vocab_size, 2, 1], (BATCH, 1))
-    packed = on_device(pack_step(np.full(BATCH, 0.5), np.zeros((5, BATCH)), (0, 1, 0), (0, 0)), np.int32)
-    answer = evaluator.graph(on_device(tokens, np.int32), on_device(tokens, np.int32), packed, *evaluator._still)
-    np.testing.assert_array_equal(answer["shown_log_probability"].numpy(), 0.0)
+    tokens = np.tile([0, WORLD.vocab_size, 2, 1], (BATCH, 1))
+    shown = answers(SMALL.evaluator(Needs(shown=True)), tokens)["shown_log_probability"]
+    np.testing.assert_array_equal(shown, 0.0)
 
 
 def test_an_evaluator_that_cannot_say_is_refused():
-    evaluator = MaskedEvaluator("oracle", OracleModel(ORACLE), BATCH)
     with pytest.raises(TypeError, match="'p2' needs an evaluator with Needs.*shown=True"):
-        generate(evaluator, parts(False, "p2")[1], LinearSchedule(), 2, np.full((BATCH, L), 4), seed=0,
+        generate(SMALL.evaluator(Needs()), SMALL.graph("p2"), LinearSchedule(), 2, SMALL.empty, seed=0,
                  sequences=np.arange(BATCH), temperature=1.0)  # fmt: skip
 
 
@@ -270,7 +235,7 @@ def test_wrong_parameters_are_refused():
 
 def test_the_doubting_oracle_is_what_it_says():
     state = (0, MASK, 2, 1)
-    own = Doubts(ORACLE).free_log_probabilities(Tensor([[0, ORACLE.vocab_size, 2, 1]]), None).numpy()[0]
+    own = Doubts(WORLD).free_log_probabilities(Tensor([[0, WORLD.vocab_size, 2, 1]]), None).numpy()[0]
     for i in (0, 2, 3):
         p = posterior((*state[:i], MASK, *state[i + 1 :]))[i]
         np.testing.assert_allclose(np.exp(own[i, :3]), p, atol=1e-6)

@@ -1,4 +1,4 @@
-"""`pc` and the token frequencies that it needs: one-step and whole laws, far positions, and where the table is from."""
+"""`pc` and the token frequencies that it needs: one-step and whole laws, far positions, and the frequency table."""
 
 from dataclasses import replace
 from itertools import product
@@ -7,17 +7,16 @@ import numpy as np
 import pytest
 from mist_bench_plugins.sampler_pc import PcSampler
 
-from harness.brute_force import BATCH, assert_counts_follow, oracle
+from harness.brute_force import BATCH, assert_counts_follow
 from harness.chain import LINEAR, WORLD, S, brute_force, law_of, truth
 from harness.experiments import bench_of, experiment
 from harness.rules import MASK, L, V, assert_same_law, best, ids, scheduled, situation
+from harness.runs import FREQUENCIES, SMALL
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
-from mist_bench.inference.generate import SamplerGraph, generate
-from mist_bench.measure.one_step import Start, view_of
+from mist_bench.inference.generate import SamplerGraph
 from mist_bench.measure.sampler_law import law_distance, sampler_law, total_variation
-
-FREQUENCIES = np.array([0.7, 0.2, 0.08, 0.02])
+from mist_bench.measure.start import Start, view_of
 
 
 def score(sampler, i, p, x):
@@ -83,14 +82,9 @@ def test_the_law_of_a_whole_run(steps):
 
 
 def test_what_the_device_draws_follows_the_law_of_its_own():
-    sampler, empty = PcSampler(), np.full((BATCH, L), MASK, dtype=np.int32)
-    graph = SamplerGraph(sampler, BATCH, L, MASK, FREQUENCIES)
-    made = np.concatenate([
-        generate(oracle(), graph, LINEAR, 2, empty, seed=0, sequences=np.arange(i * BATCH, (i + 1) * BATCH),
-                 temperature=1.0)[0] for i in range(32)
-    ])  # fmt: skip
-    counts = np.bincount(np.ravel_multi_index(made.T, (S,) * L), minlength=S**L)
-    assert_counts_follow(counts, law_of(sampler, LINEAR, 2, frequencies=FREQUENCIES))
+    sampler = PcSampler()
+    law = law_of(sampler, LINEAR, 2, frequencies=FREQUENCIES)
+    assert_counts_follow(SMALL.counts(sampler, 8192, steps=2), law)
 
 
 def test_without_frequencies_it_has_no_law_and_no_graph():

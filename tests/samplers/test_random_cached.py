@@ -9,24 +9,18 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_geometric import GeometricSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
-from harness.brute_force import BATCH, oracle
+from harness.brute_force import BATCH
 from harness.chain import LINEAR, WORLD
 from harness.rules import L, assert_same_law, rule_random, situation
+from harness.runs import SMALL, Runs
 from mist_bench import MaskedModel
-from mist_bench.inference.generate import SamplerGraph, generate
-from mist_bench.inference.masked import MaskedEvaluator
 from mist_bench.measure.sampler_law import law_distance
 
 CACHED, PLAIN = RandomSampler(cached=True), RandomSampler()
 
 
-@cache
-def sampler_graph(cached, mask):
-    return SamplerGraph(RandomSampler(cached=cached), BATCH, L, mask)
-
-
 class Told(MaskedModel):
-    """Its answer depends on the text, the time and, if self-conditioned, its last answer."""
+    """A model whose answer depends on the text, the time and, if self-conditioned, its last answer."""
 
     vocab_size, length = WORLD.vocab_size, L
 
@@ -48,17 +42,13 @@ class Told(MaskedModel):
 
 @cache
 def told(self_conditioned):
-    return MaskedEvaluator("told", Told(self_conditioned=self_conditioned), BATCH)
+    return Runs(WORLD, model=lambda oracle: Told(self_conditioned=self_conditioned))
 
 
-def run(evaluator, *, cached, steps, tokens=None, schedule=LINEAR, seed=0, limit=None):
+def run(runs, *, cached, **how):
     """Tokens, evaluations, and the tokens before every step that was taken, by its number."""
-    mask, states = evaluator.model.vocab_size, {}
-    tokens = np.full((BATCH, L), mask, dtype=np.int32) if tokens is None else tokens
-    made, nfe = generate(
-        evaluator, sampler_graph(cached, mask), schedule, steps, tokens, seed=seed, sequences=np.arange(BATCH),
-        temperature=1.0, limit=limit, watch=lambda step, now, guesses: states.update({step: now}),
-    )  # fmt: skip
+    states = {}
+    made, nfe = runs(RandomSampler(cached=cached), watch=lambda step, now, guesses: states.update({step: now}), **how)
     return made, nfe, states
 
 
@@ -75,8 +65,8 @@ def few(length=3):
 @pytest.mark.parametrize("steps", [1, 3, 40])
 @pytest.mark.parametrize("tokens", [None, few()], ids=["all", "few"])
 def test_the_same_tokens_and_no_needless_evaluation(tokens, steps, schedule):
-    made, nfe, taken = run(oracle(), cached=True, steps=steps, tokens=tokens, schedule=schedule)
-    plain, declared, states = run(oracle(), cached=False, steps=steps, tokens=tokens, schedule=schedule)
+    made, nfe, taken = run(SMALL, cached=True, steps=steps, tokens=tokens, schedule=schedule)
+    plain, declared, states = run(SMALL, cached=False, steps=steps, tokens=tokens, schedule=schedule)
     assert np.array_equal(made, plain)
     assert (declared == steps).all() and sorted(states) == list(range(steps))
     states[steps] = plain
@@ -87,7 +77,7 @@ def test_the_same_tokens_and_no_needless_evaluation(tokens, steps, schedule):
 
 
 def test_of_few_sequences_most_steps_are_left_out():
-    _, nfe, taken = run(oracle(), cached=True, steps=400, tokens=few())
+    _, nfe, taken = run(SMALL, cached=True, steps=400, tokens=few())
     assert len(taken) <= 3 * L - 1 and (nfe[3:] == 0).all() and (nfe[:3] >= 1).all()
 
 
@@ -104,8 +94,8 @@ def test_a_network_that_is_told_its_last_answer_is_asked_at_every_step():
 
 
 def test_graphs_are_captured_by_evaluations_not_by_steps():
-    """The warm-up must ask the network, even if the first steps reveal nothing."""
-    assert len(run(oracle(), cached=True, steps=1000, tokens=few(1), limit=2)[2]) == 2
+    """The warm-up must evaluate the network, even if the first steps reveal nothing."""
+    assert len(run(SMALL, cached=True, steps=1000, tokens=few(1), limit=2)[2]) == 2
 
 
 def test_its_law_is_that_of_random():

@@ -1,25 +1,24 @@
-"""ReMDM against its rule written again in numpy: one step from fixed states, whole runs on a small world, the device."""
+"""ReMDM against its rule in numpy: one step from fixed states, whole runs on a small world, the device."""
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
-from mist_bench_plugins.corpus_markov import world
-from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.sampler_random import RandomSampler
 from mist_bench_plugins.sampler_remdm import RemdmSampler
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
-from harness.brute_force import assert_counts_follow
+from harness.brute_force import BATCH, WORLD, assert_counts_follow
+from harness.chain import law_of, posterior
+from harness.runs import SMALL
 from mist_bench import UserError
 from mist_bench.host.registry import Registry
-from mist_bench.inference.generate import SamplerGraph, generate, grid
-from mist_bench.inference.masked import MaskedEvaluator
-from mist_bench.measure.one_step import Start, sequences, transitions, view_of
-from mist_bench.measure.sampler_law import law_distance, sampler_law, total_variation
+from mist_bench.inference.timetable import timetable
+from mist_bench.measure.one_step import sequences, transitions
+from mist_bench.measure.sampler_law import law_distance, total_variation
+from mist_bench.measure.start import Start, view_of
 
 V, L, MASK = 3, 4, 3
 ALPHAS = [(0.0, 0.25), (0.2, 0.5), (0.8, 0.9), (0.9, 0.9), (0.3, 0.3), (0.45, 0.6), (0.0, 0.0), (0.6, 0.65),
@@ -101,7 +100,7 @@ def assert_same_law(sampler, sigma, start: Start) -> None:
 
 
 class Recalls(RemdmSampler):
-    """`conf` without a memory of its own: what was drawn with which p is read off the text."""
+    """`conf` without a state: the p with which a token was drawn is read off the text."""
 
     def recalled(self, view):
         return {"drawn": 0.1 + 0.2 * view.tokens.float() + 0.05 * view.tokens.arange(L)}
@@ -165,7 +164,7 @@ class TossesAnotherCoin(RemdmSampler):
 
 
 def test_a_coin_that_is_not_the_declared_one_is_an_error():
-    with pytest.raises(UserError, match="uses its noise otherwise than its choice = 'coin' says"):
+    with pytest.raises(UserError, match="does not use its noise as its choice = 'coin' declares"):
         transitions(TossesAnotherCoin(eta=0.3), situation())
 
 
@@ -175,10 +174,10 @@ def test_a_coin_that_is_not_the_declared_one_is_an_error():
 @pytest.mark.parametrize("steps", [1, 3, 7, 20, 100])
 @pytest.mark.parametrize("schedule", [LinearSchedule(), CosineSchedule()])
 def test_loop_reaches_holds_and_finishes_without_a_jump(schedule, steps):
-    plan = grid(RemdmSampler(kind="loop"), schedule, steps, np.array([5, 8]), np.full((2, 8), 0.5)).numbers
-    alpha_t, alpha_s = plan[:, 1, 0], plan[:, 2, 0]
+    plan = timetable(RemdmSampler(kind="loop"), schedule, steps, np.array([5, 8]), np.full((2, 8), 0.5))
+    alpha_t, alpha_s = plan.alpha_t[:, 0], plan.alpha_s[:, 0]
     assert (alpha_t[1:] == alpha_s[:-1]).all() and alpha_t[0] == 0 and alpha_s[-1] == 1
-    assert (np.diff(plan[:, 2], axis=0) >= 0).all()
+    assert (np.diff(plan.alpha_s, axis=0) >= 0).all()
     for j in range(steps):
         left = 1 - j / steps
         if 0.05 <= left <= 0.55 and j:
@@ -193,36 +192,25 @@ def test_loop_reaches_holds_and_finishes_without_a_jump(schedule, steps):
 
 def test_other_kinds_keep_to_the_schedule():
     for kind in ("cap", "rescale", "conf"):
-        np.testing.assert_array_equal(
-            grid(RemdmSampler(kind=kind), CosineSchedule(), 5, np.array([4]), np.full((1, 4), 0.5)).numbers,
-            grid(RandomSampler(), CosineSchedule(), 5, np.array([4]), np.full((1, 4), 0.5)).numbers,
-        )
+        own, plain = (vars(timetable(sampler, CosineSchedule(), 5, np.array([4]), np.full((1, 4), 0.5)))
+                      for sampler in (RemdmSampler(kind=kind), RandomSampler()))  # fmt: skip
+        for name, values in plain.items():
+            np.testing.assert_array_equal(own[name], values, err_msg=name)
 
 
 # ---- whole runs under the oracle
 
-ORACLE = world(3, 4, 1.2)
-TEXTS = sequences(L, 3)
-TRUTH = np.exp(ORACLE.log_probability(TEXTS))
 STATES = sequences(L, 4)  # 3: masked
-
-
-@cache
-def posteriors() -> np.ndarray:
-    """(256, L, 3) by enumeration."""
-    fits = ((STATES[:, None] == MASK) | (STATES[:, None] == TEXTS)).all(axis=2) * TRUTH
-    joint = np.einsum("st,tia->sia", fits, np.eye(3)[TEXTS])
-    return joint / joint.sum(axis=2, keepdims=True)
 
 
 def laws_by_step(sampler, sigma, schedule, steps) -> list[np.ndarray]:
     """The law over the 256 states after each step, by matrices in numpy."""
-    numbers = grid(sampler, schedule, steps, np.array([L]), np.full((1, L), 0.5)).numbers[:, :, 0]
+    table = timetable(sampler, schedule, steps, np.array([L]), np.full((1, L), 0.5))
     law, out = np.eye(256)[-1], []
-    for _, t, s, *_ in numbers:
+    for t, s in zip(table.alpha_t[:, 0], table.alpha_s[:, 0], strict=True):
         rows = np.zeros((256, 256))
         for number in np.flatnonzero(law):
-            here = position_laws(STATES[number], np.ones(L, bool), posteriors()[number], t, s, sigma)
+            here = position_laws(STATES[number], np.ones(L, bool), posterior(tuple(STATES[number].tolist())), t, s, sigma)
             rows[number] = np.einsum("a,b,c,d->abcd", *here).ravel()
         law = law @ rows
         out.append(law)
@@ -239,21 +227,20 @@ RUNS = [
 @pytest.mark.parametrize(("sampler", "sigma", "schedule", "steps"), RUNS, ids=lambda x: getattr(x, "spec", ""))
 def test_the_law_of_a_run(sampler, sigma, schedule, steps):
     own = laws_by_step(sampler, sigma, schedule, steps)[-1]
-    law = sampler_law(sampler, schedule, steps, ORACLE.log_posterior, L, ORACLE.vocab_size)
-    inside = (sequences(L, ORACLE.vocab_size) < 3).all(axis=1)
-    assert total_variation(law[inside], own[(STATES < 3).all(axis=1)]) < 1e-5
-    assert law[~inside].sum() == 0
+    assert total_variation(law_of(sampler, schedule, steps), own[(STATES < 3).all(axis=1)]) < 1e-5
 
 
 @pytest.mark.parametrize(("sampler", "sigma", "schedule", "steps"), RUNS, ids=lambda x: getattr(x, "spec", ""))
 def test_as_much_is_masked_as_the_schedule_says(sampler, sigma, schedule, steps):
     """The expected number of masks after each step is (1 - alpha(s)) L, from the device's own steps."""
-    states, size = sequences(L, ORACLE.vocab_size + 1), ORACLE.vocab_size
+    states, size = sequences(L, WORLD.vocab_size + 1), WORLD.vocab_size
     masked = states == size
-    answers = ORACLE.log_posterior(Tensor(states.astype(np.int32))).numpy()
-    numbers = grid(sampler, schedule, steps, np.array([L]), np.full((1, L), 0.5)).numbers[:, :, 0]
-    law = np.eye(len(states))[-1]
-    for step, (reveal, t, s, many, stay) in enumerate(numbers):
+    answers = WORLD.log_posterior(Tensor(states.astype(np.int32))).numpy()
+    table = timetable(sampler, schedule, steps, np.array([L]), np.full((1, L), 0.5))
+    law, many = np.eye(len(states))[-1], L
+    names = ("reveal_probability", "alpha_t", "alpha_s", "target_masked")
+    for step in range(steps):
+        reveal, t, s, stay = (getattr(table, name)[step, 0] for name in names)
         alive = np.flatnonzero(law)
         every = np.ones(len(alive))
         start = Start(
@@ -269,56 +256,34 @@ def test_as_much_is_masked_as_the_schedule_says(sampler, sigma, schedule, steps)
 
 
 def test_no_law_is_had_where_p_is_remembered():
-    assert law_distance(RemdmSampler(kind="conf"), LinearSchedule(), 4, ORACLE) is None
+    assert law_distance(RemdmSampler(kind="conf"), LinearSchedule(), 4, WORLD) is None
 
 
 # ---- the device
 
-BATCH = 512
-
-
-@cache
-def evaluator():
-    return MaskedEvaluator("oracle", OracleModel(ORACLE), BATCH)
-
-
-@cache
-def graph_of(spec):
-    return SamplerGraph(Registry.discover().make("sampler", spec), BATCH, L, ORACLE.vocab_size)
-
-
-def run(spec, tokens=None, *, steps=4, first=0, ids=None, schedule=None):
-    given = np.full((BATCH, L), ORACLE.vocab_size, dtype=np.int32) if tokens is None else tokens
-    return generate(
-        evaluator(), graph_of(spec), schedule or LinearSchedule(), steps, given, seed=1, temperature=1.0,
-        sequences=np.arange(first, first + BATCH) if ids is None else ids,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("spec", ["remdm[eta=0]", "remdm[kind=rescale,eta=0]", "remdm[kind=conf,eta=0]"])
 def test_without_masking_again_it_is_random_token_for_token(spec):
     for schedule in (LinearSchedule(), CosineSchedule()):
-        np.testing.assert_array_equal(run(spec, schedule=schedule)[0], run("random", schedule=schedule)[0])
+        np.testing.assert_array_equal(SMALL(spec, schedule=schedule)[0], SMALL("random", schedule=schedule)[0])
 
 
 @pytest.mark.parametrize("spec", ["remdm[eta=1]", "remdm[kind=rescale]", "remdm[kind=conf]", "remdm[kind=loop,eta=0.1]"])
 def test_all_is_filled_what_is_fixed_is_kept_and_no_batch_matters(spec):
     rng = np.random.default_rng(0)
-    text, fixed = ORACLE.sample(BATCH, rng), rng.random((BATCH, L)) < 0.5
-    given = np.where(fixed, text, ORACLE.vocab_size).astype(np.int32)
+    text, fixed = WORLD.sample(BATCH, rng), rng.random((BATCH, L)) < 0.5
+    given = np.where(fixed, text, WORLD.vocab_size).astype(np.int32)
     for steps in (1, 3, 25):
-        made, nfe = run(spec, given, steps=steps)
+        made, nfe = SMALL(spec, given, steps=steps)
         assert (made < 3).all() and (made[fixed] == text[fixed]).all() and (nfe == steps).all()
     other = rng.permutation(BATCH)
-    assert np.array_equal(run(spec, given[other], ids=other, steps=25)[0], made[other])
+    assert np.array_equal(SMALL(spec, given[other], ids=other, steps=25)[0], made[other])
 
 
 @pytest.mark.parametrize(("spec", "sigma", "steps"), [("remdm[eta=0.3]", sigma_cap(0.3), 4),
                                                      ("remdm[kind=loop,eta=0.1]", sigma_loop(0.1), 9)])  # fmt: skip
 def test_what_the_device_draws_follows_the_law(spec, sigma, steps):
-    made = np.concatenate([run(spec, steps=steps, first=i * BATCH)[0] for i in range(48)])
-    own = laws_by_step(graph_of(spec).sampler, sigma, LinearSchedule(), steps)[-1][(STATES < 3).all(axis=1)]
-    assert_counts_follow(np.bincount(made @ 3 ** np.arange(L - 1, -1, -1), minlength=81), own)
+    own = laws_by_step(SMALL.graph(spec).sampler, sigma, LinearSchedule(), steps)[-1][(STATES < 3).all(axis=1)]
+    assert_counts_follow(SMALL.counts(spec, 24_576, steps=steps, seed=1), own)
 
 
 def test_conf_remembers_with_which_p_a_token_was_drawn():

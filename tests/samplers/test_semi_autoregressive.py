@@ -1,35 +1,26 @@
 """Blocks from left to right: which positions are open, which steps a block gets, the law, and the sampler inside."""
 
 import shutil
-from functools import cache
 from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
 import pytest
-from mist_bench_plugins.corpus_markov import world
-from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.sampler_random import RandomSampler
 from mist_bench_plugins.sampler_semi_autoregressive import SemiAutoregressiveSampler
 from mist_bench_plugins.schedule_cosine import CosineSchedule
-from mist_bench_plugins.schedule_linear import LinearSchedule
 
-from harness.brute_force import assert_counts_follow
+from harness.answers import inputs_of
+from harness.brute_force import WORLD, L, assert_counts_follow
+from harness.chain import LINEAR, TEXTS, law_of, posterior
 from harness.experiments import cells
+from harness.runs import LONG, REGISTRY, SMALL
 from mist_bench import Count, Sampler, ScoreSampler, UserError, block_shares
 from mist_bench.api.samplers import FACTS
 from mist_bench.cli import listing
 from mist_bench.host.registry import Registry
-from mist_bench.inference import generate as generate_module
-from mist_bench.inference.generate import SamplerGraph, generate
-from mist_bench.inference.masked import MaskedEvaluator
-from mist_bench.inference.step import Needs, pack_step
-from mist_bench.measure.one_step import sequences
-from mist_bench.measure.sampler_law import law_distance, sampler_law, total_variation
-
-REGISTRY = Registry.discover()
-LINEAR = LinearSchedule()
-BATCH = 64
+from mist_bench.inference.plan import StepPlan, blocks
+from mist_bench.measure.sampler_law import law_distance, total_variation
 
 
 def made(spec: str) -> Sampler:
@@ -47,17 +38,7 @@ def test_steps_are_shared_out_and_the_rest_goes_to_the_earliest(steps, to_fill, 
 
 # ---- the law, on a world small enough
 
-SMALL = world(3, 4, 1.2)
-L, MASK = 4, 3
-TEXTS = sequences(L, 3)
-TRUTH = np.exp(SMALL.log_probability(TEXTS))
-
-
-@cache
-def posterior(state) -> np.ndarray:
-    weight = TRUTH * ((np.array(state) == MASK) | (np.array(state) == TEXTS)).all(axis=1)
-    joint = np.einsum("t,tia->ia", weight, np.eye(3)[TEXTS])
-    return joint / joint.sum(axis=1, keepdims=True)
+MASK = 3
 
 
 def by_count(best, counts):
@@ -116,7 +97,7 @@ def law_of_rule(size, steps_of_block, outcomes) -> np.ndarray:
                         after[new] = after.get(new, 0.0) + weight * chance
             law = after
     assert all(MASK not in state for state in law)
-    return np.array([law[tuple(x.tolist())] for x in TEXTS])
+    return np.array([law[x] for x in TEXTS])
 
 
 RUNS = [
@@ -131,49 +112,31 @@ RUNS = [
 
 @pytest.mark.parametrize(("spec", "steps", "size", "shares", "outcomes"), RUNS, ids=lambda x: x if isinstance(x, str) else "")
 def test_the_law_is_the_rule_in_each_block(spec, steps, size, shares, outcomes):
-    law = sampler_law(made(spec), LINEAR, steps, SMALL.log_posterior, L, SMALL.vocab_size)
-    inside = (sequences(L, SMALL.vocab_size) < 3).all(axis=1)
-    assert law[~inside].sum() == 0
-    assert total_variation(law[inside], law_of_rule(size, shares, outcomes)) < 1e-5
+    law = law_of(made(spec), LINEAR, steps)
+    assert total_variation(law, law_of_rule(size, shares, outcomes)) < 1e-5
 
 
 @pytest.mark.parametrize("inner", ["margin", "entropy", "confidence[score=max]", "first-hitting", "autoregressive"])
 def test_one_position_a_step_is_exact_where_the_inner_sampler_is(inner):
     sampler = made(f"semi-autoregressive[block=2,inner={inner}]")
     assert sampler.exact_one_at_a_time
-    assert law_distance(sampler, LINEAR, 4, SMALL) < 1e-5
+    assert law_distance(sampler, LINEAR, 4, WORLD) < 1e-5
 
 
 def test_blocks_make_another_law_and_one_block_the_inner_one():
-    inner = law_distance(made("confidence"), LINEAR, 2, SMALL)
-    assert law_distance(made("semi-autoregressive[block=4,inner=confidence]"), LINEAR, 2, SMALL) == inner
-    assert abs(law_distance(made("semi-autoregressive[block=2,inner=confidence]"), LINEAR, 2, SMALL) - inner) > 0.01
+    inner = law_distance(made("confidence"), LINEAR, 2, WORLD)
+    assert law_distance(made("semi-autoregressive[block=4,inner=confidence]"), LINEAR, 2, WORLD) == inner
+    assert abs(law_distance(made("semi-autoregressive[block=2,inner=confidence]"), LINEAR, 2, WORLD) - inner) > 0.01
 
 
 # ---- the device
 
-LONG = world(3, 12, 1.2)
-END = LONG.vocab_size
+END, BATCH = LONG.mask, LONG.batch
+EMPTY = LONG.empty
 
 
-@cache
-def evaluator(small=False):
-    return MaskedEvaluator("oracle", OracleModel(SMALL if small else LONG), 512 if small else BATCH, needs=Needs(shown=True))
-
-
-@cache
-def graph_of(spec, small=False):
-    return SamplerGraph(made(spec), 512 if small else BATCH, L if small else 12, END)
-
-
-EMPTY = np.full((BATCH, 12), END, dtype=np.int32)
-
-
-def run(spec, tokens=EMPTY, *, steps=6, ids=None, watch=None, schedule=LINEAR, limit=None):
-    return generate(
-        evaluator(), graph_of(spec), schedule, steps, tokens, seed=4, temperature=1.0, watch=watch, limit=limit,
-        sequences=np.arange(BATCH) if ids is None else ids,
-    )  # fmt: skip
+def run(spec, tokens=EMPTY, *, steps=6, **how):
+    return LONG(spec, tokens, steps=steps, seed=4, **how)
 
 
 INNER = ["random", "top-k", "first-hitting", "confidence[noise=1.0]", "remdm[kind=conf]", "p2"]
@@ -188,11 +151,11 @@ def test_one_block_is_the_inner_sampler_token_for_token(inner):
 
 
 def given_here_and_there() -> tuple[np.ndarray, np.ndarray]:
-    """Texts with other numbers of fixed tokens at other places: none, all, half of them."""
+    """Texts with different numbers of fixed tokens at different positions: none, all, half of them."""
     rng = np.random.default_rng(0)
     fixed = rng.random((BATCH, 12)) < np.linspace(0, 1, BATCH)[:, None]
     fixed[-1] = True
-    return fixed, np.where(fixed, LONG.sample(BATCH, rng), END).astype(np.int32)
+    return fixed, np.where(fixed, LONG.oracle.sample(BATCH, rng), END).astype(np.int32)
 
 
 @pytest.mark.parametrize("inner", INNER)
@@ -233,16 +196,16 @@ def test_counts_steps_and_the_last_step_are_those_of_the_block():
     assert seen == [(j, BATCH * many) for j, many in enumerate(left[:-1])]
 
 
-def test_random_times_are_others_in_each_block(monkeypatch):
-    told: list = []
+def planned(spec, steps=6):
+    """The inputs of all steps for texts of masks, planned on the host."""
+    sampler, masked = made(spec), EMPTY == END
+    plans = [StepPlan(sampler, LINEAR, block, masked, np.arange(BATCH)) for block in blocks(sampler, masked, steps, 4)]
+    return [inputs_of(step.words, BATCH) for plan in plans for step in plan]
 
-    def spy(t, numbers, counts, key, heat):
-        told.append(t[0])
-        return pack_step(t, numbers, counts, key, heat)
 
-    monkeypatch.setattr(generate_module, "pack_step", spy)
-    run("semi-autoregressive[block=4,inner=first-hitting]")
-    one, two, three = np.reshape(told, (3, 4))
+def test_random_times_are_others_in_each_block():
+    times = [step.t[0] for step in planned("semi-autoregressive[block=4,inner=first-hitting]")]
+    one, two, three = np.reshape(times, (3, 4))
     assert not (one == two).any() and not (two == three).any() and not (one == three).any()
 
 
@@ -265,24 +228,17 @@ class AllAtOnce(ScoreSampler):
 
 def test_an_adaptive_sampler_goes_on_as_soon_as_the_block_is_full():
     seen: list = []
-    graph = SamplerGraph(SemiAutoregressiveSampler(block=5, inner=AllAtOnce()), BATCH, 12, END)
-    made_here, used = generate(evaluator(), graph, LINEAR, 9, EMPTY, seed=0, sequences=np.arange(BATCH), temperature=1.0,
-                               watch=lambda step, now, guesses: seen.append((step, (now == END).sum())))  # fmt: skip
+    sampler = SemiAutoregressiveSampler(block=5, inner=AllAtOnce())
+    made_here, used = run(sampler, steps=9, watch=lambda step, now, guesses: seen.append((step, (now == END).sum())))
     assert seen == [(0, 12 * BATCH), (1, 7 * BATCH), (2, 2 * BATCH)] and (used == 3).all() and (made_here < 3).all()
 
 
-def test_the_network_is_told_the_time_of_the_block(monkeypatch):
-    told: list = []
-
-    def spy(t, numbers, counts, key, heat):
-        told.append((round(float(t[0]), 9), *(int(n) for n in counts), int(numbers[3, 0]), int(numbers[4, 0])))
-        return pack_step(t, numbers, counts, key, heat)
-
-    monkeypatch.setattr(generate_module, "pack_step", spy)
-    run("semi-autoregressive[block=5]", steps=7)
-    third = round(1 / 3, 9)  # t, step, steps, last, M, how many stay masked
-    assert told == [(1, 0, 3, 0, 5, 3), (round(2 / 3, 9), 1, 3, 0, 5, 2), (third, 2, 3, 1, 5, 0), (1, 0, 2, 0, 5, 3),
-                    (0.5, 1, 2, 1, 5, 0), (1, 0, 2, 0, 2, 1), (0.5, 1, 2, 1, 2, 0)]  # fmt: skip
+def test_each_step_has_the_time_of_the_block():
+    found = [(round(float(x.t[0]), 6), *(int(n[0]) for n in (x.step, x.steps, x.last, x.to_fill, x.target_masked)))
+             for x in planned("semi-autoregressive[block=5]", steps=7)]  # fmt: skip
+    third = round(1 / 3, 6)  # t, step, steps, last, M, how many stay masked
+    assert found == [(1, 0, 3, 0, 5, 3), (round(2 / 3, 6), 1, 3, 0, 5, 2), (third, 2, 3, 1, 5, 0), (1, 0, 2, 0, 5, 3),
+                     (0.5, 1, 2, 1, 5, 0), (1, 0, 2, 0, 2, 1), (0.5, 1, 2, 1, 2, 0)]  # fmt: skip
 
 
 @pytest.mark.parametrize("inner", ["first-hitting", "remdm[kind=loop]"])
@@ -293,15 +249,14 @@ def test_times_are_those_of_the_inner_sampler(inner):
 
 
 class InBlocks(RandomSampler):
-    """A sampler with blocks of its own: all that it takes is to say so."""
+    """A sampler that declares blocks of its own."""
 
     block_size = 5
 
 
 def test_any_sampler_may_have_blocks():
     fixed, given = given_here_and_there()
-    graph = SamplerGraph(InBlocks(), BATCH, 12, END)
-    filled, used = generate(evaluator(), graph, LINEAR, 7, given, seed=4, sequences=np.arange(BATCH), temperature=1.0)
+    filled, used = run(InBlocks(), given, steps=7)
     ours, as_ours = run("semi-autoregressive[block=5,inner=random]", given, steps=7)
     np.testing.assert_array_equal(filled, ours)
     np.testing.assert_array_equal(used, as_ours)
@@ -314,11 +269,7 @@ def test_a_limit_stops_in_the_first_block():
 
 @pytest.mark.parametrize(("spec", "steps", "size", "shares", "outcomes"), RUNS[3::2], ids=lambda x: x if isinstance(x, str) else "")
 def test_what_the_device_draws_follows_the_law(spec, steps, size, shares, outcomes):
-    texts = [
-        generate(evaluator(True), graph_of(spec, True), LINEAR, steps, np.full((512, L), END, dtype=np.int32), seed=0,
-                 sequences=np.arange(i * 512, (i + 1) * 512), temperature=1.0)[0] for i in range(24)
-    ]  # fmt: skip
-    counts = np.bincount(np.concatenate(texts) @ 3 ** np.arange(L - 1, -1, -1), minlength=81)
+    counts = SMALL.counts(spec, 12_288, steps=steps)
     assert_counts_follow(counts, law_of_rule(size, shares, outcomes))
 
 
@@ -326,7 +277,7 @@ def test_what_the_device_draws_follows_the_law(spec, steps, size, shares, outcom
 
 
 def test_every_fact_is_that_of_the_inner_sampler():
-    """Also those that are declared some day: whatever the contract has, an inner sampler with other facts shows them."""
+    """Every fact of the contract, also a future one: an inner sampler with different facts shows through."""
     properties = [name for name, value in vars(Sampler).items() if isinstance(value, property)]
     values = [name for name, value in vars(Sampler).items() if isinstance(value, bool | frozenset)]
     assert set(properties + values) - {"default"} == set(FACTS)  # an outer sampler is not what `sample` takes

@@ -1,7 +1,8 @@
-"""The conformance kit: built-in plugins pass, a small bad plugin fails each check, and an author's whole way."""
+"""The conformance kit: built-in plugins pass, a small bad plugin fails each check, and the workflow of an author."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from harness import (
 )
 from harness.installed import made, setuptools_builds_wheels
 from mist_bench import UserError, cli
+from mist_bench.api import hooks
 from mist_bench.host.registry import BASES, Registry
 from mist_bench.testing import Subject, checks_of, find
 from mist_bench.testing.worlds import chi_square_z
@@ -95,6 +97,16 @@ def test_each_bad_plugin_is_told_what_to_change(kind, plugin, check, message):
 def test_what_is_right_passes_and_what_cannot_be_checked_is_skipped(kind, plugin, check, status, message):
     result = outcome(kind, plugin, check)
     assert (result.status, bool(re.search(message, result.message))) == (status, True), result.message
+
+
+def test_an_untrained_family_that_is_no_oracle_passes(plugins):
+    doc = inspect.getdoc(hooks.mist_bench_families)
+    [subject] = find([plugins.file(doc.partition("Example::")[2])]).subjects
+    found = {one.name: subject.run(one).status for one in checks_of("family")}
+    assert subject.title == "family uniform" and set(found.values()) == {"ok", "skipped"}
+    assert [name for name, status in found.items() if status == "ok"] == [
+        "facts", "creates", "same-seed-same-model", "normalised", "carries-over",
+    ]  # fmt: skip
 
 
 def test_every_check_has_a_bad_plugin():
@@ -227,7 +239,7 @@ def test_what_new_writes_passes(kind, tmp_path, monkeypatch, capsys):
         (["sampler", "Edges"], "cannot call a sampler 'Edges'; a name is lower-case letters"),
         (["sampler", "random"], "sampler 'random' exists already, from mist-bench:sampler-random; choose another"),
         (["schedule", "json"], "json.py would hide Python's own module 'json'"),
-        (["sampler", "there"], "there.py is there already; choose another name, or remove it first"),
+        (["sampler", "there"], "there.py exists already; choose another name, or remove it first"),
         (["sampler"], "Missing argument"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Several devices train what one trains: same losses and parameters, with the batch spread over devices of the CPU."""
+"""Several devices train what one device trains: the same losses and parameters, with the batch split over them."""
 
 from dataclasses import replace
 from functools import cache
@@ -73,12 +73,12 @@ def test_several_devices_train_what_one_trains(family, devices, micro_batch):
     assert states[0].keys() == states[1].keys()
     for name, values in states[0].items():
         np.testing.assert_allclose(states[1][name], values, rtol=1e-3, atol=2e-5, err_msg=name)
-    places = {tensor.device for tensor in (*many.model.parameters.values(), *many.first, *many.second, *many.average)}
+    places = {tensor.device for tensor in (*many.model.parameters.values(), *many.optimiser.groups.values())}
     assert places == {("CPU", *(f"CPU:{i}" for i in range(1, devices)))}
 
 
 class Watched(MdlmFamily):
-    """Notes how what a step sees lies on the devices."""
+    """Records how the inputs of a step lie on the devices."""
 
     def loss(self, model, batch):
         tensors = {name: value for name, value in vars(batch).items() if name != "full"}
@@ -101,7 +101,7 @@ def test_the_copies_stay_the_same():
     """Each device takes the optimiser's step on its own copy, from the same sum of gradients."""
     its = start(graph("mdlm", 4))
     train(its)
-    for name, tensor in its._groups.items():
+    for name, tensor in its.optimiser.groups.items():
         copies = [buffer.numpy() for buffer in tensor.uop.buffer.bufs]
         assert len(copies) == 4
         for copy in copies[1:]:
@@ -158,7 +158,7 @@ def test_as_many_as_fit_are_as_many_for_each_device():
 
 @pytest.fixture
 def run(tmp_path):
-    """A run that trains the baseline alone, for a few steps; gives its status and the rows of its trainings."""
+    """A run that trains the baseline alone, for a few steps; returns its status and the rows of training.csv."""
     words = ["run", "--preset", GRID, "--family", "autoregressive", "--store", str(tmp_path / "store"), "--out",
              str(tmp_path / "out")]  # fmt: skip
     for setting in ("training.train_steps=4", "training.validate_every=4", "generation.judge=none", "generation.rounds=1",

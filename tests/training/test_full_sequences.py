@@ -1,5 +1,7 @@
-"""In training a large table is read where something is masked, and only there: how many positions those are, and that
-nothing else changes. (The loss itself: tests/test_layers.py.)"""
+"""In training the output layer is computed at masked positions alone: their number, and that nothing else changes.
+
+The loss itself is tested in tests/network/test_layers.py.
+"""
 
 from dataclasses import replace
 
@@ -16,9 +18,9 @@ from mist_bench.engine import noise
 from mist_bench.host.config import TrainingConfig
 from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
-from mist_bench.inference.masked_rows import full_sequences
 from mist_bench.network import layers, transformer
 from mist_bench.training import loop
+from mist_bench.training.batch import full_sequences
 from mist_bench.training.step import TrainingGraph
 
 REGISTRY = Registry.discover()
@@ -56,7 +58,7 @@ def test_linear_reads_little_more_than_half():
 
 
 def trained(full: int | None, **options) -> TrainingGraph:
-    """Twenty steps from random numbers, with a table that pays."""
+    """Twenty steps from random parameters, with a vocabulary large enough for the selection to pay."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transformer, "ROWS_PAY", 0)
         family = MdlmFamily(**options)
@@ -88,7 +90,7 @@ def test_a_training_is_the_same_within_rounding(options, monkeypatch):
 
 
 def test_a_part_of_a_batch_is_read_whole(monkeypatch):
-    """Its times are early ones, or late ones: it may be masked throughout."""
+    """The times of a part are all early or all late, so that all its positions may be masked."""
     told = []
     own = MdlmFamily.loss
     monkeypatch.setattr(MdlmFamily, "loss", lambda self, model, batch: told.append(batch.full) or own(self, model, batch))

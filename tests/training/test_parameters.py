@@ -1,4 +1,4 @@
-"""Parameters in one buffer: each in its place, matrices first, and the gaps stay zero."""
+"""Parameters in one buffer: each at its offset, matrices first, and the gaps stay zero."""
 
 import numpy as np
 import pytest

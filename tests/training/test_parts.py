@@ -3,22 +3,25 @@
 import gc
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from mist_bench_plugins.family_autoregressive import AutoregressiveFamily
 from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_linear import LinearSchedule
-from tinygrad import Device
+from tinygrad import Device, Tensor
 
 from harness.brute_force import WORLD, L, S, shaken
+from harness.experiments import cells
 from mist_bench import NetworkSize, UserError
 from mist_bench.engine import device
 from mist_bench.engine import graph as graph_module
 from mist_bench.host.config import TrainingConfig
-from mist_bench.run import work
+from mist_bench.run.kinds.training import TrainingCell
 from mist_bench.training import loop
-from mist_bench.training.step import RATES, TrainingGraph
+from mist_bench.training.batch import BatchInputs, batch_inputs
+from mist_bench.training.step import TrainingGraph
 
 SIZE = NetworkSize(dim=8, layers=1, heads=2, feed_forward=16, conditioning_dim=8)
 BATCH, PART = 8, 2
@@ -83,13 +86,12 @@ def test_a_whole_batch_is_one_graph_without_more_buffers():
 
 
 def unpacked(words, count):
-    """Tokens, numbers, key and rates of a part of `count` rows."""
-    rows, numbers, rest = np.split(words, [count * L, count * (L + 3)])
-    assert len(rest) == 2 + RATES
-    return rows.reshape(count, L), numbers.view(np.float32).reshape(3, count), tuple(rest[:2]), rest[2:].view(np.float32)
+    """The inputs of a part of `count` sequences, as arrays."""
+    inputs = batch_inputs(count, L).unpack(Tensor(words))
+    return BatchInputs(*(x.numpy() for x in inputs))
 
 
-def test_each_part_is_told_its_own_rows(monkeypatch):
+def test_each_part_gets_its_own_sequences(monkeypatch):
     told, real = [], TrainingGraph._run
 
     def spy(self, parts):
@@ -102,13 +104,13 @@ def test_each_part_is_told_its_own_rows(monkeypatch):
     steps, count = CONFIG.train_steps, BATCH // PART
     assert len(told) == steps + steps * count
     for step in range(steps):
-        rows, numbers, key, rates = unpacked(told[step], BATCH)
+        whole = unpacked(told[step], BATCH)
         parts = [unpacked(words, PART) for words in told[steps + step * count :][:count]]
-        np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), rows)
-        np.testing.assert_array_equal(np.concatenate([part[1] for part in parts], axis=1), numbers)
-        assert {part[2] for part in parts} == {key}
-        assert [part[3][4] for part in parts] == list(range(0, BATCH, PART)) and rates[4] == 0
-        assert all((np.delete(part[3], 4) == np.delete(rates, 4)).all() for part in parts)
+        np.testing.assert_array_equal(np.concatenate([part.tokens for part in parts]), whole.tokens)
+        np.testing.assert_array_equal(np.concatenate([part.numbers for part in parts], axis=1), whole.numbers)
+        assert [part.start for part in parts] == list(range(0, BATCH, PART)) and whole.start == 0
+        for name in ("key", "rates", "slot"):
+            assert all((getattr(part, name) == getattr(whole, name)).all() for part in parts), name
 
 
 @pytest.mark.parametrize("then", [PART, BATCH])
@@ -142,7 +144,7 @@ def test_what_an_interrupted_step_added_is_forgotten():
     undisturbed = its.state()
     start("mdlm", PART)
     (batch,) = loop.batches(CONFIG, [DATA[:BATCH]], LinearSchedule(), 0, range(1))
-    its.graph(its.told(batch.part(0, PART)))
+    its.graph(its.inbox(its.inputs.pack(**batch.part(0, PART))))
     train(its)
     for name, values in its.state().items():
         np.testing.assert_array_equal(values, undisturbed[name], err_msg=name)
@@ -154,7 +156,7 @@ MANY = replace(CONFIG, batch_size=64, train_steps=4, validate_every=4)
 
 
 def make(config: TrainingConfig, at_once: int = 0) -> TrainingGraph:
-    """A training of its own, begun."""
+    """A started training with a graph of its own."""
     model = FAMILIES["mdlm"].create(SIZE, S, L, 1, None)
     shaken(model, 5)
     values = {name: tensor.numpy() for name, tensor in model.parameters.items()}
@@ -164,7 +166,7 @@ def make(config: TrainingConfig, at_once: int = 0) -> TrainingGraph:
 
 
 class Trained:
-    """Losses and parameters of a training that is told how many sequences to read at once, and the bytes it held."""
+    """Losses, parameters and peak bytes of a training with this many sequences at once."""
 
     def __init__(self, micro_batch: int) -> None:
         gc.collect()
@@ -181,7 +183,7 @@ def trained(micro_batch: int) -> Trained:
 
 @pytest.fixture
 def limit(monkeypatch):
-    """Gives the CPU's allocator so many more bytes, and no more; the list says what it refused."""
+    """`limit(n)` lets the CPU's allocator give n more bytes; the list that it returns holds the refused requests."""
 
     def give(count: int) -> list[int]:
         gc.collect()
@@ -214,7 +216,7 @@ def test_what_fits_is_read_whole(limit):
 
 
 def test_what_does_not_fit_is_halved_until_it_does(limit):
-    """Also when the first step runs out of memory half way: it begins again, and trains the same network."""
+    """Also when the first step runs out of memory half way: it starts again, and trains the same network."""
     refused = limit((trained(16).memory + trained(32).memory) // 2)
     its = make(MANY)
     progress = train(its)
@@ -247,7 +249,7 @@ def test_when_nothing_fits_one_line_says_so(limit):
 
 
 def fails_once(monkeypatch, error: Exception) -> None:
-    """The device finds out after the first step, which has changed the parameters by then."""
+    """The device raises the error after the first step, which has changed the parameters by then."""
     real, errors = graph_module.device.synchronize, [error]
 
     def synchronize():
@@ -275,7 +277,7 @@ def test_only_a_lack_of_memory_is_taken_for_one(monkeypatch):
 
 
 class Bench:
-    """What `_resume` asks for: a store with one saved state, and graphs; it notes what it was asked."""
+    """A stand-in for the workbench of `_resume`: a store with one saved state, and graphs; it records the calls."""
 
     def __init__(self, saved) -> None:
         self.store, self.saved, self.asked = self, saved, []
@@ -297,17 +299,33 @@ class Bench:
         self.asked.append(state)
 
 
+def trains(**settings):
+    """A training cell of `mdlm`."""
+    given = [f"training.{name}={value}" for name, value in settings.items()]
+    return next(cell for cell in cells(settings=given) if isinstance(cell, TrainingCell) and cell.family.name == "mdlm")
+
+
 def test_a_resumed_training_reads_as_much_at_once_as_before():
-    progress = loop.Progress(step=4, micro_batch=16)
+    progress, cell = loop.Progress(step=4, micro_batch=16), trains()
     bench = Bench(({"state": 1}, vars(progress)))
-    assert work._resume(bench, "abc-partial", None, None, 7) == (bench, progress) and bench.asked == [16, {"state": 1}]
+    assert cell._resume(bench, "abc-partial") == (bench, progress) and bench.asked == [16, {"state": 1}]
     older = {name: value for name, value in vars(progress).items() if name != "micro_batch"}
-    assert work._resume(Bench(({}, older)), "abc-partial", None, None, 7)[1].micro_batch == 0
+    assert cell._resume(Bench(({}, older)), "abc-partial")[1].micro_batch == 0
     bench = Bench(None)
-    assert work._resume(bench, "abc-partial", None, None, 7) == (bench, loop.Progress())
-    assert bench.asked == [0, {"seed": 7}]
+    assert cell._resume(bench, "abc-partial") == (bench, loop.Progress())
+    assert bench.asked == [0, {"seed": cell.seed}]
 
 
-def test_the_progress_says_how_a_batch_is_read():
-    assert work._parts(graph("mdlm", BATCH)) == ""
-    assert work._parts(graph("mdlm", PART)) == ", 2 of 8 sequences at once"
+@pytest.mark.parametrize(("micro_batch", "parts"), [(BATCH, ""), (PART, ", 2 of 8 sequences at once")])
+def test_the_progress_says_how_a_batch_is_read(monkeypatch, micro_batch, parts):
+    def train(graph, schedule, tokens, seed, reached, *, report, **more):
+        report(4, 2.0)
+        raise InterruptedError
+
+    resumed = SimpleNamespace(micro_batch=micro_batch), loop.Progress()
+    monkeypatch.setattr(TrainingCell, "_resume", lambda self, bench, partial: resumed)
+    monkeypatch.setattr(loop, "train", train)
+    bench, notes = SimpleNamespace(dataset=SimpleNamespace(train=SimpleNamespace(tokens=DATA))), []
+    with pytest.raises(InterruptedError):
+        trains(batch_size=BATCH).make(bench, lambda done, total, note: notes.append((done, note)))
+    assert notes == [(4, f"loss 2.000{parts}")]

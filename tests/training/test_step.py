@@ -69,12 +69,12 @@ def train(progress=None, *, save=lambda now: None, schedule=None, tokens=DATA, s
 
 
 def on_all_texts(schedule, seed: int, steps: range) -> np.ndarray:
-    """Runs these steps on all 81 texts; the ring of losses."""
+    """Run these steps on all 81 texts; returns the losses."""
     return graph().steps(loop.batches(graph().config, [TEXTS] * len(steps), schedule, seed, steps)).numpy()
 
 
 def one_step(schedule, step: int, seed: int = 9) -> float:
-    """Runs one step on all 81 texts; its loss."""
+    """Run one step on all 81 texts; returns its loss."""
     return float(on_all_texts(schedule, seed, range(step, step + 1))[step % loop.RING])
 
 
@@ -194,9 +194,9 @@ class Small(LinearSchedule):
 
 
 def gradients() -> dict[str, np.ndarray]:
-    """What the first step handed to the optimiser: its first moment is (1 - beta1) g."""
+    """The gradients of the first step, from the optimiser's first moment (1 - beta1) g."""
     state = graph().state()
-    return {n: state[f"first/{n}"].astype(np.float64) / (1 - CONFIG.beta1) for n in graph().layout.shapes}
+    return {n: state[f"first/{n}"].astype(np.float64) / (1 - CONFIG.beta1) for n in graph().optimiser.layout.shapes}
 
 
 def norm(values) -> float:
@@ -235,7 +235,7 @@ def test_the_update_is_adamw_and_the_average_follows():
     after = graph().state()
     beta1, beta2, n = CONFIG.beta1, CONFIG.beta2, 4
     rate = CONFIG.learning_rate * 4 / 5  # the fourth of five warm-up steps
-    for name in graph().layout.shapes:
+    for name in graph().optimiser.layout.shapes:
         p, first, second, average = (before[f"{group}/{name}"] for group in ("parameters", "first", "second", "average"))
         g = (after[f"first/{name}"] - beta1 * first) / (1 - beta1)
         new_first, new_second = beta1 * first + (1 - beta1) * g, beta2 * second + (1 - beta2) * g**2
@@ -297,11 +297,11 @@ def test_a_resumed_training_is_the_undisturbed_one_bit_for_bit():
 
 
 def told(monkeypatch, schedule, seed=0):
-    """What each of the first 25 steps is told: tokens, numbers, key."""
+    """The inputs of each of the first 25 steps: tokens, numbers, key."""
     seen, real = [], TrainingGraph.steps
 
     def spy(self, batches):
-        seen.extend((batch.rows, batch.numbers, batch.key) for batch in batches)
+        seen.extend((batch.tokens, batch.numbers, batch.key) for batch in batches)
         return real(self, batches)
 
     monkeypatch.setattr(TrainingGraph, "steps", spy)

@@ -1,0 +1,256 @@
+"""Cells in other processes: descriptions in the store, launchers that make them, and what a launcher leaves undone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mist_bench_plugins.launcher_local import LocalLauncher
+
+from harness import GRID
+from harness.experiments import REGISTRY, cells
+from mist_bench import Launcher, UserError, cli
+from mist_bench.run import launch
+from mist_bench.run.jobs import read_job, write_job
+from mist_bench.run.store import Store
+
+SMALL = ["--family", "mdlm", "--schedule", "linear", "--sampler", "random", "--steps", "2",
+         "--set", "generation.judge=none", "--set", "likelihood.weighted_draws=0"]  # fmt: skip
+
+ONE_BY_ONE = """
+import subprocess
+from pathlib import Path
+from mist_bench import Launcher, hookimpl
+
+class OneByOne(Launcher):
+    '''Each command after the other; notes what it was given.'''
+    name = "one-by-one"
+
+    def launch(self, commands):
+        Path({note!r}).write_text(repr([list(command) for command in commands]))
+        return [subprocess.run(command).returncode for command in commands]
+
+class Exclusive(OneByOne):
+    '''Each command has a machine to itself.'''
+    name = "exclusive"
+    exclusive = True
+
+class Idle(OneByOne):
+    '''Runs nothing.'''
+    name = "idle"
+
+    def launch(self, commands):
+        return [9 for _ in commands]
+
+@hookimpl
+def mist_bench_launchers():
+    yield from (OneByOne, Exclusive, Idle)
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    file = tmp_path / "launchers.py"
+    file.write_text(ONE_BY_ONE.format(note=str(tmp_path / "note")))
+    return file
+
+
+def run(folder: Path, plugin: Path, launcher: str) -> int:
+    return cli.main(["run", "--preset", GRID, *SMALL, "--store", str(folder / "store"), "--out", str(folder / "out"),
+                     "--plugin", str(plugin), "--launcher", launcher])  # fmt: skip
+
+
+def kinds_of(note: Path) -> dict[str, list[str]]:
+    """The kinds of the cells of each command."""
+    known = {cell.hash: cell.kind for cell in cells(settings=["generation.judge=none", "likelihood.weighted_draws=0"],
+             families="mdlm", schedules="linear", samplers="random", steps="2")}  # fmt: skip
+    commands = eval(note.read_text())
+    return {command[3]: [known[hash] for hash in command[4 : command.index("--store")]] for command in commands}
+
+
+@pytest.mark.slow
+def test_a_launcher_of_anybody_makes_the_trainings_and_their_likelihoods(plugin, tmp_path, capsys):
+    assert run(tmp_path, plugin, "one-by-one") == 0
+    said = capsys.readouterr().err
+    assert "training mdlm linear" in said and "left" not in said
+    assert kinds_of(tmp_path / "note") == {"cell": ["training", "likelihood", "likelihood"]}
+    assert not list((tmp_path / "store" / "jobs").iterdir()), "nothing is left of what passed between processes"
+    assert run(tmp_path, plugin, "exclusive") == 0, "nothing is left to launch"
+    (tmp_path / "note").unlink()
+    for path in (tmp_path / "store" / "cells").iterdir():
+        path.unlink()
+    assert run(tmp_path, plugin, "exclusive") == 0
+    assert "generation" in kinds_of(tmp_path / "note")["cell"], "with a machine to itself, speeds too"
+
+
+def test_what_a_launcher_leaves_is_made_here_and_said(plugin, tmp_path, capsys):
+    assert run(tmp_path, plugin, "idle") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "launcher 'idle' left 3 of 3 cells (exit statuses 9); they are made here" in said
+    assert "training mdlm linear" in said
+
+
+def test_an_unknown_launcher_is_one_line_before_anything_is_made(plugin, tmp_path, capsys):
+    assert run(tmp_path, plugin, "locl") == 2
+    assert "unknown launcher 'locl'; did you mean 'local'?" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
+# ---- descriptions in the store
+
+
+def test_a_cell_is_described_whole(tmp_path):
+    store = Store(tmp_path)
+    for cell in cells(families="mdlm,autoregressive,oracle"):
+        write_job(cell, store)
+        read = read_job(cell.hash, store)
+        assert read.hash == cell.hash and read.content == cell.content and read.entry == cell.entry
+
+
+def test_what_is_not_described_is_one_line(tmp_path, capsys):
+    assert cli.main(["cell", "0123456789abcdef", "--store", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "no cell '0123456789abcdef' is planned" in said and "--launcher NAME" in said
+
+
+def test_a_description_of_another_version_is_refused(tmp_path):
+    store, cell = Store(tmp_path), cells()[0]
+    write_job(cell, store)
+    job = json.loads(store.job_path(cell.hash).read_text())
+    store.job_path("0123456789abcdef").write_text(json.dumps(job))
+    with pytest.raises(UserError, match="planned by another version or plugin"):
+        read_job("0123456789abcdef", store)
+
+
+def test_a_cell_whose_needs_are_missing_says_which(tmp_path, capsys):
+    store = Store(tmp_path)
+    likelihood = next(cell for cell in cells() if cell.kind == "likelihood" and cell.needs)
+    write_job(likelihood, store)
+    assert cli.main(["cell", likelihood.hash, "--store", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert f"needs cell {likelihood.needs[0]}, which is not finished" in said
+
+
+def test_cells_are_made_by_hand(tmp_path, capsys):
+    store, control = Store(tmp_path), next(cell for cell in cells() if cell.kind == "control-likelihood")
+    write_job(control, store)
+    assert cli.main(["cell", control.hash, "--store", str(tmp_path)]) == 0
+    assert f"{control.hash}  likelihood of unigram" in capsys.readouterr().out
+    assert store.status(control.hash) == "done" and not list(store.path.glob("jobs/*-progress*"))
+
+
+# ---- groups and progress
+
+
+def test_what_may_be_launched():
+    todo = cells(families="mdlm,autoregressive,oracle")
+    chosen = launch.launchable(todo, exclusive=False)
+    assert {cell.kind for cell in chosen} == {"training", "likelihood"}
+    assert {cell.group for cell in chosen} == {"mdlm", "autoregressive"}, "an untrained family trains nothing"
+    everything = launch.launchable(todo, exclusive=True)
+    assert {cell.kind for cell in everything} == {"training", "likelihood", "generation"}
+    made = {cell.hash for cell in chosen}
+    assert all(set(cell.needs) <= made for cell in chosen)
+    groups = launch.commands(chosen, Store("store"))
+    assert len(groups) == 2 and all(command[1:4] == ["-m", "mist_bench", "cell"] for command in groups)
+
+
+class Recorder(Launcher):
+    """Writes a cell's progress and its end, as a process would."""
+
+    name = "recorder"
+
+    def __init__(self, store: Store) -> None:
+        object.__setattr__(self, "store", store)
+        object.__setattr__(self, "stopped", threading.Event())
+
+    def launch(self, commands):
+        first, second, *_ = commands[0][4:-2]
+        self.store.progress_path(first).write_text('{"done": 3, "total": 9, "note": "loss 1"}')
+        time.sleep(3 * launch.POLL_SECONDS)
+        self.store.write(first, {"final_loss": 1.0})
+        self.store.write_failure(second, "it broke")
+        return [0]
+
+    def stop(self):
+        self.stopped.set()
+
+
+def test_progress_and_ends_come_through_the_store(tmp_path):
+    store, events = Store(tmp_path), []
+    found = [cell for cell in launch.launchable(cells(), exclusive=False) if cell.group == "mdlm"]
+    launch.run(Recorder(store), found, store, lambda event, cell: events.append((cell.hash, event)))
+    first = [event for hash, event in events if hash == found[0].hash]
+    assert (first[0].done, first[0].total, first[0].note) == (3, 9, "loss 1") and first[-1].status == "done"
+    assert [(event.status, event.note) for hash, event in events if hash == found[1].hash] == [("failed", "it broke")]
+
+
+def test_an_interrupt_stops_the_launcher(tmp_path):
+    store = Store(tmp_path)
+    recorder = Recorder(store)
+    found = [cell for cell in launch.launchable(cells(), exclusive=False) if cell.group == "mdlm"]
+
+    def interrupted(event, cell):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launch.run(recorder, found, store, interrupted)
+    assert recorder.stopped.is_set()
+
+
+# ---- the launcher of one machine
+
+
+@dataclass
+class Commands:
+    """Commands that note when they ran and how many ran beside them."""
+
+    folder: Path
+
+    def __call__(self, number: int, seconds: float) -> list[str]:
+        program = (
+            "import os, sys, time; time.sleep(float(sys.argv[2]))\n"
+            "open(sys.argv[1], 'w').write(open(os.environ['MIST_BENCH_BESIDE']).read() + ' ' + os.environ['MIST_BENCH_PARENT'])"
+        )
+        return [sys.executable, "-c", program, str(self.folder / str(number)), str(seconds)]
+
+
+def test_local_runs_as_many_as_it_is_told_and_says_how_many_there_are(tmp_path):
+    command = Commands(tmp_path)
+    assert LocalLauncher(processes=2).launch([command(0, 0.4), command(1, 0.8), command(2, 0.8)]) == [0, 0, 0]
+    assert [(tmp_path / str(i)).read_text().split() for i in range(3)] == [
+        ["2", str(os.getpid())], ["2", str(os.getpid())], ["1", str(os.getpid())]]  # fmt: skip
+
+
+def test_local_is_stopped(tmp_path):
+    launcher, command = LocalLauncher(processes=1), Commands(tmp_path)
+    threading.Timer(0.5, launcher.stop).start()
+    start = time.monotonic()
+    statuses = launcher.launch([command(0, 60.0), command(1, 60.0)])
+    assert all(statuses) and time.monotonic() - start < 30 and not list(tmp_path.iterdir())
+
+
+def test_local_takes_the_number_of_processes_from_its_parameter_or_the_environment(monkeypatch):
+    monkeypatch.setenv("MIST_BENCH_JOBS", "3")
+    assert LocalLauncher().at_once() == 3 and LocalLauncher(processes=5).at_once() == 5
+    monkeypatch.delenv("MIST_BENCH_JOBS")
+    assert LocalLauncher().at_once() >= 1
+    with pytest.raises(UserError, match="processes must be at least 0"):
+        REGISTRY.make("launcher", "local[processes=-1]")
+
+
+def test_a_process_ends_with_the_one_that_waits_for_it(tmp_path):
+    program = (
+        "import os, sys; from mist_bench.run.jobs import Reporter; from mist_bench.run.store import Store\n"
+        f"Reporter('a', Store({str(tmp_path)!r}))(1, 2, ''); print('went on')"
+    )
+    for parent, status in (("1", 1), (str(os.getpid()), 0)):
+        done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "MIST_BENCH_PARENT": parent})
+        assert done.returncode == status
