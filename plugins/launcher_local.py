@@ -1,4 +1,4 @@
-"""Commands side by side on this machine."""
+"""Commands in parallel on this machine."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ PATIENCE_SECONDS = 10.0
 
 
 class Running:
-    """The processes that are running now; their number is in a file, by which they share the cores."""
+    """The running processes. Their number is in a file, from which each process derives its share of the cores."""
 
     def __init__(self) -> None:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.lock, self.stopped = Lock(), False
 
     def run(self, command: Sequence[str], count: Path) -> int:
-        """Run a command to its end; its exit status, 130 if the launcher was stopped before."""
+        """Run a command and return its exit status; 130 if the launcher was stopped before."""
         with self.lock:
             if self.stopped:
                 return 128 + signal.SIGINT
             environment = {**os.environ, "MIST_BENCH_PARENT": str(os.getpid()), "MIST_BENCH_BESIDE": str(count)}
-            # no terminal of their own: what a cell has to say is in the store
+            # no output to the terminal: progress and errors of a cell are in the store
             process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                        stderr=subprocess.DEVNULL)  # fmt: skip
             self._change([*self.processes, process], count)
@@ -48,7 +48,7 @@ class Running:
         count.write_text(str(len(processes)))
 
     def stop(self) -> None:
-        """End all processes. By SIGINT first: one that is killed leaves its compilers behind, which then complain."""
+        """End all processes, by SIGINT first: a killed process leaves its compiler processes behind."""
         with self.lock:
             self.stopped, processes = True, self.processes
         for process in processes:
@@ -61,16 +61,16 @@ class Running:
 
 
 def _cores() -> int:
-    """The cores that this process may use, which may be fewer than there are."""
+    """The cores that this process may use, perhaps fewer than the machine has."""
     affinity = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none
     return len(affinity()) if affinity else psutil.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalLauncher(Launcher):
-    """Several processes at once, which share the cores evenly, and anew whenever one ends.
+    """Run several processes at once, which share the cores evenly, also when one of them ends.
 
-    Small kernels gain little from more cores, and whole trainings side by side gain all of them.
+    Small kernels gain little from more cores, whereas parallel trainings use them all.
     """
 
     name = "local"

@@ -1,4 +1,4 @@
-"""The examples of docs/write-a-sampler.md run as they stand, and its tables are complete."""
+"""Links between documents are valid; the examples of docs/write-a-sampler.md run, and its tables are complete."""
 
 import dataclasses
 import re
@@ -21,6 +21,33 @@ from mist_bench.measure.sampler_law import law_distance
 
 PAGE = (ROOT / "docs" / "write-a-sampler.md").read_text(encoding="utf-8")
 SPECS = {"edges": 0, "coin": 1, "coin[boost=1.5]": 1, "patience": 2, "hedged": 3}
+
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "results" / "README.md"]
+
+
+def anchors(document: Path) -> set[str]:
+    """The names of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links(document: Path) -> list[tuple[Path, str]]:
+    """The files and headings of this repository that a document links to."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8"))
+    pairs = (target.partition("#")[::2] for target in targets if "://" not in target)
+    return [((document.parent / path).resolve() if path else document, anchor) for path, anchor in pairs]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(document):
+    for path, anchor in links(document):
+        assert path.exists(), f"{document.name} links to {path}"
+        assert not anchor or anchor in anchors(path), f"{document.name} links to #{anchor} in {path.name}"
+
+
+def test_the_entry_page_lists_every_document():
+    listed = {path for path, _ in links(ROOT / "docs" / "README.md")}
+    assert set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "README.md"} <= listed
 
 
 def blocks(language: str) -> list[str]:

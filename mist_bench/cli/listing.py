@@ -1,4 +1,4 @@
-"""What `mist-bench ls` and `mist-bench plugins` print; `python -m mist_bench.cli.listing` writes docs/presets.md."""
+"""Output of `mist-bench ls` and `mist-bench plugins`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ..host.presets import (
 from ..host.registry import PLURALS, Kind, Registry
 from ..host.values import field_types, suggest, type_name
 
-Row = dict[str, Any]
+Description = dict[str, Any]
 
 
-def component_row(registry: Registry, kind: Kind, name: str) -> Row:
-    """One plugin object as plain values: name, parameters, what its docstring begins with, paper, where it is from."""
+def describe_component(registry: Registry, kind: Kind, name: str) -> Description:
+    """A plugin class as plain values: name, parameters, summary of its docstring, paper, and the plugin it is from."""
     cls: type[Component] = registry.get(kind, name)
     types = field_types(cls)
     parameters = [
@@ -39,30 +39,30 @@ def component_row(registry: Registry, kind: Kind, name: str) -> Row:
         for field in dataclasses.fields(cls)
     ]
     written = cls.__doc__ or ""
-    if written.startswith(f"{cls.__name__}("):  # what @dataclass makes up where there is no docstring
+    if written.startswith(f"{cls.__name__}("):  # the text that @dataclass generates without a docstring
         written = ""
     summary, plugin = _summary(written), registry.origin(kind, name).name
     return {"name": name, "parameters": parameters, "summary": summary, "source": cls.source, "plugin": plugin}
 
 
 def _summary(written: str) -> str:
-    """The first line of a docstring; where no sentence ends there, its first sentence."""
+    """The first line of a docstring, or its first sentence if that is longer."""
     paragraph = inspect.cleandoc(written).partition("\n\n")[0]
     first = paragraph.partition("\n")[0]
     return first if first.endswith(".") else re.split(r"(?<=\.)\s+(?=[^a-z])", " ".join(paragraph.split()))[0]
 
 
 def list_kind(registry: Registry, plural: str, *, verbose: bool, as_json: bool) -> None:
-    """Print `ls samplers` and its like. Raises `UserError` for a kind that there is none of."""
+    """Print `mist-bench ls KIND`. Raises `UserError` for an unknown kind."""
     kinds = {many: kind for kind, many in PLURALS.items()}
     if not plural:
-        raise UserError(f"list what? mist-bench ls KIND, one of: {', '.join([*kinds, 'presets'])}")
+        raise UserError(f"no kind given; type mist-bench ls KIND, one of: {', '.join([*kinds, 'presets'])}")
     if plural not in kinds and plural != "presets":
         raise UserError(f"unknown kind {plural!r}; {suggest(plural, [*kinds, 'presets'])} (mist-bench ls KIND)")
     if plural == "presets":
         rows = [preset_row(name) for name in preset_names()]
     else:
-        rows = [component_row(registry, kinds[plural], name) for name in registry.names(kinds[plural])]
+        rows = [describe_component(registry, kinds[plural], name) for name in registry.names(kinds[plural])]
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -78,14 +78,15 @@ def list_kind(registry: Registry, plural: str, *, verbose: bool, as_json: bool) 
         print(f"{title:<{width}}  {row['summary']}")
 
 
-def _signature(row: Row) -> str:
+def _signature(row: Description) -> str:
+    """The parameters with their defaults, `[score=proposal]`."""
     parameters = row.get("parameters", [])
     shown = [p["name"] if p["required"] else f"{p['name']}={plain_text(p['default'])}" for p in parameters]
     return f"[{','.join(shown)}]" if shown else ""
 
 
-def _block(row: Row) -> str:
-    """The long form of a row: every parameter, or every value of a preset, with its documentation."""
+def _block(row: Description) -> str:
+    """The text of `ls -v`: every parameter of a class, or every value of a preset, with its documentation."""
     lines = [f"{row['name']}{_signature(row)}", f"    {row['summary']}"]
     if "values" in row:
         for section, cls in sections():
@@ -95,14 +96,14 @@ def _block(row: Row) -> str:
             lines += [f"    {key} = {plain_text(values[key])}  ({docs[key]})" for key in setting_keys(cls)]
         return "\n".join(lines)
     for parameter in row["parameters"]:
-        default = "needed" if parameter["required"] else f"default {plain_text(parameter['default']) or 'empty'}"
+        default = "required" if parameter["required"] else f"default {plain_text(parameter['default']) or 'empty'}"
         lines.append(f"    {parameter['name']}: {parameter['type']}, {default}. {parameter['doc']}".rstrip(". "))
     lines += [f"    source: {row['source']}"] if row["source"] else []
     return "\n".join([*lines, f"    plugin: {row['plugin']}"])
 
 
 def list_plugins(registry: Registry, *, as_json: bool) -> None:
-    """Print every plugin with its hooks, and what went wrong with it."""
+    """Print every plugin with its hooks and its errors."""
     if as_json:
         print(json.dumps([dataclasses.asdict(plugin) for plugin in registry.plugins()], indent=2))
         return

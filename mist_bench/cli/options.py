@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options of the command line: their types, bounds and help texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..engine.beam import MOST
 
 
 class Rerun(StrEnum):
-    """Which cells of the grid are computed."""
+    """Values of `--rerun`: which cells of the grid are computed."""
 
     missing = "missing"
     failed = "failed"
@@ -22,15 +22,15 @@ class Rerun(StrEnum):
 
 
 def option(*flags: str, help: str, metavar: str | None = None, parser: Callable[[Any], Any] | None = None) -> Any:  # noqa: A002
-    """One whose default is not shown: None stands for the preset's."""
+    """An option without a default in the help text: None stands for the preset's value."""
     return typer.Option(*flags, help=help, metavar=metavar, show_default=False, parser=parser)
 
 
-def number(flag: str, kind: type, low: float = -math.inf, high: float = math.inf) -> Callable[[Any], Any]:
-    """What reads the number of an option; where it is none, or out of bounds, the error names the option and both."""
+def number(kind: type, low: float = -math.inf, high: float = math.inf) -> Callable[[Any], Any]:
+    """A parser of numbers within bounds. It is used in place of typer's `min` and `max`, which do not reject inf, and
+    whose errors do not show the value that was given."""
 
-    def read(given: Any) -> Any:
-        from ..api.component import UserError
+    def parse(given: Any) -> Any:
         from ..host.values import from_text, wanted
 
         try:
@@ -39,14 +39,15 @@ def number(flag: str, kind: type, low: float = -math.inf, high: float = math.inf
             value = math.nan
         if low <= value <= high:
             return value
-        least, most = (f" of at least {low:g}" if low > -math.inf else ""), f" from {low:g} to {high:g}"
-        raise UserError(f"{flag} takes {wanted(kind)}{most if high < math.inf else least}; given {str(given)!r}")
+        least = f" of at least {low:g}" if low > -math.inf else ""
+        bounds = f" from {low:g} to {high:g}" if high < math.inf else least
+        raise typer.BadParameter(f"{str(given)!r}; give {wanted(kind)}{bounds}")
 
-    return read
+    return parse
 
 
 def names(flag: str, text: str | None) -> tuple[str, ...]:
-    """The names of a list, none if it is not given."""
+    """The names in a comma-separated list; none if the option is not given."""
     from ..api.component import UserError
     from ..host.values import split_list
 
@@ -66,46 +67,48 @@ Settings = Annotated[
     list[str] | None, option("--set", help="Any key of the preset; may be repeated.", metavar="SECTION.KEY=VALUE")
 ]
 Store = Annotated[
-    Path | None, option("--store", help="Finished cells; results/store or MIST_BENCH_STORE.", metavar="DIR")
+    Path | None, option("--store", help="Folder of finished cells; MIST_BENCH_STORE or results/store.", metavar="DIR")
 ]
 Beam = Annotated[
     int | None,
-    option("--beam", metavar="N", parser=number("--beam", int, 0, MOST),
-           help="Search for faster kernels, once, the N best at a time: minutes to hours, kept. "
-                f"0: none; at most {MOST}."),
+    option("--beam", metavar="N", parser=number(int, 0, MOST),
+           help=f"Search for faster kernels, keeping the N best (0 to {MOST}; 0: no search). "
+                "Takes minutes to hours once, then the kernels are stored."),
 ]  # fmt: skip
-Rounds = Annotated[int, typer.Option(help="Timed rounds.", metavar="N", parser=number("--rounds", int, 3))]
+Rounds = Annotated[int, typer.Option(help="Timed rounds.", metavar="N", parser=number(int, 3))]
 Budget = Annotated[
     float,
-    typer.Option(help="Seconds for the rounds of one contestant; three rounds are made.", metavar="X",
-                 parser=number("--budget", float, 0)),
+    typer.Option(help="Seconds for the rounds of one contestant, at least three rounds.", metavar="X",
+                 parser=number(float, 0)),
 ]  # fmt: skip
 Factor = Annotated[
     float,
-    typer.Option(help="How many times as slow is a failure.", metavar="X", parser=number("--factor", float, 1)),
+    typer.Option(help="Fail if this many times as slow as the baseline.", metavar="X", parser=number(float, 1)),
 ]
 TargetError = Annotated[
     float | None,
-    option("--target-se", help="Draw masks until the bound has this error, nats/token.", metavar="X",
-           parser=number("--target-se", float, 0)),
+    option("--target-se", help="Draw masks until the bound has this standard error, nats/token.", metavar="X",
+           parser=number(float, 0)),
 ]  # fmt: skip
 Devices = Annotated[
     int | None,
-    option("--devices", help="Devices that share each training step.", metavar="N", parser=number("--devices", int, 1)),
+    option("--devices", help="Devices that share each training step.", metavar="N", parser=number(int, 1)),
 ]
-Steps = Annotated[int | None, option("--steps", help="Denoising steps.", metavar="N", parser=number("--steps", int, 1))]
+Steps = Annotated[int | None, option("--steps", help="Denoising steps.", metavar="N", parser=number(int, 1))]
 Temperature = Annotated[
     float,
-    typer.Option(help="1 is the model's own law, 0 the most likely.", metavar="X",
-                 parser=number("--temperature", float, 0)),
+    typer.Option(help="Temperature; 1 is the model's own law, 0 takes the most likely token.", metavar="X",
+                 parser=number(float, 0)),
 ]  # fmt: skip
 Nucleus = Annotated[
-    float, typer.Option(help="Keep this much probability.", metavar="X", parser=number("--nucleus", float))
-]
-Count = Annotated[int, typer.Option(help="How many samples.", metavar="N", parser=number("--count", int, 1))]
+    float,
+    typer.Option(help="Draw from the most likely tokens with this total probability.", metavar="X",
+                 parser=number(float)),
+]  # fmt: skip
+Count = Annotated[int, typer.Option(help="Number of samples.", metavar="N", parser=number(int, 1))]
 Length = Annotated[
-    int | None, option("--length", help="Tokens of a sample.", metavar="N", parser=number("--length", int, 2))
+    int | None, option("--length", help="Tokens in a sample.", metavar="N", parser=number(int, 2))
 ]
-Seed = Annotated[int, typer.Option(help="Seed.", metavar="N", parser=number("--seed", int, 0))]
-Debug = Annotated[bool, option("--debug", help="Show tracebacks, and what is compiled.")]
-AsJson = Annotated[bool, option("--json", help="JSON on standard output.")]
+Seed = Annotated[int, typer.Option(help="Seed of the noise.", metavar="N", parser=number(int, 0))]
+Debug = Annotated[bool, option("--debug", help="Show tracebacks and compilations.")]
+AsJson = Annotated[bool, option("--json", help="Print JSON.")]

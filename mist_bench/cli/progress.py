@@ -1,4 +1,4 @@
-"""What a run says while it works: on standard error, so that tables and JSON stand alone on standard output."""
+"""Progress of a run, on standard error, so that tables and JSON stand alone on standard output."""
 
 from __future__ import annotations
 
@@ -10,35 +10,28 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeElapsedColumn
 
 PLAIN_SECONDS = 10.0
-"""Without a terminal, a line at most so often."""
+"""Without a terminal, the shortest time between two lines of progress of a cell."""
+SPEED_SECONDS = 600.0
+"""Rates are averaged over this time; reports of a slow cell are minutes apart."""
 
 
 @dataclass
 class _Work:
-    """A cell at work. The rate leaves out the first report, which carries compilation."""
+    """A cell that is being computed: its title, its bar, and the time of its last plain line."""
 
     title: str
     bar: TaskID
-    began: float = field(default_factory=time.perf_counter)
-    said: float = field(default_factory=time.perf_counter)
-    first: tuple[float, int] | None = None
-
-    def rate(self, done: int) -> float:
-        now = time.perf_counter()
-        if self.first is None:
-            self.first = (now, done)
-        since, at = self.first
-        return (done - at) / (now - since) if done > at else 0.0
+    last_line: float = field(default_factory=time.monotonic)
 
 
 class Display:
-    """A bar for all cells and one for each at work, with rate and time left; plain lines without a terminal.
+    """Progress bars of a run: one for all cells and one for each at work; plain lines without a terminal.
 
-    A Ctrl-C ends the work at its next report at the latest: Python loses what is raised while an object is being
-    finalized, and tinygrad finalizes thousands a second.
+    Ctrl-C stops the work at its next report at the latest: Python drops exceptions that are raised while an object is
+    being finalized, and tinygrad finalizes thousands of objects per second.
     """
 
     def __init__(self, total: int, console: Console) -> None:
@@ -47,6 +40,7 @@ class Display:
             TextColumn("{task.description}"), BarColumn(bar_width=24),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=console, transient=True,
+            speed_estimate_period=SPEED_SECONDS,
         )  # fmt: skip
         self._all = self._bars.add_task("cells", total=total, note="")
         self._works: dict[str, _Work] = {}
@@ -71,48 +65,55 @@ class Display:
         self._interrupted = True
         raise KeyboardInterrupt
 
-    def _go_on(self) -> None:
+    def _stop_if_interrupted(self) -> None:
         if self._interrupted:
             raise KeyboardInterrupt
 
+    def _task(self, work: _Work) -> Task:
+        return next(task for task in self._bars.tasks if task.id == work.bar)
+
     def begin(self, key: str, title: str) -> None:
-        self._go_on()
+        """Show that a cell begins."""
+        self._stop_if_interrupted()
         self._works[key] = _Work(title, self._bars.add_task(title, total=1, note="compiling"))
 
     def report(self, key: str, done: int, total: int, note: str) -> None:
-        """Progress within a cell."""
-        self._go_on()
-        work, now = self._works[key], time.perf_counter()
-        rate = work.rate(done)
-        left = f"{rate:.3g}/s, {clock((total - done) / rate)} left" if rate else ""
-        text = ", ".join(part for part in (note, left) if part)
-        self._bars.update(work.bar, total=total, completed=done, note=text)
-        if not self.console.is_terminal and now - work.said > PLAIN_SECONDS:
-            work.said = now
+        """Show the progress of a cell, with its rate and the time left. The rate begins at the first report, after
+        compilation."""
+        self._stop_if_interrupted()
+        work, now = self._works[key], time.monotonic()
+        self._bars.update(work.bar, total=total, completed=done)
+        speed, left = self._task(work).speed, self._task(work).time_remaining
+        rate = f"{speed:.3g}/s, {clock(left)} left" if speed and left is not None else ""
+        text = ", ".join(part for part in (note, rate) if part)
+        self._bars.update(work.bar, note=text)
+        if not self.console.is_terminal and now - work.last_line > PLAIN_SECONDS:
+            work.last_line = now
             self._line(f"{work.title}: {done}/{total} {text}")
 
     def finish(self, key: str, message: str) -> None:
-        """The cell is done: one line that stays."""
+        """Print the line of a finished cell."""
         work = self._works.pop(key)
+        seconds = self._task(work).elapsed or 0.0
         self.done += 1
         self._bars.remove_task(work.bar)
         self._bars.update(self._all, completed=self.done)
-        self._line(f"[{self.done}/{self.total}] {work.title}: {message} ({clock(time.perf_counter() - work.began)})")
-
-    def say(self, line: str) -> None:
-        """A line that stays."""
-        self._line(line)
+        self._line(f"[{self.done}/{self.total}] {work.title}: {message} ({clock(seconds)})")
 
     def give_up(self, key: str) -> None:
-        """The cell will be taken up again."""
+        """Remove the bar of a cell that will begin again."""
         self._bars.remove_task(self._works.pop(key).bar)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self._line(line)
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def clock(seconds: float) -> str:
-    """`4.2 s`, `58 s`, `3:05 min`, `1:02:03`."""
+    """A duration as text: `4.2 s`, `58 s`, `3:05 min`, `1:02:03`."""
     if seconds < 100:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,10 +1,10 @@
 """The transformer, causal or bidirectional, that all compared families share.
 
 Pre-norm blocks with learned token and position tables. Queries and keys have a bias and are rotated by their position
-(RoFormer, arXiv 2104.09864), so that a head can attend to a neighbour before it knows any token: without that, a masked
-model of prose stays at the unigram entropy for thousands of steps. A conditioned transformer takes the time as mist
-does: a sinusoidal embedding, a two-layer perceptron, and a shift and scale of each layer norm (adaptive layer norm,
-initialized to the identity). The activation is the squared ReLU (Primer, arXiv 2109.08668), which has no exponential.
+(`rotation`), so that a head can attend to a neighbour before it knows any token: without that, a masked model of prose
+stays at the unigram entropy for thousands of steps. A conditioned transformer takes the time as mist does: a sinusoidal
+embedding, a two-layer perceptron, and a shift and scale of each layer norm (adaptive layer norm, initialized to the
+identity). The activation is the squared ReLU (Primer, arXiv 2109.08668), which has no exponential.
 
 Shapes: B sequences, L positions, D width, H heads, E width of a head, C conditioning width, V tokens.
 `joint` stores a value that tinygrad would otherwise compute again in many kernels of the backward pass.
@@ -20,32 +20,14 @@ from tinygrad import Tensor, dtypes
 
 from ..api.families import NetworkSize
 from ..engine.device import on_cpu
+from .initial import FREQUENCIES, initial_parameters
 from .layers import attention, cross_entropy, joint, layer_norm, lookup, product, squared_relu
+from .rotation import rotated, rotation
 
-FREQUENCIES = 32
-"""Of the sinusoidal embedding of the time."""
-ROTATION_BASE = 1e4
-BIAS_SCALE = 0.5
-"""Scale of the random initial biases, which make each head prefer some distances; 0.5 did best of 0 to 1 on prose."""
 LOOKED_UP = ("tokens", "positions")
 """Tables that are indexed, not multiplied."""
 ROWS_PAY = 8
 """Ratio of the output table's columns to the width from which on reading fewer of its rows pays."""
-LOCAL_SCALE, NEIGHBOURS = 5.0, (-1, 1, -2, 2)
-"""Initial strength of local heads, and the offsets that they attend to, in turn."""
-
-
-def _padded(rows: int) -> int:
-    """The size of a table with this many rows, padded to unroll well: a kernel over 87 rows cannot, one over 96 can."""
-    multiple = 8 if rows <= 64 else 16 if rows <= 1024 else 64
-    return -(-rows // multiple) * multiple
-
-
-def _rotation(length: int, width: int) -> tuple[Tensor, Tensor]:
-    """Cosine and signed sine (L, E) of the angle by which each position rotates each pair of numbers (i, i + E/2)."""
-    angle = np.arange(length)[:, None] * ROTATION_BASE ** (-np.arange(width // 2) / (width // 2))
-    cosine, sine = np.tile(np.cos(angle), 2), np.concatenate([-np.sin(angle), np.sin(angle)], axis=1)
-    return Tensor(cosine.astype(np.float32)).realize(), Tensor(sine.astype(np.float32)).realize()
 
 
 class Transformer:
@@ -58,46 +40,10 @@ class Transformer:
         self.causal, self.conditioned = causal, conditioned
         self.compute = dtypes.float
         self._copies: dict[str, Tensor] = {}
-        self._rng = np.random.default_rng(np.random.Philox(key=seed))
-        self.parameters: dict[str, Tensor] = {}
-        self._cosine, self._sine = _rotation(length, size.dim // size.heads)
-        d, c, f = size.dim, size.conditioning_dim, size.feed_forward
-        # as large as the output of a block: a smaller table drowns in the residual stream and is learned late
-        self._add("tokens", (_padded(vocab_size + 1), d), 0.2)
-        self._add("positions", (length, d), 0.2)
-        if conditioned:
-            self._add("time.in", (2 * FREQUENCIES, c), (2 * FREQUENCIES) ** -0.5)
-            self._add("time.out", (c, c), c**-0.5)
-        biases = []
-        for i in range(size.layers):
-            self._add(f"{i}.attention.in", (d, 3 * d), d**-0.5)
-            biases.append(self._bias())
-            self._add(f"{i}.attention.out", (d, d), (2 * size.layers * d) ** -0.5)
-            self._add(f"{i}.feed_forward.in", (d, f), d**-0.5)
-            self._add(f"{i}.feed_forward.out", (f, d), (2 * size.layers * f) ** -0.5)
-        norms = 2 * size.layers + 1
-        # one parameter for all norms and one for all biases: fewer products and updates
-        shape, start = ((norms, c, 2 * d), np.zeros) if conditioned else ((norms * d,), np.ones)
-        self.parameters["norms"] = Tensor(start(shape, dtype=np.float32))
-        self.parameters["biases"] = Tensor(np.concatenate(biases))
-        self._add("head", (d, _padded(vocab_size)), 0.02)
+        self._cosine, self._sine = rotation(length, size.dim // size.heads)
+        values = initial_parameters(size, vocab_size, length, seed=seed, conditioned=conditioned)
+        self.parameters = {name: Tensor(value) for name, value in values.items()}
         Tensor.realize(*self.parameters.values())
-
-    def _add(self, name: str, shape: tuple[int, ...], scale: float) -> None:
-        values = self._rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)
-        self.parameters[name] = Tensor(values)
-
-    def _bias(self) -> np.ndarray[Any, Any]:
-        """(2 D) initial biases of queries and keys: random, or in a local head such that it attends to a neighbour."""
-        heads, width = self.size.heads, self.size.dim // self.size.heads
-        bias = self._rng.standard_normal((2, heads, width), dtype=np.float32) * np.float32(BIAS_SCALE)
-        angle = ROTATION_BASE ** (-np.arange(width // 2) / (width // 2))
-        for head in range(self.size.local_heads):
-            # the score of positions i and j is LOCAL_SCALE^2 times the sum of cos((j - i - offset) angle)
-            turn = angle * NEIGHBOURS[head % len(NEIGHBOURS)]
-            bias[0, head] = LOCAL_SCALE * np.concatenate([np.ones_like(turn), np.zeros_like(turn)])
-            bias[1, head] = LOCAL_SCALE * np.concatenate([np.cos(turn), -np.sin(turn)])
-        return bias.ravel()
 
     def add_zeros(self, name: str, shape: tuple[int, ...]) -> None:
         """Add a parameter, initialized to zero, for a family that needs it."""
@@ -239,12 +185,7 @@ class Transformer:
         bias = self.parameters["biases"].reshape(-1, 2, self.size.heads, 1, q.shape[-1])[i]
         # a gradient for each sequence, then their sum: one long sum would run in few threads
         bias = bias.unsqueeze(1).expand(2, q.shape[0], *bias.shape[1:]).contiguous_backward()
-        half = cosine.shape[1] // 2
-
-        def rotate(x: Tensor) -> Tensor:
-            return x * cosine + x[..., half:].cat(x[..., :half], dim=-1) * sine
-
-        return rotate(q + bias[0]), rotate(k + bias[1])
+        return rotated(q + bias[0], cosine, sine), rotated(k + bias[1], cosine, sine)
 
     def new_cache(self, batch: int) -> Tensor:
         """An empty cache of keys and values: (layers, 2, B, H, L, E) zeros."""

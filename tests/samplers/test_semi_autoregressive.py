@@ -326,7 +326,7 @@ def test_what_cannot_be_inside_is_refused(spec, message):
 
 
 def test_listing_shows_the_default():
-    row = listing.component_row(REGISTRY, "sampler", "semi-autoregressive")
+    row = listing.describe_component(REGISTRY, "sampler", "semi-autoregressive")
     inner = next(p for p in row["parameters"] if p["name"] == "inner")
     assert inner["default"] == "top-k" and not inner["required"]
 

@@ -146,7 +146,7 @@ def test_a_run_on_two_devices_makes_the_cell_of_a_run_on_one(run, capsys):
     [
         (["--devices", "3"], "devices (3) must divide batch_size, given 16"),
         (["--set", "training.micro_batch=4", "--devices", "8"], "devices (8) must divide micro_batch, given 4"),
-        (["--devices", "0"], "--devices takes a whole number of at least 1; given '0'"),
+        (["--devices", "0"], "Invalid value for '--devices': '0'; give a whole number of at least 1"),
         (["--set", "training.devices=0"], "devices must be at least 1, given 0"),
     ],
 )
