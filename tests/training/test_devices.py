@@ -20,6 +20,7 @@ from mist_bench.run.grid import lay_out
 from mist_bench.training.step import TrainingGraph
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(device.name() != "CPU", reason="a CPU has as many devices as one likes"),
     pytest.mark.xdist_group("small trainings"),
 ]

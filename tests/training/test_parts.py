@@ -22,7 +22,7 @@ from mist_bench.training import loop
 from mist_bench.training.batch import BatchInputs, batch_inputs
 from mist_bench.training.step import TrainingGraph
 
-pytestmark = pytest.mark.xdist_group("small trainings")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("small trainings")]
 PART = 2
 
 
