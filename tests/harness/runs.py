@@ -74,5 +74,7 @@ def made_sampler(sampler: Sampler | str) -> Sampler:
 
 SMALL = Runs(WORLD)
 """The chain of 3 letters and 4 positions, whose 81 texts can be counted."""
+MEDIUM = Runs(world(3, 6, 1.2), 64)
+"""6 positions, for what needs more than a few steps: capturing an oracle takes longer with each position."""
 LONG = Runs(world(3, 12, 1.2), 64)
 """12 positions: room for several blocks, and for steps at which many positions are revealed."""

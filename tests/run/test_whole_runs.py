@@ -25,6 +25,7 @@ from mist_bench.report.rows import Finished
 from mist_bench.run import provenance
 from mist_bench.run.cells import Entry
 
+pytestmark = pytest.mark.slow
 TABLES = ("training.csv", "likelihood.csv", "generation.csv", "curves.csv", "comparisons.csv", "samples.jsonl")
 MEASURED = (
     "tokens_per_second", "tokens_per_second_iqr", "seconds", "seconds_per_batch", "compile_seconds", "wall_seconds",
@@ -238,7 +239,6 @@ os.replace = replace
 """
 
 
-@pytest.mark.slow
 def test_a_run_that_is_stopped_again_and_again_ends_as_the_undisturbed_one(finished, tmp_path):
     """One store through every kind of stop: an interrupt and a kill in training, kills in the n-th rename (the file stays
     a temporary one, which nothing reads), and kills in cells of each later kind, some of which are made by then."""

@@ -18,6 +18,7 @@ from mist_bench.inference.step import Needs
 from mist_bench.measure.one_step import sequences
 from mist_bench.measure.sampler_law import law_distance
 
+pytestmark = pytest.mark.slow
 MASK = SMALL.mask
 PROMPT = np.tile(np.array([MASK, 2, MASK, MASK]), (BATCH, 1)).astype(np.int32)
 

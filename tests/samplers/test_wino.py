@@ -7,7 +7,7 @@ from tinygrad import Tensor
 
 from harness.brute_force import L
 from harness.rules import assert_law_of_draws
-from harness.runs import LONG
+from harness.runs import MEDIUM
 from mist_bench import UserError
 from mist_bench.host.registry import Registry
 from mist_bench.measure.start import Start, view_of
@@ -109,14 +109,14 @@ def test_never_more_than_its_limits_are_revealed():
 @pytest.mark.parametrize(("spec", "again"), [("wino", True), ("wino[tau_back=0]", False)])
 def test_each_text_ends_by_itself_and_counts_two_a_step(spec, again):
     seen: list = []
-    made, nfe = LONG(spec, steps=3, seed=2, watch=lambda step, now, guesses: seen.append(now))
-    states, mask = np.array([*seen, made]), LONG.mask
+    made, nfe = MEDIUM(spec, steps=3, seed=2, watch=lambda step, now, guesses: seen.append(now))
+    states, mask = np.array([*seen, made]), MEDIUM.mask
     left = (states == mask).any(axis=2)
     assert np.array_equal(nfe, 2 * left.sum(axis=0)) and len(np.unique(nfe)) > 1
     done = ~left[:-1]
     assert (states[1:][done] == states[:-1][done]).all()  # not masked again while others go on
     assert ((states[:-1] != mask) & (states[1:] == mask)).any() == again
-    assert (nfe <= 2 * LONG.length).all()
+    assert (nfe <= 2 * MEDIUM.length).all()
 
 
 def test_wrong_parameters_are_refused():

@@ -32,6 +32,7 @@ from mist_bench.host.registry import BASES, Registry
 from mist_bench.testing import Subject, checks_of, find
 from mist_bench.testing.worlds import chi_square_z
 
+pytestmark = pytest.mark.slow
 REGISTRY = Registry.discover()
 MORE = {  # what the defaults do not reach
     "sampler": ["confidence[score=max,noise=2.0]"],

@@ -1,72 +1,37 @@
 """Several devices train what one device trains: the same losses and parameters, with the batch split over them."""
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
-from mist_bench_plugins.family_autoregressive import AutoregressiveFamily
 from mist_bench_plugins.family_mdlm import MdlmFamily
-from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
-from harness.brute_force import WORLD, L, S, shaken
+from harness.brute_force import L, S
 from harness.commands import in_process, run_command
 from harness.experiments import REGISTRY, experiment
-from mist_bench import NetworkSize, UserError
+from harness.trainings import BATCH, CONFIG, FAMILIES, SIZE, Saved, curve, graph, start, train
+from mist_bench import UserError
 from mist_bench.cli import run as run_module
 from mist_bench.engine import device
 from mist_bench.engine.graph import fetch, overwrite
-from mist_bench.host.config import TrainingConfig
 from mist_bench.report import files
 from mist_bench.run.grid import lay_out
-from mist_bench.training import loop
 from mist_bench.training.step import TrainingGraph
 
-pytestmark = pytest.mark.skipif(device.name() != "CPU", reason="a CPU has as many devices as one likes")
-SIZE = NetworkSize(dim=8, layers=1, heads=2, feed_forward=16, conditioning_dim=8)
-BATCH = 8
-CONFIG = TrainingConfig(
-    train_steps=6, batch_size=BATCH, learning_rate=1e-2, warmup_steps=0, weight_decay=0.1, beta1=0.9, beta2=0.99,
-    gradient_clip=0.5, ema_decay=0.8, validate_every=3, checkpoint_every=3,
-)  # fmt: skip
-DATA = WORLD.sample(100, np.random.default_rng(0))
-FAMILIES = {"mdlm": MdlmFamily(self_conditioning=True), "autoregressive": AutoregressiveFamily()}
-
-
-@cache
-def graph(family: str, devices: int, micro_batch: int = BATCH) -> TrainingGraph:
-    made = FAMILIES[family]
-    config = replace(CONFIG, devices=devices, micro_batch=micro_batch)
-    return TrainingGraph(made, made.create(SIZE, S, L, 0, None), config)
-
-
-def start(its: TrainingGraph) -> TrainingGraph:
-    model = its.family.create(SIZE, S, L, 1, None)
-    shaken(model, 5)
-    its.start({name: tensor.numpy() for name, tensor in model.parameters.items()})
-    return its
-
-
-def train(its: TrainingGraph, progress=None, save=lambda now: None):
-    """The progress; each point has as its validation a number that depends on all averaged weights."""
-    return loop.train(
-        its, LinearSchedule(), DATA, 3, progress or loop.Progress(),
-        validate=lambda values: float(sum(np.abs(v).sum() for v in values.values())), save=save,
-        report=lambda step, loss: None,
-    )  # fmt: skip
-
-
-def curve(progress) -> list[float]:
-    return [point[name] for point in progress.curve for name in ("loss", "validation_nats_per_token")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(device.name() != "CPU", reason="a CPU has as many devices as one likes"),
+    pytest.mark.xdist_group("small trainings"),
+]
 
 
 @pytest.mark.parametrize(
     ("family", "devices", "micro_batch"),
-    [("mdlm", 2, BATCH), ("mdlm", 4, BATCH), ("mdlm", 2, 4), ("autoregressive", 2, BATCH)],
+    [("self-conditioned", 2, BATCH), ("self-conditioned", 4, BATCH), ("self-conditioned", 2, 4), ("autoregressive", 2, BATCH)],
 )
 def test_several_devices_train_what_one_trains(family, devices, micro_batch):
-    one, many = start(graph(family, 1)), start(graph(family, devices, micro_batch))
+    one, many = start(graph(family)), start(graph(family, micro_batch, devices))
     expected, found = train(one), train(many)
     np.testing.assert_allclose(curve(found), curve(expected), rtol=1e-5)
     states = one.state(), many.state()
@@ -94,12 +59,12 @@ def test_each_device_has_its_share_of_the_batch():
     family = Watched()
     its = TrainingGraph(family, family.create(SIZE, S, L, 0, None), replace(CONFIG, devices=2), full=3)
     train(start(its))
-    assert seen == [(0, ("CPU", "CPU:1"), BATCH)] * 6
+    assert seen == [(0, ("CPU", "CPU:1"), BATCH)] * 6  # every input of the batch
 
 
 def test_the_copies_stay_the_same():
     """Each device takes the optimiser's step on its own copy, from the same sum of gradients."""
-    its = start(graph("mdlm", 4))
+    its = start(graph("self-conditioned", devices=4))
     train(its)
     for name, tensor in its.optimiser.groups.items():
         copies = [buffer.numpy() for buffer in tensor.uop.buffer.bufs]
@@ -109,23 +74,20 @@ def test_the_copies_stay_the_same():
 
 
 def test_a_resumed_training_is_the_undisturbed_one_bit_for_bit():
-    its, kept = start(graph("mdlm", 2)), {}
-
-    def save(now):
-        kept["state"], kept["progress"] = its.state(), loop.Progress(**{**vars(now), "curve": list(now.curve)})
-
-    whole = train(its, save=save)
+    its = start(graph("self-conditioned", devices=2))
+    saved = Saved(its)
+    whole = train(its, save=saved)
     undisturbed = its.state()
-    assert kept["progress"].step == 3
+    assert saved.progress.step == 4
     start(its)
-    its.restore(kept["state"])
-    assert curve(train(its, kept["progress"])) == curve(whole)
+    its.restore(saved.state)
+    assert curve(train(its, saved.progress)) == curve(whole)
     for name, values in its.state().items():
         np.testing.assert_array_equal(values, undisturbed[name], err_msg=name)
 
 
 def test_parts_for_another_number_of_devices_are_not_taken_over():
-    made, config = FAMILIES["mdlm"], replace(CONFIG, devices=4)
+    made, config = FAMILIES["self-conditioned"], replace(CONFIG, devices=4)
     found = [TrainingGraph(made, made.create(SIZE, S, L, 0, None), config, at_once).micro_batch for at_once in (4, 2, 0)]
     assert found == [4, BATCH, BATCH]
 
@@ -143,7 +105,7 @@ def test_values_go_to_every_copy_and_come_from_one():
 
 
 def test_as_many_as_fit_are_as_many_for_each_device():
-    made = FAMILIES["mdlm"]
+    made = FAMILIES["self-conditioned"]
     its = TrainingGraph(made, made.create(SIZE, S, L, 0, None), replace(CONFIG, batch_size=24, devices=4))
     found = [its.micro_batch]
     with pytest.raises(UserError, match="not enough memory"):

@@ -7,14 +7,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from mist_bench_plugins.family_autoregressive import AutoregressiveFamily
-from mist_bench_plugins.family_mdlm import MdlmFamily
 from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Device, Tensor
 
-from harness.brute_force import WORLD, L, S, shaken
+from harness.brute_force import L, S, shaken
 from harness.experiments import cells
-from mist_bench import NetworkSize, UserError
+from harness.trainings import BATCH, CONFIG, DATA, FAMILIES, SIZE, Saved, graph, losses, start, train
+from mist_bench import UserError
 from mist_bench.engine import device
 from mist_bench.engine import graph as graph_module
 from mist_bench.host.config import TrainingConfig
@@ -23,48 +22,13 @@ from mist_bench.training import loop
 from mist_bench.training.batch import BatchInputs, batch_inputs
 from mist_bench.training.step import TrainingGraph
 
-SIZE = NetworkSize(dim=8, layers=1, heads=2, feed_forward=16, conditioning_dim=8)
-BATCH, PART = 8, 2
-CONFIG = TrainingConfig(
-    train_steps=8, batch_size=BATCH, learning_rate=1e-2, warmup_steps=0, weight_decay=0.1, beta1=0.9, beta2=0.99,
-    gradient_clip=0.5, ema_decay=0.8, validate_every=4, checkpoint_every=4,
-)  # fmt: skip
-DATA = WORLD.sample(100, np.random.default_rng(0))
-FAMILIES = {
-    "mdlm": MdlmFamily(),
-    "self-conditioned": MdlmFamily(self_conditioning=True),
-    "autoregressive": AutoregressiveFamily(),
-}
-
-
-@cache
-def graph(family: str, micro_batch: int) -> TrainingGraph:
-    made = FAMILIES[family]
-    return TrainingGraph(made, made.create(SIZE, S, L, 0, None), replace(CONFIG, micro_batch=micro_batch))
-
-
-def start(family: str, micro_batch: int) -> TrainingGraph:
-    """A fresh training from random numbers, also for those parameters that start at zero."""
-    model = FAMILIES[family].create(SIZE, S, L, 1, None)
-    shaken(model, 5)
-    graph(family, micro_batch).start({name: tensor.numpy() for name, tensor in model.parameters.items()})
-    return graph(family, micro_batch)
-
-
-def train(its: TrainingGraph, progress=None, save=lambda now: None):
-    return loop.train(
-        its, LinearSchedule(), DATA, 3, progress or loop.Progress(), validate=lambda values: 0.0, save=save,
-        report=lambda step, loss: None,
-    )  # fmt: skip
-
-
-def losses(progress) -> list[float]:
-    return [point["loss"] for point in progress.curve]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("small trainings")]
+PART = 2
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_parts_train_what_the_whole_batch_trains(family):
-    whole, parts = start(family, BATCH), start(family, PART)
+    whole, parts = start(graph(family, BATCH)), start(graph(family, PART))
     one, other = train(whole), train(parts)
     np.testing.assert_allclose(losses(other), losses(one), rtol=1e-5)
     before, after = whole.state(), parts.state()
@@ -78,10 +42,10 @@ def test_a_whole_batch_is_one_graph_without_more_buffers():
     assert whole.update is None and whole.total == []
     assert parts.update is not None and len(parts.total) == 2
     for its in (whole, parts):
-        train(start("mdlm", its.micro_batch))
+        train(start(graph("mdlm", its.micro_batch)))
     assert whole.graph.kernels > parts.graph.kernels > parts.update.kernels > 0
     captured = parts.graph._jit.captured, parts.update._jit.captured
-    train(start("mdlm", PART))
+    train(start(graph("mdlm", PART)))
     assert captured == (parts.graph._jit.captured, parts.update._jit.captured)
 
 
@@ -100,7 +64,7 @@ def test_each_part_gets_its_own_sequences(monkeypatch):
 
     monkeypatch.setattr(TrainingGraph, "_run", spy)
     for micro_batch in (BATCH, PART):
-        train(start("mdlm", micro_batch))
+        train(start(graph("mdlm", micro_batch)))
     steps, count = CONFIG.train_steps, BATCH // PART
     assert len(told) == steps + steps * count
     for step in range(steps):
@@ -116,19 +80,15 @@ def test_each_part_gets_its_own_sequences(monkeypatch):
 @pytest.mark.parametrize("then", [PART, BATCH])
 def test_a_resumed_training_is_the_undisturbed_one(then):
     """Bit for bit with the same parts; within rounding if it is read otherwise."""
-    kept = {}
-    its = start("mdlm", PART)
-
-    def save(now):
-        kept["state"], kept["progress"] = its.state(), loop.Progress(**{**vars(now), "curve": list(now.curve)})
-
-    whole = train(its, save=save)
+    its = start(graph("mdlm", PART))
+    saved = Saved(its)
+    whole = train(its, save=saved)
     undisturbed = its.state()
-    assert kept["progress"].step == 4
-    other = start("mdlm", then)
+    assert saved.progress.step == 4
+    other = start(graph("mdlm", then))
     train(other)  # another training in between
-    other.restore(kept["state"])
-    resumed = train(other, kept["progress"])
+    other.restore(saved.state)
+    resumed = train(other, saved.progress)
     same = then == PART
     assert losses(resumed) == (losses(whole) if same else pytest.approx(losses(whole), rel=1e-5))
     for name, values in other.state().items():
@@ -139,10 +99,10 @@ def test_a_resumed_training_is_the_undisturbed_one(then):
 
 
 def test_what_an_interrupted_step_added_is_forgotten():
-    its = start("mdlm", PART)
+    its = start(graph("mdlm", PART))
     train(its)
     undisturbed = its.state()
-    start("mdlm", PART)
+    start(graph("mdlm", PART))
     (batch,) = loop.batches(CONFIG, [DATA[:BATCH]], LinearSchedule(), 0, range(1))
     its.graph(its.inbox(its.inputs.pack(**batch.part(0, PART))))
     train(its)

@@ -36,6 +36,7 @@ from mist_bench.training import loop
 from mist_bench.training.step import TrainingGraph
 
 BATCH = len(TEXTS)
+pytestmark = pytest.mark.slow
 CONFIG = TrainingConfig(
     train_steps=90, batch_size=BATCH, learning_rate=2e-2, warmup_steps=5, final_learning_rate_ratio=0.1,
     weight_decay=0.1, beta1=0.9, beta2=0.99, gradient_clip=0.25, ema_decay=0.8, validate_every=30, checkpoint_every=30,
