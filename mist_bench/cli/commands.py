@@ -155,6 +155,8 @@ def sample_command(
         )  # fmt: skip
         from ..sample.options import SampleOptions
 
+        if sampler is not None:
+            registry.make("sampler", sampler)  # a wrong name is said before a network is looked for
         options = SampleOptions(
             config=config, checkpoint=checkpoint, store=_store(store), prompt=prompt, suffix=suffix, sampler=sampler,
             steps=steps, length=length, temperature=temperature, nucleus=nucleus, count=count, seed=seed, watch=watch,
