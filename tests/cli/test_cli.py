@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +13,8 @@ import pytest
 from harness.plugins import PARTS, Plugins
 from mist_bench import UserError, __version__, cli
 from mist_bench.host import discovery, registry
+from mist_bench.host.config import RunConfig
+from mist_bench.run.experiment import Experiment
 from mist_bench.sample.options import SampleOptions
 
 
@@ -35,18 +36,21 @@ class Asked:
 def asked(monkeypatch: pytest.MonkeyPatch, plugins: Plugins) -> Asked:
     """Commands that see the plugins of `PARTS` and no others, and a fake runner in an empty folder."""
     asked = Asked()
-    for name, function in (("runner", "run"), ("sample", "sample")):
-        module = ModuleType(f"mist_bench.{name}")
-        setattr(module, function, asked)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        monkeypatch.setattr(f"mist_bench.{name}", module, raising=False)
+
+    def run(config: RunConfig, found: registry.Registry, **named: Any) -> int:
+        """As the runner does before anything else: every name is looked up."""
+        Experiment.of(config, found, "CPU", "float32", written_for=named["written_for"])
+        return asked(config, found, **named)
+
+    monkeypatch.setattr("mist_bench.cli.run.run", run)
+    monkeypatch.setattr("mist_bench.sample.command.sample", asked)
     monkeypatch.setattr(discovery.metadata, "distributions", lambda: [])
     monkeypatch.setenv("MIST_BENCH_PLUGINS", str(plugins.file(PARTS, "parts.py")))
     monkeypatch.chdir(plugins.folder)
     return asked
 
 
-BASE = ["--preset", "smoke", "--family", "mdlm", "--sampler", "confidence"]
+BASE = ["--preset", "smoke", "--family", "mdlm", "--sampler", "confidence", "--set", "generation.judge=none"]
 RUN = ["run", *BASE, "--set", "likelihood.evaluation_schedules=linear", "--set", "schedules=linear"]
 
 
@@ -61,7 +65,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_run_passes_on_the_grid(asked: Asked):
     more = "--steps 5,10 --temperature 0.5,1 --training-seed 1,2 --seed 3 --sampler confidence[score_by=max],confidence"
-    flags = "--out here --store there --rerun failed --dry-run --json --debug"
+    flags = "--launcher local --out here --store there --rerun failed --dry-run --json --debug"
     assert cli.main([*RUN, *more.split(), *flags.split(), "--set", "training.train_steps=3"]) == 0
     [((config, found), named)] = asked.calls
     assert isinstance(found, registry.Registry)
@@ -75,6 +79,9 @@ def test_run_passes_on_the_grid(asked: Asked):
         "dry_run": True,
         "json_output": True,
         "debug": True,
+        "launcher": "local",
+        "written_for": "tales",
+        "length_asked": False,
     }
 
 
@@ -105,7 +112,8 @@ def test_the_device_chooses_the_preset(asked: Asked, monkeypatch: pytest.MonkeyP
         "--sampler",
         "confidence",
     ]
-    assert cli.main(["run", *parts, "--set", "likelihood.evaluation_schedules=linear"]) == 0
+    settings = ["--set", "likelihood.evaluation_schedules=linear", "--set", "generation.judge=none"]
+    assert cli.main(["run", *parts, *settings]) == 0
     assert asked.calls[0][0][0].preset == preset
 
 
@@ -199,6 +207,10 @@ def test_sample_passes_on_what_is_asked(asked: Asked):
     assert options == SampleOptions(
         config=options.config, prompt="Once ___", suffix="end.", steps=8, sampler="confidence", temperature=0.7,
         nucleus=0.9, count=3, length=32, seed=5, watch=True, checkpoint="abc", store=Path("there"),
+        written_for="tales", training_command=(
+            "mist-bench run --preset smoke --family mdlm --schedule linear --training-seed 4 --store there "
+            "--set likelihood.evaluation_schedules=linear --set schedules=linear --set samplers=confidence"
+        ),
     )  # fmt: skip
     assert (options.config.schedules, options.config.training_seeds) == (("linear",), (4,))
 
@@ -329,7 +341,7 @@ def test_the_options_of_run_are_the_fixed_ones(capsys: pytest.CaptureFixture[str
     fixed = (
         "preset corpus tokenizer family schedule sampler steps temperature training-seed seed out store plugin rerun"
     )
-    assert shown == {f"--{name}" for name in [*fixed.split(), "target-se", "devices", "beam", "dry-run", "json", "debug", "set"]}
+    assert shown == {f"--{name}" for name in [*fixed.split(), "target-se", "devices", "launcher", "beam", "dry-run", "json", "debug", "set"]}
 
 
 def test_help_imports_neither_tinygrad_nor_rich():

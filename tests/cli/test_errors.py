@@ -32,7 +32,7 @@ WRONG = {
     "results where no file can be": (["--out", "/proc/nope"], "cannot write the results folder '/proc/nope'"),
     "results where no file can be, dry": (["--out", "/proc/nope", "--dry-run", ""], "cannot write the results folder"),
     "a store that is a file, dry": (["--store", "{empty}", "--dry-run", ""], "is a file; name another: --store DIR"),
-    "oracle without a world": (["--family", "oracle", "--corpus", "austen", "--tokenizer", "byte"], "--corpus tales"),
+    "oracle without a world": (["--family", "oracle", "--corpus", "austen", "--tokenizer", "byte"], "--corpus markov --tokenizer word"),
     "oracle under other tokens": (["--family", "oracle", "--tokenizer", "byte"], "--tokenizer word"),
 }
 
