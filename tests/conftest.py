@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("DEV", "CPU")  # before anything imports tinygrad
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # the processes of pytest-xdist keep the cores busy: tinygrad's workers beside them cost a quarter more in all
+    os.environ.setdefault("PARALLEL", "0")
 
 import sys
 from collections.abc import Iterator

@@ -122,6 +122,7 @@ def test_what_fails_before_the_first_step_is_in_gpu_json(tmp_path, monkeypatch, 
 
 
 def test_a_probe_that_hangs_is_said_and_the_next_device_asked(tmp_path, monkeypatch):
+    monkeypatch.delenv("PARALLEL", raising=False)
     monkeypatch.setattr(gpu, "PROBE", "import os, time; print('at work', flush=True); os.environ['DEV'] == 'A' and time.sleep(60)")  # fmt: skip
     monkeypatch.setattr(gpu, "PROBE_SECONDS", 1.0)
     start = time.monotonic()
@@ -131,6 +132,7 @@ def test_a_probe_that_hangs_is_said_and_the_next_device_asked(tmp_path, monkeypa
 
 
 def test_a_device_that_works_without_compile_workers_is_used_without(tmp_path, monkeypatch):
+    monkeypatch.delenv("PARALLEL", raising=False)
     monkeypatch.setattr(gpu, "PROBE", "import os, sys; sys.exit('dead worker' if 'PARALLEL' not in os.environ else 0)")
     name, environment, said = gpu.working_device("A,B", {}, tmp_path, time.monotonic() + 60)
     assert name == environment["DEV"] == "A" and environment["PARALLEL"] == "0"

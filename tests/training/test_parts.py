@@ -112,15 +112,15 @@ def test_what_an_interrupted_step_added_is_forgotten():
 
 # ---- as many as fit
 
-MANY = replace(CONFIG, batch_size=64, train_steps=4, validate_every=4)
+MANY = replace(CONFIG, batch_size=64, train_steps=4, validate_every=4)  # of the family that compiles fastest
 
 
 def make(config: TrainingConfig, at_once: int = 0) -> TrainingGraph:
     """A started training with a graph of its own."""
-    model = FAMILIES["mdlm"].create(SIZE, S, L, 1, None)
+    model = FAMILIES["autoregressive"].create(SIZE, S, L, 1, None)
     shaken(model, 5)
     values = {name: tensor.numpy() for name, tensor in model.parameters.items()}
-    its = TrainingGraph(FAMILIES["mdlm"], model, config, at_once)
+    its = TrainingGraph(FAMILIES["autoregressive"], model, config, at_once)
     its.start(values)
     return its
 
