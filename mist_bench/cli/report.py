@@ -18,7 +18,7 @@ from .show import say, show_samples, show_tables
 
 
 def report(out: Path, store: Path | None) -> int:
-    """Show the tables and samples of the run whose files are in `out`. Gives the exit status, 1 if a cell had failed.
+    """Show the tables and samples of the run whose files are in `out`. Gives the exit status, 1 if a cell failed.
 
     Raises `UserError` if the folder has no whole run of this version, or if the store lacks its cells.
     """

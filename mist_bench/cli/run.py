@@ -13,6 +13,7 @@ from rich.console import Console
 from ..api.component import UserError
 from ..api.launchers import Launcher
 from ..engine import beam, compiler, device
+from ..engine.graph import debug_lines
 from ..host.config import RunConfig
 from ..host.registry import Registry
 from ..measure import speed
@@ -152,21 +153,11 @@ def _show_plan(cells: Sequence[Cell], todo: set[str], store: Store, console: Con
 def _say_the_rest(info: Mapping[str, Any], console: Console) -> None:
     """What the reader of the tables must know: graphs and kernels if asked for, failures, a busy machine."""
     if info["debug"]:
-        _show_graphs(console)
+        for line in debug_lines():
+            say(console, line)
     if beam.width():
         say(console, beam.said())
     for line in info["failed"]:
         say(console, f"failed: {line}")
     if info["device"] == "CPU" and (line := speed.busy()):  # other processes slow a GPU little
         say(console, line)
-
-
-def _show_graphs(console: Console) -> None:
-    from ..engine.graph import captured
-    from ..engine.tinygrad_private import patches
-
-    for graph in captured:
-        say(console, f"graph {graph.name}: {graph.kernels} calls, compiled in {graph.compile_seconds:.1f} s")
-    console.print(f"{len(captured)} graphs captured", highlight=False)
-    for patch in patches:
-        console.print(str(patch), markup=False, highlight=False, soft_wrap=True)

@@ -142,3 +142,10 @@ class Inbox:
         data: Any = np.array(values, order="C")  # a copy: the argument may be read-only
         tinygrad_private.write_buffer(self._buffer, memoryview(data).cast("B"))
         return self.tensor
+
+
+def debug_lines() -> list[str]:
+    """What `--debug` shows at the end: the captured graphs, and what was replaced in tinygrad."""
+    graphs = [f"graph {graph.name}: {graph.kernels} calls, compiled in {graph.compile_seconds:.1f} s"
+              for graph in captured]  # fmt: skip
+    return [*graphs, f"{len(captured)} graphs captured", *map(str, tinygrad_private.patches)]

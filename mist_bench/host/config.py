@@ -1,4 +1,4 @@
-"""The configuration of a run, as frozen dataclasses; `settings` reads them from presets and from the command line.
+"""The configuration of a run, as frozen dataclasses; `presets` reads them from files and from the command line.
 
 The text under each field is its documentation: `mist-bench ls presets -v` and docs/presets.md show it.
 """
@@ -42,9 +42,9 @@ class ModelConfig:
     feed_forward: int
     """Inner width of the feed-forward of a conditioned family; the baseline's is wider, at equal parameters."""
     conditioning_dim: int
-    """Width of what the adaptive layer norms are told."""
+    """Width of the conditioning of the adaptive layer norms."""
     local_heads: int = 0
-    """Heads of a block that begin by looking at a neighbour: prose is learned far sooner, far agreement later."""
+    """Heads of a block that at first attend to a neighbour: prose is learned far sooner, long-range agreement later."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "dim", "layers", "heads", "feed_forward", "conditioning_dim")
@@ -59,7 +59,7 @@ class ModelConfig:
 
 
 HOW_IT_IS_READ = ("micro_batch", "devices")
-"""Settings of a training that are no part of a checkpoint's name."""
+"""Settings of a training that do not change the checkpoint's hash."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class TrainingConfig:
     micro_batch: int = 0
     """Sequences that the device reads at once; their gradients are added up. 0: as many as fit."""
     devices: int = 1
-    """Devices that share what is read at once, each as many sequences (`--devices`)."""
+    """Devices that share the sequences read at once, equally (`--devices`)."""
     learning_rate: float
     """Peak learning rate, reached after the warm-up."""
     warmup_steps: int
@@ -89,13 +89,13 @@ class TrainingConfig:
     gradient_clip: float
     """Largest global norm of the gradient."""
     ema_decay: float
-    """Decay of the moving average of the parameters, which is what gets evaluated; 0 evaluates the last ones."""
+    """Decay of the moving average of the parameters, which is evaluated; 0: the last parameters are."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of the matrix products; `auto`: bfloat16 where the device is fast at it, else float32."""
     validate_every: int
-    """Steps between two looks at the validation split."""
+    """Steps between two evaluations of the validation split."""
     checkpoint_every: int
-    """Steps between two saved states, from which a stopped training goes on."""
+    """Steps between two saved states, from which a stopped training resumes."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "train_steps", "batch_size", "devices", "validate_every", "checkpoint_every")
@@ -112,7 +112,7 @@ class TrainingConfig:
         require(0 <= ratio <= 1, f"final_learning_rate_ratio must be from 0 to 1, given {ratio}")
 
     def identity(self) -> dict[str, Any]:
-        """What decides the network: all but how the device goes about it, which changes rounding alone."""
+        """The settings that decide the network: those that only change the rounding are left out."""
         values = dataclasses.asdict(self)
         return {name: value for name, value in values.items() if name not in HOW_IT_IS_READ}
 
@@ -126,7 +126,7 @@ class LikelihoodConfig:
     mask_draws: int
     """Mask draws of each sequence, for exact-k."""
     batch_size: int = 0
-    """Sequences of an evaluation. 0: as many as fit and pay, found by measuring."""
+    """Sequences evaluated at once. 0: as many as fit and make it faster, found by measuring."""
     weighted_draws: int
     """Draws of each sequence for the bound weighted by a schedule; 0 leaves it out."""
     evaluation_schedules: tuple[str, ...] = ("linear", "cosine")
@@ -149,7 +149,7 @@ class GenerationConfig:
     samples: int
     """Samples of a row."""
     batch_size: int = 0
-    """Sequences generated at once; the same for all rows, so that times compare. 0: as many as fit and pay."""
+    """Sequences generated at once, the same for all rows. 0: as many as fit and make it faster, found by measuring."""
     rounds: int
     """Timed repetitions; the table shows their median and interquartile range."""
     nucleus: float = 1.0
@@ -157,13 +157,13 @@ class GenerationConfig:
     judge: str = "auto"
     """Who scores: a family that judges (`auto`: the first), of another training seed; `hf:NAME`, of the Hub; `none`."""
     judge_seed_offset: int = 1000
-    """What is added to the training seed for the judge."""
+    """Added to the training seed to give the seed of the judge."""
     oracle_samples: int = 512
     """Samples of a row of an untrained family, whose evaluations are cheap (512: a valid rate within 2.2 points)."""
     prompt: int = 0
     """Tokens at the beginning of each sample that are given, those of a test sequence."""
     metrics: tuple[str, ...] = ()
-    """More columns about the texts: `mist-bench ls metrics`; `none`: no more."""
+    """Additional columns about the texts: `mist-bench ls metrics`; `none`: none."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "samples", "rounds", "judge_seed_offset", "oracle_samples")
@@ -173,7 +173,7 @@ class GenerationConfig:
 
     @property
     def judged_by_text(self) -> bool:
-        """Whether a model of somebody else judges, which knows our texts but not our tokens."""
+        """Whether a model of the Hub judges, which reads our texts rather than our tokens."""
         return self.judge.startswith(("hf:", "hf["))
 
 
@@ -182,19 +182,19 @@ class RunConfig:
     """The grid of a run and all its settings."""
 
     preset: str
-    """The name of the preset it came from."""
+    """Name of the preset."""
     corpus: str
-    """What is modelled: `mist-bench ls corpora`."""
+    """The corpus: `mist-bench ls corpora`."""
     tokenizer: str
-    """How text becomes tokens: `mist-bench ls tokenizers`."""
+    """The tokenizer: `mist-bench ls tokenizers`."""
     length: int
-    """Tokens of a sequence; `tales` and `markov` have a length of their own, and another is an error."""
+    """Tokens of a sequence; a corpus with a length of its own (`tales`, `markov`) accepts no other."""
     families: tuple[str, ...]
-    """Kinds of models: `mist-bench ls families`."""
+    """Model families: `mist-bench ls families`."""
     schedules: tuple[str, ...]
     """Schedules that masked models are trained under: `mist-bench ls schedules`."""
     samplers: tuple[str, ...]
-    """How masked models generate: `mist-bench ls samplers`; `all` is every one with its defaults."""
+    """Samplers of masked models: `mist-bench ls samplers`; `all`: every one that has defaults."""
     steps: tuple[int, ...]
     """Denoising steps asked for."""
     temperatures: tuple[float, ...]

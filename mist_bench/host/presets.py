@@ -1,4 +1,4 @@
-"""Presets from TOML, and what the command line changes in them: every key is checked before anything is made."""
+"""Presets from TOML, and the changes that the command line makes in them; every key is checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLAGS = {
     "families": "--family", "schedules": "--schedule", "samplers": "--sampler", "temperatures": "--temperature",
     "training_seeds": "--training-seed", "seeds": "--seed",
 }  # fmt: skip
-"""The options of fields whose name is another."""
+"""Options whose name differs from that of their field."""
 T = TypeVar("T")
 
 

@@ -1,4 +1,4 @@
-"""What a column of a table shows of a pooled row, and how rows and columns become a table of strings."""
+"""The columns of the tables: what each shows of a pooled row, and a table of strings made from rows and columns."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .layout import Table
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Field:
-    """A column: how a pooled row is shown in it. `hoist`: say it once above the table if it never changes.
+    """A column of a table, and how a pooled row is shown in it.
 
-    `rank`: see `Table`.
+    `hoist`: show the value once above the table if all rows have the same. `rank`: see `Table`.
     """
 
     header: str
@@ -26,7 +26,7 @@ class Field:
 
 
 def count(value: float | None) -> str:
-    """`171 k`, `2.10 M`: three significant digits and the unit; whole numbers below a thousand as they are."""
+    """A number with three significant digits and a unit, `171 k`, `2.10 M`; whole numbers below 1000 unchanged."""
     if value is None:
         return ""
     scale = max(0, min(4, (len(f"{value:.0f}") - 1) // 3))
@@ -39,6 +39,7 @@ def count(value: float | None) -> str:
 
 
 def table_of(title: str, corpus: str, rows: list[Row], fields: Sequence[Field], notes: Sequence[str]) -> Table:
+    """A table of these rows: columns that are empty everywhere are left out, and shared values stand above it."""
     rows = sorted(rows, key=lambda row: bool(control(row)))
     cells = [[field.show(row) for row in rows] for field in fields]
     same, kept = [], []
@@ -48,7 +49,7 @@ def table_of(title: str, corpus: str, rows: list[Row], fields: Sequence[Field], 
             same.append(f"{field.header} {values.pop()}")
         elif values:
             kept.append(index)
-    whole = [row for row in rows if row.get("kind") != "chain-rule"]  # which has fewer sequences
+    whole = [row for row in rows if row.get("kind") != "chain-rule"]  # a chain rule has fewer sequences
     truths = {with_error(row.get("truth_nats_per_sequence"), None) for row in whole} - {""}
     same += [f"truth {truth} nats/story" for truth in sorted(truths)] if len(truths) == 1 else []
     models = sum(not control(row) for row in rows)
@@ -72,6 +73,7 @@ def control(row: Row) -> str:
 
 
 def by_corpus(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """The rows of each corpus, in the order in which the corpora first occur."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(str(row.get("corpus") or ""), []).append(row)
@@ -79,6 +81,7 @@ def by_corpus(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def model_fields() -> list[Field]:
+    """The columns that name a model: family or control, schedule, tokenizer."""
     def name(row: Row) -> str:
         return f"† {control(row)}" if control(row) else str(row.get("family") or "")
 
@@ -90,6 +93,7 @@ def model_fields() -> list[Field]:
 
 
 def seed_fields(name: str, scale: float = 1) -> list[Field]:
+    """The standard error of a column over training seeds, and the number of training seeds."""
     def error(row: Row) -> str:
         se = row.get(f"{name}_seed_se")
         return "" if se is None else with_error(0.0, se * scale).split()[1]
@@ -115,18 +119,22 @@ def declared_fields(file: str) -> list[Field]:
 
 
 def text(name: str) -> Callable[[Row], str]:
+    """Shows a text as it is."""
     return lambda row: str(row.get(name) or "")
 
 
 def number(name: str, style: str = ".4g") -> Callable[[Row], str]:
+    """Shows a number without an error."""
     return lambda row: "" if row.get(name) is None else format(row[name], style)
 
 
 def error(name: str) -> Callable[[Row], str]:
+    """Shows a number with its standard error, rounded to two digits of it."""
     return lambda row: with_error(row.get(name), row.get(f"{name}_se"))
 
 
 def probability(name: str) -> Callable[[Row], str]:
+    """Shows a p-value."""
     def show(row: Row) -> str:
         p = row.get(name)
         return "" if p is None else "<0.0001" if p < 1e-4 else f"{p:.2g}"

@@ -1,4 +1,4 @@
-"""The files that a run leaves: their columns, how they are written and read, and the statistics that tables share.
+"""The files of a run, written and read.
 
 An empty cell means *not measured* or *does not apply*; it is never 0. Floats are written by repr, so that reading
 gives every bit back and the same numbers make the same bytes.
@@ -58,16 +58,16 @@ def _csv_of(file: str, rows: Sequence[Row]) -> str:
 
 
 def of_another_run(out: Path, configuration: Row) -> bool:
-    """Whether a folder holds the files of a run of another configuration. `configuration`: as `run.json` has it."""
+    """Whether a folder holds the files of a run with a different configuration. `configuration`: as in `run.json`."""
     try:
         found = json.loads((Path(out) / "run.json").read_bytes())["configuration"]
-    except (OSError, ValueError, KeyError, TypeError):  # no run's folder, or no whole one
+    except (OSError, ValueError, KeyError, TypeError):  # not the folder of a run, or not a whole one
         return False
     return bool(found != plain(configuration))
 
 
 def to_csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
-    """The rows in a fixed order under `columns`, further columns after them by name; missing, NaN, inf: empty."""
+    """The rows as CSV, in a fixed order: first `columns`, then all other columns by name; missing, NaN, inf: empty."""
     ordered = in_order(rows)
     extra = sorted({name for row in ordered for name in row} - set(columns))
     text = io.StringIO()
@@ -86,7 +86,7 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
 
 
 def in_order(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Sorted by what a row is about, controls after the models; rows that agree in all of it keep their order."""
+    """The rows sorted by their labels, control rows after the models; rows with equal labels keep their order."""
     cleaned = [plain(row) for row in rows]
     return sorted(cleaned, key=lambda row: [_sortable(row.get(name), empty_first=name == "control") for name in _ORDER])
 

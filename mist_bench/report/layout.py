@@ -1,4 +1,4 @@
-"""How a table of strings is laid out: folded to a terminal's width, or as Markdown. What it says is in `tables.py`."""
+"""The layout of a table of strings: folded to the width of a terminal, or as Markdown. `tables.py` has the contents."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _BOX = "    \n    \n ── \n    \n ── \n ── \n    \n    \n"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-    """Strings only. Rows from `controls` on are measuring rods and stand below a rule.
+    """A table as strings. Rows from number `controls` on are control rows, below a rule.
 
-    `numeric` columns are aligned to the right. `rank`: 0 stays at any width; the highest goes first where a terminal
-    is too narrow; from `SPARE` on a column goes before any number is broken in two lines.
-    An uncertainty in a cell begins with a space and one of `±`, `[`, `(`.
+    `numeric` columns are aligned to the right. `ranks`: columns of rank 0 stay at any width; where a terminal is too
+    narrow, those of the highest rank are left out first, and those from `SPARE` on before a number is broken in two
+    lines. An uncertainty in a cell begins with a space and one of `±`, `[`, `(`.
     """
 
     title: str
@@ -40,7 +40,7 @@ class Table:
 
 
 def markdown_table(table: Table) -> str:
-    """Heading, what is the same in all rows, the table, its notes."""
+    """The table as Markdown: title, values that all rows share, the grid, notes."""
     lines = [table.headers, tuple("---:" if right else ":---" for right in table.numeric), *table.rows]
     if table.has_rule():
         lines.insert(2 + table.controls, ("**controls**", *[""] * (len(table.headers) - 1)))
@@ -54,8 +54,8 @@ def _escaped(cell: str) -> str:
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print a table. Where it is too wide, uncertainties move below their values, long names are folded, and at last
-    columns of high rank are left out, which is said."""
+    """Print a table. If it is too wide, uncertainties move below their values, then long names are folded, then columns
+    of high rank are left out, with a note that names them."""
     from rich.box import Box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -81,7 +81,7 @@ def print_table(console: Console, table: Table) -> None:
 
 
 def fit(table: Table, width: int) -> tuple[Cells, list[int]]:
-    """The cells, headers first, with line breaks; and the indices of the columns that have room in `width`."""
+    """The cells with line breaks, headers first, and the indices of the columns that fit into `width`."""
     kept = list(range(len(table.headers)))
     while True:
         rows = [[row[index] for index in kept] for row in (table.headers, *table.rows)]
@@ -99,7 +99,7 @@ def fit(table: Table, width: int) -> tuple[Cells, list[int]]:
 def _folded(rows: Sequence[Sequence[str]], numeric: Sequence[bool], room: int) -> Cells:
     columns = [list(column) for column in zip(*rows, strict=True)]
 
-    def fold_headers(pattern: str) -> None:  # a header alone should not make its column wide
+    def fold_headers(pattern: str) -> None:  # a header should not be what makes its column wide
         for column in columns:
             if len(rows) > 1 and _width(column[:1]) > _width(column[1:]):
                 column[0] = re.sub(pattern, "\n", column[0])
@@ -122,7 +122,7 @@ def _folded(rows: Sequence[Sequence[str]], numeric: Sequence[bool], room: int) -
 
 
 def _at_hyphens(cell: str, width: int) -> str:
-    """Lines of at most `width` where the text has a place to break: before `[`, after `-`, `,`, a space."""
+    """The text in lines of at most `width`, broken only before `[` and after `-`, `,` or a space."""
     lines = [""]
     for piece in re.findall(r"\[?[^\[,\s-]*(?:,|-|\s)?", cell):
         if lines[-1].strip() and len(lines[-1] + piece.rstrip()) > width:
@@ -136,6 +136,6 @@ def _width(cells: Sequence[str]) -> int:
 
 
 def printable(text: str) -> str:
-    """The text without what would command a terminal: an untrained network may write any byte."""
+    """The text with control characters replaced, since an untrained network may write any byte."""
     safe = (c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in text)
     return "".join(safe)

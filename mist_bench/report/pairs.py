@@ -1,7 +1,7 @@
-"""What two models on the same sequences say of each other: far more than their two standard errors do.
+"""Paired comparisons of models: differences and ratios of likelihoods, taken sequence by sequence.
 
-A hard sequence is hard for both, so differences and ratios are taken sequence by sequence. Errors are over clusters
-(sequences, or the chapters that they come from), for the networks as they were trained.
+A hard sequence is hard for both models, so a paired difference has a far smaller error than two separate means. Errors
+are over clusters (sequences, or the chapters that they come from), for the networks as they were trained.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def ratio_of_nats(a: FloatArray, b: FloatArray, clusters: IntArray) -> tuple[flo
 
 
 def columns(cells: Sequence[Entry], records: Records, clusters: IntArray, length: int) -> dict[str, dict[str, float]]:
-    """For finished likelihood cells, by hash: what their rows say of other rows of the same sequences.
+    """Additional columns of finished likelihood cells, by hash, from pairs of cells on the same sequences.
 
     `bound_minus_chain_rule` (nats per token, with `_se`), on the chain rule's row: the bound by exact-k of the same
     network on the same, fewer, sequences. `ratio_to_ar` (with `_se`), on every row of a masked model: its nats over
@@ -56,7 +56,7 @@ def columns(cells: Sequence[Entry], records: Records, clusters: IntArray, length
 
 
 def _baseline(cell: Entry, cells: Sequence[Entry]) -> Entry | None:
-    """The exact likelihood, of the same training seed, that a trained masked model is held against."""
+    """The exact likelihood of the same training seed, the baseline of a trained masked model; None if there is none."""
     if not _model(cell) or cell.labels["kind"] == "exact":
         return None
     seed = cell.labels["training_seed"]
@@ -81,8 +81,8 @@ Group = dict[tuple[Any, Any], dict[int, FloatArray]]
 
 
 def compare(cells: Sequence[Entry], records: Records, clusters: IntArray, length: int) -> list[dict[str, Any]]:
-    """The rows of comparisons.csv: each pair at each training seed that both have, and over all of them if there are
-    several. Controls are left out; so is what has no partner."""
+    """The rows of comparisons.csv: each pair of trained models at each training seed that both have, and, if there are
+    several, over all of them."""
     groups: dict[tuple[Any, ...], Group] = {}
     for cell in cells:
         if _model(cell):
@@ -123,19 +123,19 @@ def of_networks(a: FloatArray, b: FloatArray, clusters: IntArray, length: int) -
     n = min(len(a), len(b))
     value, error = difference(a, b, clusters, length)
     units = len(np.unique(clusters[:n]))
-    told: dict[str, Any] = {"sequences": n, "clusters": units, "difference": value, "difference_se": error}
+    row: dict[str, Any] = {"sequences": n, "clusters": units, "difference": value, "difference_se": error}
     if math.isfinite(error) and error > 0:
         wide = statistics.quantile(units - 1) * error
         p = statistics.two_sided(value / error, units - 1)
-        told |= {"difference_low": value - wide, "difference_high": value + wide, "z": value / error, "p_value": p}
-    return told
+        row |= {"difference_low": value - wide, "difference_high": value + wide, "z": value / error, "p_value": p}
+    return row
 
 
 def of_seeds(differences: Sequence[float]) -> dict[str, Any]:
     """The differences of several training seeds -> the standard error of their mean over seeds, and its p-value."""
     error = standard_error(differences)
-    told: dict[str, Any] = {"difference_seed_se": error}
+    columns: dict[str, Any] = {"difference_seed_se": error}
     if error:
         t = math.fsum(differences) / len(differences) / error
-        told["seed_p_value"] = statistics.two_sided(t, len(differences) - 1)
-    return told
+        columns["seed_p_value"] = statistics.two_sided(t, len(differences) - 1)
+    return columns

@@ -1,7 +1,7 @@
-"""Quality against entropy over temperatures: a judge's nats can be had low by writing little that differs.
+"""Plot of quality against entropy over temperatures, since repetitive text lowers the judge's nats.
 
-Each sampler draws a line through its temperatures; of two at the same entropy the lower is better, and what matters is
-how near a line comes to the data. One panel for each number of steps, as only equal steps compare.
+Each sampler is a line through its temperatures: of two lines at the same entropy the lower is better, and the best is
+the one nearest to the data. There is a panel for each number of steps, since only equal steps are comparable.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ Line = tuple[bool, str, str]
 
 
 def by_steps(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows with `at`, the panel they belong to: those that ignore the steps stand in every panel of their world.
+    """The rows with `at`, the panel of each; rows of samplers that ignore steps are in every panel of their corpus.
 
-    Nothing, unless there are several temperatures.
+    Empty unless there are several temperatures.
     """
     measured = [row for row in rows if row.get("judge_nats_per_token") is not None and row.get("token_entropy")]
     if len({row.get("temperature") for row in measured} - {None}) < 2:
@@ -87,7 +87,7 @@ def _draw(axes: Axes, rows: Sequence[Row], **style: Any) -> None:
 
 
 def _data(axes: Axes, rows: Sequence[Row]) -> list[tuple[str, dict[str, Any]]]:
-    """The held-out data as a point with lines to the axes; what the legend says of it."""
+    """Draw the held-out data as a point with lines to the axes; gives its entry in the legend."""
     style: dict[str, Any] = {"color": "0.45", "marker": "X", "markersize": 9.0, "linestyle": "none"}
     for row in rows:
         if row.get("control") == "data":

@@ -1,4 +1,4 @@
-"""What the plots share: the style, a panel for each world, legends outside, and the SVG that is the same each time."""
+"""Parts that the plots share: style, a panel for each corpus, legends outside, and SVG that is the same each time."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def series_of(row: Row) -> str:
 
 
 def legend_of(axes: Axes, *parts: tuple[str, list[tuple[str, dict[str, Any]]]]) -> None:
-    """A legend outside on the right: parts with a bold head, each entry with the style of its line."""
+    """Draw a legend to the right of the panel: parts with a bold heading, each entry with the style of its line."""
     from matplotlib.lines import Line2D
 
     handles: list[Line2D] = []

@@ -39,7 +39,7 @@ _KEY = ("corpus", "tokenizer", "control", "causal", "family", "schedule", "sampl
 _VALUES = ("nfe", "tokens_per_second", "tokens_per_second_iqr", "oracle_valid_rate", "judge_nats_per_token",
            "token_entropy")  # fmt: skip
 _CURVE_KINDS = {"bound": " (≤ bound)", "exact": " (exact)"}
-"""How the kinds of likelihood are told apart that share the axis of the loss curves."""
+"""Labels of the kinds of likelihood, which share the axis of the loss curves."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def draw(rows: Mapping[str, Sequence[Row]]) -> dict[str, bytes]:
 
     `rows`: by file, as `read_rows` gives them.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it speaks of its font cache at the first use
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it logs the making of its font cache
     import matplotlib as mpl
     import seaborn as sns  # type: ignore[import-untyped]
 
@@ -87,7 +87,7 @@ def draw(rows: Mapping[str, Sequence[Row]]) -> dict[str, bytes]:
 
 
 def _loss_curves(axes: Axes, rows: list[Row], likelihood: Sequence[Row]) -> bool:
-    """Mean over training seeds, with the range of the seeds as a band; below, the sequences' truth where known."""
+    """Loss curves: mean over training seeds with their range as a band, and the truth of the sequences where known."""
     import pandas as pd
     import seaborn as sns
     from matplotlib.ticker import EngFormatter
@@ -124,7 +124,7 @@ def _loss_curves(axes: Axes, rows: list[Row], likelihood: Sequence[Row]) -> bool
 
 
 def _log_if_wide(axes: Axes) -> None:
-    """Differences at the end of training are small against its beginning."""
+    """Make the axis logarithmic if the loss falls far, so that differences at the end of training are visible."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     low, high = axes.dataLim.intervaly
@@ -137,7 +137,7 @@ def _log_if_wide(axes: Axes) -> None:
 
 
 def _quality_steps(axes: Axes, rows: list[Row]) -> bool:
-    """Each sampler's quality at each number of steps; the baseline and the held-out data as horizontal lines."""
+    """Quality against steps for each sampler; the baseline and the held-out data are horizontal lines."""
     points, label = _points(rows)
     placed = _once([p for p in points if p.steps and p.series and not p.is_baseline])
     if not placed:
@@ -159,7 +159,7 @@ def _quality_steps(axes: Axes, rows: list[Row]) -> bool:
 
 
 def _quality_throughput(axes: Axes, rows: list[Row]) -> bool:
-    """The same quality against tokens per second; each point says its steps."""
+    """Quality against tokens per second; each point is labelled with its steps."""
     from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
     points, label = _points(rows)
@@ -186,7 +186,7 @@ def _quality_throughput(axes: Axes, rows: list[Row]) -> bool:
 
 
 def _points(rows: Sequence[Row]) -> tuple[list[_Point], str]:
-    """The rows that have a quality, and its axis label: valid rate where the world knows it, else the judge's nats."""
+    """The rows that have a quality as points, and the label of the axis: valid rate if known, else judge nats."""
     valid = any(row.get("oracle_valid_rate") is not None for row in rows)
     name, scale = ("oracle_valid_rate", 100.0) if valid else ("judge_nats_per_token", 1.0)
     label = "valid samples, % (higher is better)" if valid else "judge, nats per token (best near the data's)"
@@ -210,18 +210,19 @@ def _points(rows: Sequence[Row]) -> tuple[list[_Point], str]:
 
 
 def _bars(points: Sequence[_Point]) -> list[list[float]]:
-    """What matplotlib draws below and above the points."""
+    """Lengths of the error bars below and above the points, as matplotlib takes them."""
     return [[p.quality - p.low for p in points], [p.high - p.quality for p in points]]
 
 
 def _spreads(points: Sequence[_Point]) -> list[list[float]]:
-    """As `_bars`, for the speed: the length is the interquartile range, as the quartiles themselves are not kept."""
+    """Lengths of the error bars of the speed: half the interquartile range on each side."""
     halves = [p.spread / 2 for p in points]
     return [[min(half, 0.9 * (p.speed or 0.0)) for half, p in zip(halves, points, strict=True)], halves]
 
 
 def _once(points: Sequence[_Point]) -> list[_Point]:
-    """What ignores steps and schedules has a row under each schedule of an oracle, all the same: the first of them."""
+    """The points without repetitions: a sampler that ignores steps and schedules has the same row under each schedule
+    of an untrained family, of which the first is kept."""
     kept: dict[tuple[Any, ...], _Point] = {}
     for p in points:
         same = p.control and not p.asked
@@ -230,7 +231,7 @@ def _once(points: Sequence[_Point]) -> list[_Point]:
 
 
 def _reference_lines(axes: Axes, points: Sequence[_Point]) -> list[tuple[str, dict[str, Any]]]:
-    """Draw the baseline and the held-out data across the panel; what the legend says of them."""
+    """Draw the baseline and the held-out data across the panel; gives their entries in the legend."""
     drawn: list[tuple[str, dict[str, Any]]] = []
     for point in points:
         if not point.is_baseline and point.control != "data":

@@ -1,4 +1,4 @@
-"""Rows of one setting as one: means and errors over both kinds of seeds, and intervals of pooled rates."""
+"""Rows that differ only in seeds, pooled into one: means and errors over both kinds of seeds, intervals of rates."""
 
 from __future__ import annotations
 
@@ -53,6 +53,6 @@ def _pooled(group: list[dict[str, Any]], values: Sequence[str]) -> dict[str, Any
 
 
 def valid_interval(row: Row) -> tuple[float, float] | None:
-    """The interval of a row's `oracle_valid_rate`, pooled or not; None for the repeater, whose samples are one."""
+    """The interval of a row's `oracle_valid_rate`, pooled or not; None for the repeater, whose samples are equal."""
     rate, count = row.get("oracle_valid_rate"), row.get("pooled_samples") or row.get("samples")
     return None if rate is None or not count or row.get("control") == "repeater" else wilson(rate, count)

@@ -1,8 +1,8 @@
-"""The tables, for a terminal and as Markdown, from one intermediate: headers and rows of strings.
+"""The tables of a run, as strings that the terminal and Markdown share.
 
-Table 1, perplexity bounds: bound, exact and chain rule are never mixed unlabelled. Table 2, throughput and what it
-buys. Table 3, paired differences of models. Rows are averaged over seeds; columns that are empty everywhere are
-dropped; what is the same in every row is said once above the table.
+Table 1 has perplexity bounds: bound, exact and chain rule are labelled, never mixed. Table 2 has throughput and the
+quality that it buys. Table 3 has paired differences of models. Rows are averaged over seeds; columns that are empty
+everywhere are left out; a value that all rows share stands once above the table.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _GENERATION_VALUES = (
 
 
 def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> list[Table]:
-    """Table 1, one for each corpus; what `likelihood` does not say of a checkpoint is taken from `training`."""
+    """Table 1, one for each corpus. `training` fills in columns that `likelihood` lacks for a checkpoint."""
     known = {row.get("checkpoint"): row for row in in_order(training)}
     filled = [_filled(row, known.get(row.get("checkpoint"), {})) for row in likelihood]
     pooled = over_seeds(filled, _LIKELIHOOD_KEY, (*_LIKELIHOOD_VALUES, *declared("likelihood")))
@@ -69,7 +69,7 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
     ]
     notes = [
         "≤ an upper bound on perplexity; = exact for that model. A chain rule is the left-to-right decoder of a "
-        "masked model: another model, not ordered against the bound.",
+        "masked model: a different model, which may be better or worse than the bound.",
         "± standard error over test sequences",
     ]
     if any(row.get("evaluation_schedule") for row in pooled):
@@ -78,7 +78,7 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
         notes.append("÷AR: nats over those of the autoregressive baseline of the same training seed on the same "
                      "sequences, with the error of that ratio")  # fmt: skip
     if len({row.get("sequences") for row in pooled}) > 1:
-        notes.append("seq.: test sequences measured, the first ones; compare rows of one number alone")
+        notes.append("seq.: test sequences measured, the first ones; compare only rows with the same number")
     return [table_of("Perplexity bounds", corpus, rows, fields, notes) for corpus, rows in by_corpus(pooled)]
 
 
@@ -114,17 +114,17 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
         *declared_fields("generation"),
         *(Field(header=name, show=error(name), hoist=True, rank=rank) for name, rank in asked.items()),
     ]
-    notes = ["tokens/s: median and interquartile range of rounds, compiled before; ± standard error over samples"]
+    notes = ["tokens/s: median and interquartile range of rounds, without compilation; ± standard error over samples"]
     if has_oracle:
         notes.append("valid [95%CI]: Wilson's interval over samples; dist. and div. have no error of their own")
-        notes.append("valid: stories that the world could have said; dist. →1: distinct stories over those of perfect "
+        notes.append("valid: stories that are possible in the world; dist. →1: distinct stories over those of perfect "
                      "samples; div.: total variation of the world's slots from the truth")  # fmt: skip
     if any(row.get("longest_overlap") is not None for row in pooled):
         notes.append("copied: the longest run of tokens that a sample shares with a train sequence, averaged; best "
                      "near the data's")  # fmt: skip
     if any(row.get("judge_nats_per_token") is not None for row in pooled):
-        notes.append("judge nats can be had low by writing little that differs: read them beside entropy and dist. 2 "
-                     "(distinct pairs of tokens), against the data")  # fmt: skip
+        notes.append("repetitive text lowers judge nats: read them beside entropy and dist. 2 (distinct pairs of "
+                     "tokens), and compare with the data")  # fmt: skip
     if any(row.get("judge_nats_per_byte") is not None for row in pooled):
         notes.append("judge nats: those of the text under the judge's own tokenizer, over our tokens; judge ppl: per "
                      "token of the judge, as papers give it")  # fmt: skip
@@ -134,8 +134,8 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
 
 
 def _metric_columns(rows: Sequence[Row]) -> dict[str, int]:
-    """The columns of the metrics that were asked for, and their rank: `x_more` goes before `x` does. A standard error
-    stands beside its value."""
+    """The columns of the metrics that were asked for, and their rank: `x_more` is left out before `x`. A standard error
+    has no column of its own: it is shown beside its value."""
     names = dict.fromkeys(name for row in rows for name in str(row.get(METRIC_COLUMNS) or "").split("; ") if name)
     shown = [name for name in names if not (name.endswith("_se") and name.removesuffix("_se") in names)]
     return {name: SPARE if any(name.startswith(f"{other}_") for other in shown) else 0 for name in shown}
@@ -181,7 +181,7 @@ def _named(row: Row, which: str) -> str:
 
 
 def _better(row: Row) -> str:
-    """The model with fewer nats, if every error at hand allows to say so."""
+    """The model with fewer nats, if both errors, over sequences and over seeds, allow that conclusion."""
     values = [row[name] for name in ("p_value", "seed_p_value") if row.get(name) is not None]
     if not values or max(values) >= 0.05:
         return "undecided"
@@ -232,7 +232,7 @@ def _perplexity(row: Row) -> str:
 
 
 def _valid(row: Row) -> str:
-    """`69 [59,77]`, in per cent: as many digits as the interval bears; what was never seen is `0`, not `0.0`."""
+    """A rate with its interval in per cent, `69 [59,77]`: as many digits as the interval supports."""
     if row.get("oracle_valid_rate") is None:
         return ""
     value, found = 100 * row["oracle_valid_rate"], valid_interval(row)

@@ -1,4 +1,4 @@
-"""An experiment: the configuration of a run with every object that it names, each made once, and the length."""
+"""An experiment: the configuration of a run, and every object that it names, made once."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from ..hub.models import HubModel, find_model
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Data only, so that it can be pickled for another process."""
+    """A configuration with its plugin objects. Data only, so that it can be pickled for another process."""
 
     config: RunConfig
-    """With `length` as it is used, and every name in its shortest form."""
+    """The settings, with the length that is used, and every name in its shortest form."""
     device: str
     precision: str
     corpus: Corpus
@@ -38,7 +38,7 @@ class Experiment:
     metrics: tuple[Metric, ...]
     evaluation_schedules: tuple[Schedule, ...]
     causal_sampler: Sampler | None
-    """How causal families generate."""
+    """The sampler that labels the rows of causal families."""
     judge_family: Family | None
     """The family of the network that judges, if one of ours does."""
     text_judge: HubModel | None
@@ -105,7 +105,7 @@ class Experiment:
             )
 
     def content(self, component: Component | None) -> dict[str, Any] | None:
-        """Name and parameters of a plugin object and of its parts, as cells are hashed by them."""
+        """Name and parameters of a plugin object and of its parts, as they are part of the content of cells."""
         if component is None:
             return None
         inside = {name: self.content(part) for name, part in parts(component).items()}
@@ -150,7 +150,7 @@ def _samplers(config: RunConfig, registry: Registry) -> list[str]:
 
 
 def _length(config: RunConfig, corpus: Corpus, tokenizer: Tokenizer, written_for: str | None, asked: bool) -> int:
-    """The length of a sequence; raises `UserError` if another was asked for than the corpus has."""
+    """The length of a sequence; raises `UserError` if it was asked for and differs from that of the corpus."""
     own = corpus.fixed_length()
     if own is None or own == config.length:
         return config.length

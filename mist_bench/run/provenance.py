@@ -19,7 +19,7 @@ from ..engine.machine import cores, cpu_model, gpus, memory_bytes, output_of
 
 _LIBRARIES = ("tinygrad", "numpy", "pluggy", "pandas", "datasets", "tiktoken", "tokenizers", "safetensors", "seaborn",
               "matplotlib", "ziglang", "torch", "transformers", "scikit-learn")  # fmt: skip
-# what changes the numbers or their speed; any other variable is nobody's business
+# variables that change the numbers or their speed; others may be private
 _VARIABLES = ("DEV", "CC", "JIT", "BEAM", "JITBEAM", "TRAINING", "DEBUG", "NOOPT", "FUSE_OPTIM", "DEFAULT_FLOAT",
               "THREADS", "NUM_CPU_THREADS", "CPU_LLVM", "CPU_COUNT", "PARALLEL", "OMP_NUM_THREADS",
               "CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED", "HF_HUB_OFFLINE")  # fmt: skip
@@ -27,7 +27,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def collect(registry_plugins: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """What `run.json` says of a run's origin. Nothing here fails: what cannot be found out is None or left out."""
+    """The origin of a run, for `run.json`. It never raises: what cannot be determined is None or missing."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "mist_bench": _version("mist-bench"),
@@ -47,7 +47,7 @@ def collect(registry_plugins: Sequence[Mapping[str, Any]] | None = None) -> dict
 
 @cache
 def stamp() -> dict[str, Any]:
-    """What a measured speed belongs to, kept with it: a store may serve several commits and machines."""
+    """Commit, machine and settings of a measured speed, stored with it: a store may serve several machines."""
     git = git_state(_PACKAGE) or {}
     commit = f"{git['commit'][:12]}{' with changes' if git['dirty'] else ''}" if git else None
     names = sorted({gpu["name"] for gpu in gpus()}) if device() != "CPU" else []
@@ -58,7 +58,7 @@ def stamp() -> dict[str, Any]:
 
 
 def differences(stamp: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
-    """In what a stamp differs from another, in words; empty: in nothing."""
+    """The differences between two stamps in words, empty if there are none."""
     if stamp is None:
         return "an unknown commit and machine"
     return ", ".join(f"{name} {stamp.get(name)}" for name in now if stamp.get(name) != now[name])

@@ -1,11 +1,11 @@
 """The one store of finished cells that all runs share: a file per cell, named by the hash of the cell's content.
 
-    cells/<hash>.json               what was measured, or why it failed
-    checkpoints/<hash>.safetensors  what was trained
+    cells/<hash>.json               the record of a finished cell, or why it failed
+    checkpoints/<hash>.safetensors  the parameters of a trained network
     jobs/<hash>.json                a cell described to the process that makes it, and its progress
 
-Every file is written whole or not at all: a temporary file beside it, fsync, rename. What a killed process leaves
-behind is a temporary file, which nothing reads.
+Every file is written whole or not at all: a temporary file beside it, fsync, rename. A killed process leaves at most a
+temporary file, which nothing reads.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Tensors = dict[str, npt.NDArray[Any]]
 
 
 def plain(value: Any, *, finite: bool = False) -> Any:
-    """The value in JSON's own types: numpy numbers and tuples become numbers and lists, floats keep every bit.
+    """The value in JSON's types: numpy numbers and tuples become numbers and lists, floats keep every bit.
 
     NaN and infinity mean "not measured" and become None; with `finite` they raise ValueError. Raises TypeError for
-    what JSON cannot say, and for keys that are not text (1 and "1" would be one key).
+    other types, and for keys that are not text (1 and "1" would be one key).
     """
     if value is None or isinstance(value, str | bool | np.bool_):
         return bool(value) if isinstance(value, np.bool_) else value
@@ -115,7 +115,7 @@ class Store:
         return "missing" if stored is None else stored["status"]
 
     def read(self, hash: str) -> dict[str, Any] | None:
-        """What `write` was given, or None for a cell that is missing or failed."""
+        """The record of a finished cell, or None for one that is missing or failed."""
         stored = self._stored(hash)
         return stored["record"] if stored is not None and stored["status"] == "done" else None
 
@@ -131,12 +131,12 @@ class Store:
         self._write(hash, {"hash": hash, "status": "done", "record": record})
 
     def write_failure(self, hash: str, message: str) -> None:
-        """Note why a cell failed. A finished cell stays finished: its content is the same."""
+        """Store why a cell failed. A finished cell stays finished: its content is the same."""
         if self.status(hash) != "done":
             self._write(hash, {"hash": hash, "status": "failed", "message": message})
 
     def save_checkpoint(self, hash: str, tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, Any]) -> None:
-        """Store named arrays (any shape) and what JSON can say about them."""
+        """Store named arrays (any shape) and metadata in JSON's types."""
         from safetensors.numpy import save
 
         # safetensors writes the memory as it lies, so a transposed array must be laid out first
@@ -174,7 +174,7 @@ class Store:
             stored = json.loads(path.read_bytes(), parse_constant=_refuse)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except ValueError:  # no JSON, or no UTF-8
+        except ValueError:  # not JSON, or not UTF-8
             stored = None
         if not _belongs(stored, hash):
             _set_aside(path)
@@ -204,10 +204,10 @@ def _digest(tensors: Mapping[str, npt.NDArray[Any]], metadata: str) -> str:
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _set_aside(path: Path) -> None:
-    """Keep a damaged file for whoever wants to look, under a name that nothing reads."""
+    """Rename a damaged file, so that nothing reads it and a user can still inspect it."""
     with contextlib.suppress(OSError):  # a store that cannot be written is still read as if the file were absent
         path.replace(path.with_name(path.name + ".damaged"))

@@ -1,4 +1,4 @@
-"""What cells are made with: the dataset, models with their buffers, and the captured graphs they share.
+"""The workbench: the dataset, models with their buffers, and the captured graphs that cells share.
 
 One model and one graph serve all checkpoints of a shape: a checkpoint is copied into the buffers that the graph holds.
 """
@@ -55,7 +55,8 @@ class Generator:
 
 
 class Workbench:
-    """Lazily made: a run that finds all cells finished touches neither the corpus nor the device."""
+    """Everything that cells are made with, each part made when it is first used: a run whose cells are all finished
+    touches neither the corpus nor the device."""
 
     def __init__(self, experiment: Experiment, store: Store) -> None:
         self.experiment, self.store, self.config = experiment, store, experiment.config
@@ -67,7 +68,7 @@ class Workbench:
 
     @cached_property
     def oracle(self) -> Oracle | None:
-        """The world's truth, if the tokenizer keeps its ids."""
+        """The corpus's own law, if it knows it and the tokenizer keeps its ids."""
         return self.experiment.corpus.oracle() if self.dataset.oracle_ids else None
 
     @cached_property
@@ -100,7 +101,7 @@ class Workbench:
         return kept(("rows pay", *self._shape(family)), lambda: getattr(self._create(family, 0), "rows_pay", False))
 
     def initial_parameters(self, family: Family, seed: int) -> Parameters:
-        """The numbers that a training of this seed begins with."""
+        """The initial parameters of a training with this seed."""
         model = self._create(family, noise.seed_of(axis="parameters", seed=seed))
         return {name: tensor.numpy() for name, tensor in model.parameters.items()}
 
@@ -147,7 +148,7 @@ class Workbench:
 
     @cached_property
     def likelihood_batch(self) -> int:
-        """Sequences evaluated at once; of its own accord no more than there are."""
+        """Sequences evaluated at once; if automatic, not more than there are."""
         settings = self.config.likelihood
         if settings.batch_size:
             return settings.batch_size
@@ -155,7 +156,7 @@ class Workbench:
 
     @cached_property
     def automatic_batch(self) -> int:
-        """As many sequences at once as fit and pay, for all families alike: measured with the first masked one."""
+        """As many sequences at once as fit and make it faster: measured with the first masked family."""
         family = min(self.experiment.families, key=lambda each: (not each.trained, each.causal))
         shape, precision = f"{family.spec} {self.config.model}", device.precision_name(self.config.training.precision)
         vocab_size, length = self.dataset.vocab_size, self.dataset.length
@@ -170,7 +171,7 @@ class Workbench:
 
     @cached_property
     def text_judge(self) -> LanguageModel:
-        """The model of somebody else that judges, loaded once."""
+        """The model of the Hub that judges, loaded once."""
         assert self.experiment.text_judge is not None
         return self.experiment.text_judge.load()
 
@@ -221,7 +222,7 @@ _kept: dict[Hashable, Any] = {}
 
 
 def kept(key: Hashable, make: Callable[[], T]) -> T:
-    """What `make` made for this key, once a process: a graph serves every schedule, checkpoint and step count."""
+    """The object of this key, made once in a process: a graph serves every schedule, checkpoint and step count."""
     if key not in _kept:
         _kept[key] = make()
     result: T = _kept[key]
@@ -229,8 +230,11 @@ def kept(key: Hashable, make: Callable[[], T]) -> T:
 
 
 def forget() -> None:
-    """Gives the device back the memory of all graphs that nobody else holds. Each is part of a cycle, which Python's
-    collector finds only if it may look at what a capture has left; and tinygrad keeps freed buffers for later."""
+    """Free the device memory of all graphs that nothing else holds.
+
+    A graph is part of a reference cycle whose objects are frozen after the capture, so they are unfrozen before the
+    collection; and tinygrad keeps freed buffers for later use, so its cache is emptied.
+    """
     _kept.clear()
     captured.clear()
     gc.unfreeze()

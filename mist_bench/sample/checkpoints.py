@@ -1,6 +1,6 @@
-"""Which network `mist-bench sample` asks: the one that a configuration describes, or the one that a checkpoint holds.
+"""The network of `mist-bench sample`: the one that a configuration describes, or that of a checkpoint.
 
-A checkpoint says itself what it is: its metadata hold the content and the labels of the training that made it.
+A checkpoint describes its network: its metadata are the content and the labels of its training.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BATCH = 32
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network:
-    """A network, and what it was trained with. `values` is None for one without parameters (the oracle)."""
+    """A network with its corpus and training schedule. `values` is None for one without parameters (the oracle)."""
 
     bench: Workbench
     family: Family
@@ -54,7 +54,7 @@ class Network:
         return " ".join(part for part in (*names, data, f"({self.hash})" if self.hash else "") if part)
 
     def evaluator(self, needs: Needs) -> MaskedEvaluator | CausalEvaluator:
-        """The network behind its graph. Raises `UserError` if the parameters are not those of such a network."""
+        """The evaluator of the network. Raises `UserError` if the checkpoint's parameters do not fit the network."""
         evaluator: MaskedEvaluator | CausalEvaluator
         try:
             if self.causal:
@@ -76,7 +76,7 @@ def _misfit(hash: str) -> UserError:
 
 
 def find(registry: Registry, options: SampleOptions) -> Network:
-    """The network that was asked for. Raises `UserError` if there is none, or if it is not what it says."""
+    """The network that was asked for. Raises `UserError` if it is missing or not as its checkpoint describes it."""
     if options.checkpoint is not None:
         hash, values, metadata = _load(Store(options.store), options.checkpoint)
         options = dataclasses.replace(options, config=_described(options.config, hash, metadata), written_for=None)
@@ -182,7 +182,7 @@ def _described(config: RunConfig, hash: str, metadata: Mapping[str, Any]) -> Run
 
 
 def _same(hash: str, then: Mapping[str, Any], now: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
-    """Its own names must mean today what they meant in training; only the device may be another."""
+    """Check that the names in a checkpoint still mean what they meant in training; only the device may differ."""
     for key, value in plain(now).items():
         if key != "device" and then.get(key) != value:
             what = f"{key} {labels[key]!r}" if labels.get(key) else key

@@ -1,4 +1,4 @@
-"""`mist-bench sample`: text from a trained network, with a prompt, blanks or a suffix, and a look at how it emerges."""
+"""`mist-bench sample`: text from a trained network, with a prompt, blanks or a suffix, watched on request."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from rich.text import Text
 from ..api.component import IntArray, UserError
 from ..api.samplers import Sampler, most_steps
 from ..engine import beam, compiler, noise
-from ..engine.graph import captured
-from ..engine.tinygrad_private import patches
+from ..engine.graph import debug_lines
 from ..host.registry import Registry
 from ..inference.causal import CausalEvaluator
 from ..inference.generate import generate
@@ -30,11 +29,11 @@ from .watch import Watch
 
 STEPS = 64
 Run = Callable[[IntArray, Watch | None], IntArray]
-"""Numbers of the sequences (B,), who looks on -> their tokens (B, L)."""
+"""Numbers of the sequences (B,), a watcher or None -> their tokens (B, L)."""
 
 
 def sample(registry: Registry, options: SampleOptions) -> int:
-    """Prints the texts. Raises `UserError` for a network that is not there or a prompt that cannot be."""
+    """Print the texts; gives the exit status. Raises `UserError` for a missing network or an impossible prompt."""
     compiler.prepare()
     screen, errors = Console(), Console(stderr=True)
     network = checkpoints.find(registry, options)
@@ -57,11 +56,8 @@ def sample(registry: Registry, options: SampleOptions) -> int:
     if beam.width():
         errors.print(beam.said(), style="dim", markup=False, highlight=False)
     if options.debug:
-        for graph in captured:
-            errors.print(f"graph {graph.name}: {graph.kernels} calls, compiled in {graph.compile_seconds:.1f} s",
-                         markup=False, highlight=False)  # fmt: skip
-        for patch in patches:
-            errors.print(str(patch), markup=False, highlight=False, soft_wrap=True)
+        for line in debug_lines():
+            errors.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -80,7 +76,7 @@ def _runner(
     network: Network, evaluator: MaskedEvaluator | CausalEvaluator, sampler: Sampler, laid: Template, steps: int,
     options: SampleOptions,
 ) -> tuple[Run, int]:  # fmt: skip
-    """What makes a batch, and its number of steps at most. The noise is that of a run with the same seed."""
+    """The function that makes a batch, and the most steps that it takes. The noise is that of a run with this seed."""
     seed = noise.seed_of(axis="generation", seed=options.seed)
     tokens = np.tile(laid.tokens, (evaluator.batch, 1))
     if isinstance(evaluator, CausalEvaluator):
@@ -126,14 +122,14 @@ def _sequences(
 
 
 def _waiting(errors: Console, compiling: bool) -> AbstractContextManager[Any]:
-    """Something that moves, where there is a terminal."""
+    """A moving sign of life, if there is a terminal."""
     if not errors.is_terminal:
         return nullcontext()
     return errors.status("compiling and sampling …" if compiling else "sampling …")
 
 
 def _print(screen: Console, text: str, number: int, count: int) -> None:
-    """The text byte for byte; a terminal gets it folded at words, and without what would command it."""
+    """Print the text byte for byte; on a terminal folded at words and without control characters."""
     head = f"[{number + 1}/{count}]\n" if count > 1 else ""
     if screen.is_terminal:
         screen.print(Text.assemble((head, "cyan"), printable(text)))

@@ -1,4 +1,4 @@
-"""What `mist-bench sample` was asked for, checked."""
+"""The options of `mist-bench sample`, checked."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..host.config import RunConfig, at_least, require
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SampleOptions:
-    """What `mist-bench sample` was asked for; None: the host's choice for the checkpoint at hand."""
+    """The options of `mist-bench sample`; None: chosen for the network at hand."""
 
     config: RunConfig
-    """Which network: its corpus, tokenizer, model, training, and the first family, schedule and training seed."""
+    """The network: corpus, tokenizer, model, training, and the first family, schedule and training seed."""
     written_for: str | None = None
     """The corpus that the length of `config` was written for, a preset's."""
     length_asked: bool = False
@@ -24,9 +24,9 @@ class SampleOptions:
     """The beginning of a checkpoint's hash, or a path; None: the network that `config` describes."""
     store: Path = Path("results/store")
     prompt: str = ""
-    """Text before what is generated; each `___` in it is a blank to be filled."""
+    """Text before the generated text; each `___` in it is a blank to fill."""
     suffix: str = ""
-    """Text after what is generated (infilling)."""
+    """Text after the generated text (infilling)."""
     sampler: str | None = None
     steps: int | None = None
     length: int | None = None

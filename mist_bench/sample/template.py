@@ -23,15 +23,15 @@ BLANK_TOKENS = 3
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Template:
-    """What is given, and what is to be filled."""
+    """A sequence with given tokens and positions to fill."""
 
     dataset: Dataset
     tokens: IntArray
     """(L,) int32; the mask's id where free."""
     shown: int
-    """Tokens of the text; what comes after belongs to the network's window and is dropped."""
+    """Tokens of the text; those after them only fill the network's window and are dropped."""
     ends: bool
-    """Whether the text ends at the first end token after what is given."""
+    """Whether the text ends at the first end token after the given tokens."""
 
     @property
     def free(self) -> IntArray:
@@ -39,7 +39,7 @@ class Template:
         return np.asarray(self.tokens == self.dataset.mask)
 
     def visible(self, row: IntArray) -> int:
-        """How many of the tokens (L,) belong to the text, its end left out."""
+        """How many of the tokens (L,) belong to the text, without its end token."""
         if not self.ends:
             return self.shown
         given = np.flatnonzero(~self.free[: self.shown] & (self.tokens[: self.shown] != self.dataset.end))
@@ -48,14 +48,14 @@ class Template:
         return first + int(ends[0]) if ends.size else self.shown
 
     def text(self, row: IntArray) -> str:
-        """The text of filled tokens (L,); documents that follow each other are an empty line apart."""
+        """The text of filled tokens (L,), with an empty line between documents."""
         return self.dataset.decode(row[: self.visible(row)], end="" if self.ends else "\n\n")
 
 
 def template(
     dataset: Dataset, layout: Layout, *, prompt: str, suffix: str, length: int | None, causal: bool
 ) -> Template:
-    """What is given and what is free, as tokens.
+    """The template of a prompt and a suffix.
 
     Raises `UserError` for text that the tokenizer refuses or that does not fit, and for what a causal family cannot do.
     """
@@ -125,7 +125,7 @@ def _encode(dataset: Dataset, option: str, text: str, *, alone: bool) -> IntArra
 
 
 def joins_spaces(codec: Codec) -> bool:
-    """Whether words are tokens together with the space before them."""
+    """Whether a word and the space before it are one token."""
     for i in range(codec.vocab_size):
         text = codec.decode([i])
         if text.startswith(" ") and text.strip():

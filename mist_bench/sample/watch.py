@@ -1,4 +1,4 @@
-"""The denoising to look at: the text emerges from the mist.
+"""Shows the denoising of a text, step by step.
 
 What is given and what is revealed stands bright, masks are mist. A guess that the network has held since the step
 before shows through, dim; one that still changes does not.
@@ -24,11 +24,11 @@ MIST = "░"
 GIVEN, NEW, REVEALED, GUESS, MASKED = "bold cyan", "bold bright_green", "bold", "dim", "bright_black"
 BAR = 24
 FRAME_SECONDS = 0.08
-"""A frame stays at least this long: a GPU takes a step in less than an eye can follow."""
+"""Shortest time of a frame: a GPU's steps are too fast to see."""
 
 
 class Watch:
-    """Frames in a terminal, one line a step elsewhere. `total`: steps at most."""
+    """Shows frames in a terminal, else a line for each step. `total`: steps at most."""
 
     def __init__(self, console: Console, template: Template, batch: int, total: int) -> None:
         self.console, self.template, self.total = console, template, total
@@ -54,7 +54,7 @@ class Watch:
             self._live.stop()
 
     def step(self, step: int, tokens: IntArray, guesses: IntArray | None = None) -> None:
-        """The tokens (B, L) before step 0, 1, …, and what the network would draw (B, L) there."""
+        """Show the tokens (B, L) before step 0, 1, …; `guesses` (B, L) are the network's proposals."""
         share = self._share(tokens)
         if self._live is None:
             line = "".join(part.plain for part in self._parts(tokens[0], None, None)).replace("\n", "↵")
@@ -69,7 +69,7 @@ class Watch:
         self._before, self._guesses = tokens, guesses
 
     def _share(self, tokens: IntArray) -> float:
-        """Of the positions to fill, how many are revealed; what is not part of the text does not count."""
+        """The share of the positions to fill that are revealed, within the text."""
         rows = tokens[:, : self.template.shown][:, self._free]
         return float((rows != self._data.mask).mean())
 
@@ -87,7 +87,7 @@ class Watch:
         return Group(Text(head, style="cyan"), *texts)
 
     def _parts(self, row: IntArray, before: IntArray | None, guesses: IntArray | None) -> Iterator[Text]:
-        """Runs of one style: a character may be more tokens than one, so a run is decoded whole."""
+        """The runs of tokens of one style; a run is decoded as a whole, since a character may be several tokens."""
         mask = self._data.mask
         styles, ids = [], row.copy()
         for i in range(self.template.visible(row)):
@@ -108,7 +108,7 @@ class Watch:
 
 
 def _mist(template: Template) -> str:
-    """What stands for a masked token: as wide as a token is on average, with the space that it would bring."""
+    """The sign of a masked token, as wide as an average token with its space."""
     data = template.dataset
     row = np.asarray(data.train.tokens[0])
     width = max(1, round(len(data.decode(row)) / max(1, int((row != (-1 if data.end is None else data.end)).sum()))))
