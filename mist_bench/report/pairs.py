@@ -83,6 +83,33 @@ Group = dict[tuple[Any, Any], dict[int, FloatArray]]
 def compare(cells: Sequence[Entry], records: Records, clusters: IntArray, length: int) -> list[dict[str, Any]]:
     """The rows of comparisons.csv: each pair of trained models at each training seed that both have, and, if there are
     several, over all of them."""
+    return [
+        {**dict(zip(_SHARED, shared, strict=True)), "family_a": a[0], "schedule_a": a[1], "family_b": b[0],
+         "schedule_b": b[1], **row}
+        for shared, models in _groups(cells, records).items()
+        for a, b in combinations(models, 2)
+        for row in _rows(models[a], models[b], clusters, length)
+    ]  # fmt: skip
+
+
+def by_sequence(cells: Sequence[Entry], records: Records, length: int) -> list[dict[str, Any]]:
+    """A row for each pair of trained models and sequence: `difference`, nats per token of a minus b, averaged over the
+    training seeds that both have. Of the estimators of a bound only exact-k."""
+    rows: list[dict[str, Any]] = []
+    for shared, models in _groups(cells, records).items():
+        labels = dict(zip(_SHARED, shared, strict=True))
+        for a, b in combinations(models, 2) if labels["estimator"] != "weighted" else ():
+            seeds = sorted(set(models[a]) & set(models[b]))
+            n = min((len(models[name][seed]) for name in (a, b) for seed in seeds), default=0)
+            apart = [(models[a][seed][:n] - models[b][seed][:n]) / length for seed in seeds]
+            names = [" ".join(str(part) for part in name if part) for name in (a, b)]
+            rows += [{**labels, "pair": " − ".join(names), "difference": value}
+                     for value in (np.mean(apart, axis=0) if seeds else ())]  # fmt: skip
+    return rows
+
+
+def _groups(cells: Sequence[Entry], records: Records) -> dict[tuple[Any, ...], Group]:
+    """The likelihoods of trained models by what must be shared for a comparison."""
     groups: dict[tuple[Any, ...], Group] = {}
     for cell in cells:
         if _model(cell):
@@ -90,13 +117,7 @@ def compare(cells: Sequence[Entry], records: Records, clusters: IntArray, length
             models = groups.setdefault(tuple(labels.get(name) for name in _SHARED), {})
             seeds = models.setdefault((labels["family"], labels.get("schedule")), {})
             seeds[labels["training_seed"]] = values(records[cell.hash])
-    return [
-        {**dict(zip(_SHARED, shared, strict=True)), "family_a": a[0], "schedule_a": a[1], "family_b": b[0],
-         "schedule_b": b[1], **row}
-        for shared, models in groups.items()
-        for a, b in combinations(models, 2)
-        for row in _rows(models[a], models[b], clusters, length)
-    ]  # fmt: skip
+    return groups
 
 
 def _rows(

@@ -1,4 +1,4 @@
-"""The plots of a run as SVG: loss curves, quality against steps, throughput and entropy.
+"""The plots of a run as SVG: loss curves, paired differences, quality against steps, throughput and entropy.
 
 The same rows give the same bytes: no date, a fixed hash salt, the font that matplotlib brings along.
 """
@@ -14,6 +14,7 @@ from ..measure.statistics import interval
 from ..run.columns import Row
 from .columns import VALIDATION_TRUTH
 from .files import in_order
+from .plot_differences import differences
 from .plot_entropy import by_steps, quality_entropy
 from .plot_style import (
     DASHES,
@@ -79,6 +80,7 @@ def draw(rows: Mapping[str, Sequence[Row]]) -> dict[str, bytes]:
     with mpl.rc_context({**sns.axes_style("whitegrid"), **STYLE}):
         drawn = {
             "loss-curves.svg": panels(known, lambda axes, own: _loss_curves(axes, own, rows["likelihood"])),
+            "differences.svg": panels(rows.get("differences", ()), differences),
             "quality-steps.svg": panels(pooled, _quality_steps),
             "quality-throughput.svg": panels(pooled, _quality_throughput),
             "quality-entropy.svg": panels(by_steps(pooled), quality_entropy, by=("corpus", "tokenizer", "at")),

@@ -47,7 +47,8 @@ class Finished:
 
 
 Rows = dict[str, list[dict[str, Any]]]
-"""Rows by file: `training`, `likelihood`, `generation`, `curves`, `comparisons`, `samples`, …"""
+"""Rows by file: `training`, `likelihood`, `generation`, `curves`, `comparisons`, `samples`, …; and `differences`, which
+are only plotted."""
 
 
 def kind_of(entry: Entry) -> type[Cell]:
@@ -78,6 +79,7 @@ def read_rows(finished: Finished, length: int) -> Rows:
         for hash, found in pairs.columns(cells, finished.records, clusters, length).items():
             own[hash].update(found)
         rows["comparisons"] = pairs.compare(cells, finished.records, clusters, length)
+    rows["differences"] = pairs.by_sequence(cells, finished.records, length)
     return rows
 
 

@@ -103,7 +103,8 @@ class Cell(ABC):
 
     def lost(self, store: Store) -> bool:
         """Whether it is finished but its checkpoint is gone."""
-        return self.trains and not store.checkpoint_path(self.hash).exists()
+        finished = self.trains and store.status(self.hash) == "done"
+        return finished and not store.checkpoint_path(self.hash).exists()
 
     def batch(self, bench: Workbench) -> tuple[str, int] | None:
         """The setting that decides how much memory it takes, and its value; None: there is none."""
@@ -131,6 +132,10 @@ class Cell(ABC):
         """The columns that it adds to the row of the cell that it is about. `taken`: the columns that the file has."""
         known = {**entry.labels, **record}
         return {name: known[name] for name in names_of(cls.columns) if name in known}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: a hash or content that is remembered must not travel, so that a reader computes its own."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @cached_property
     def hash(self) -> str:

@@ -84,7 +84,7 @@ class Experiment:
             config=config, device=device, precision=precision, corpus=corpus, tokenizer=tokenizer, families=families,
             schedules=schedules, samplers=samplers, metrics=metrics, evaluation_schedules=evaluation,
             causal_sampler=causal_sampler, judge_family=judge, text_judge=text_judge, perfect=perfect,
-            codes=_codes(registry, objects), plugins=tuple(registry.plugins()),
+            codes=code_digests(registry, objects), plugins=tuple(registry.plugins()),
         )  # fmt: skip
         made._check(registry)
         return made
@@ -103,6 +103,10 @@ class Experiment:
                 f"family {lost[0].spec!r} needs a corpus with a known law ({', '.join(worlds)}), with the corpus's "
                 f"own pieces as tokens: --corpus {worlds[0]} --tokenizer {own[0]}"
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: a hash or content that is remembered must not travel, so that a reader computes its own."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def content(self, component: Component | None) -> dict[str, Any] | None:
         """Name and parameters of a plugin object and of its parts, as they are part of the content of cells."""
@@ -178,7 +182,8 @@ def _judge(config: RunConfig, registry: Registry) -> tuple[Family | None, HubMod
     return family, None
 
 
-def _codes(registry: Registry, components: Iterable[Component]) -> dict[tuple[str, str], str]:
+def code_digests(registry: Registry, components: Iterable[Component]) -> dict[tuple[str, str], str]:
+    """The digest of the file of each object, and of the parts of it, whose plugin is not our own, by kind and name."""
     found: dict[tuple[str, str], str] = {}
     waiting = list(components)
     while waiting:

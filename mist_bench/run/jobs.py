@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import pickle
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,11 @@ from ..host.registry import Registry
 from .cells import Cell
 from .store import Store
 
+HASH = re.compile("[0-9a-f]{16}")
+DAMAGED = (pickle.UnpicklingError, AttributeError, ImportError, TypeError, LookupError, ValueError, EOFError, OSError)
+"""What a description that is damaged, or of another version, may raise."""
+UNPICKLABLE = (pickle.PicklingError, AttributeError, TypeError)
+"""What pickling raises for a class that is made within a function, or an object that holds what cannot travel."""
 REPORT_SECONDS = 1.0
 """How often a process writes its progress at most."""
 
@@ -35,20 +41,19 @@ def write_job(cell: Cell, store: Store) -> None:
 
 def read_job(hash: str, store: Store) -> Cell:
     """The cell that was described. Raises `UserError` if there is no description, or if it is of another version."""
-    path = store.job_path(hash)
-    try:
-        job = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    if not HASH.fullmatch(hash) or not store.job_path(hash).is_file():
         raise UserError(
             f"no cell {hash!r} is planned in the store '{store.path}'; mist-bench run --launcher NAME plans cells, and "
             "mist-bench run --dry-run lists them"
-        ) from None
-    beam.use(job["beam"])
-    Registry.discover([Path(file) for file in job["plugins"]])  # the classes that the pickle names
+        )
     try:
+        job = json.loads(store.job_path(hash).read_bytes())
+        beam.use(job["beam"])
+        registry = Registry.discover([Path(file) for file in job["plugins"]])  # the classes that the pickle names
         cell: Cell = pickle.loads(base64.b64decode(job["cell"]))
-        same = cell.hash == hash
-    except (pickle.UnpicklingError, AttributeError, ImportError, TypeError, KeyError):
+        codes = {(kind, name): registry.origin(kind, name).digest() for kind, name in cell.experiment.codes}
+        same = cell.hash == hash and codes == cell.experiment.codes
+    except DAMAGED:
         same = False
     if not same:
         raise UserError(f"cell {hash} was planned by another version or plugin; plan it again: mist-bench run")
@@ -61,8 +66,16 @@ class Reporter:
     def __init__(self, hash: str, store: Store) -> None:
         self.path, self.written = store.progress_path(hash), 0.0
         self.parent = int(os.environ.get("MIST_BENCH_PARENT") or 0)
+        self.interrupted = False
+
+    def interrupt(self, number: int, frame: Any) -> None:
+        """A signal handler: the cell ends now, or at its next report."""
+        self.interrupted = True
+        raise KeyboardInterrupt
 
     def __call__(self, done: int, total: int, note: str) -> None:
+        if self.interrupted:  # Python may have lost the exception, raised while it finalized an object
+            raise KeyboardInterrupt
         if self.parent and os.getppid() != self.parent:
             os._exit(1)
         if time.monotonic() - self.written >= REPORT_SECONDS or done == total:

@@ -157,3 +157,17 @@ def test_students_t_is_that_of_the_tables(freedom, wide):
     angle = 1 - 2 / np.pi * np.arctan(3.0)
     assert statistics.two_sided(3.0, 1) == pytest.approx(angle, rel=1e-12)
     assert 0 < statistics.two_sided(40.0, 1000) < 1e-100
+
+
+def test_the_differences_of_sequences_are_those_of_the_comparison():
+    rng = np.random.default_rng(5)
+    given = [(likelihood_cell("mdlm", "exact-k", "bound", [f"{schedule}{seed}"], schedule=schedule, training_seed=seed),
+              rng.normal(size=6)) for schedule in ("linear", "cosine") for seed in (0, 1)]  # fmt: skip
+    given += [(likelihood_cell("mdlm", "weighted", "bound", [f"{schedule}0"], schedule=schedule), rng.normal(size=6))
+              for schedule in ("linear", "cosine")]  # fmt: skip
+    rows = pairs.by_sequence(*recorded(*given), LENGTH)
+    assert {(row["pair"], row["kind"]) for row in rows} == {("mdlm linear − mdlm cosine", "bound")}
+    (mean,) = [row["difference"] for row in pairs.compare(*recorded(*given), np.arange(6), LENGTH)
+               if row["training_seed"] is None and row["estimator"] == "exact-k"]  # fmt: skip
+    assert len(rows) == 6 and np.mean([row["difference"] for row in rows]) == pytest.approx(mean)
+    assert rows[0]["difference"] == pytest.approx((given[0][1] + given[1][1] - given[2][1] - given[3][1])[0] / 2 / LENGTH)

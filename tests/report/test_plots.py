@@ -6,11 +6,12 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
 import pytest
 
 from harness import TESTS
 from harness import synthetic_rows as rows
-from mist_bench.report import plot_entropy, plot_style, plots
+from mist_bench.report import plot_differences, plot_entropy, plot_style, plots
 
 
 def draw(**changed):
@@ -236,3 +237,31 @@ def test_a_line_of_the_frontier_goes_through_its_temperatures_in_order():
     plot_entropy._draw(Axes(), sorted(own, key=lambda row: row["temperature"]), color="red", marker="o", linestyle="-")
     (_, entropies, nats, *_), = seen
     assert entropies == sorted(entropies) and nats == sorted(nats) and len(nats) == 3
+
+
+# ---- paired differences
+
+
+def differences(pairs):
+    rng = np.random.default_rng(0)
+    world = {"corpus": "tales", "tokenizer": "word", "kind": "bound"}
+    return [{**world, "pair": f"a {i} − b", "difference": value} for i in range(pairs) for value in rng.normal(i, 0.1, 40)]
+
+
+def test_each_pair_is_a_violin_around_its_mean(panel):
+    rows = differences(3)
+    assert plot_differences.differences(panel, rows)
+    (means,) = [line for line in panel.lines if line.get_marker() == "D"]
+    assert means.get_xdata() == pytest.approx([np.mean([r["difference"] for r in rows[i * 40 : i * 40 + 40]]) for i in range(3)])
+    assert [text.get_text() for text in panel.get_yticklabels()] == ["a 0 − b", "a 1 − b", "a 2 − b"]
+    assert "below 0: the first is better" in panel.get_xlabel()
+
+
+def test_differences_are_drawn_where_there_are_pairs_and_not_for_too_many():
+    assert "differences.svg" in draw(differences=differences(2)) and "differences.svg" not in draw()
+    assert not plot_differences.differences(None, [])
+
+
+def test_many_pairs_are_cut(panel):
+    assert plot_differences.differences(panel, differences(plot_differences.MOST_PAIRS + 3))
+    assert len(panel.get_yticklabels()) == plot_differences.MOST_PAIRS
