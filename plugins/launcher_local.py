@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from threading import Lock
 
 import psutil
 
-from mist_bench import Launcher, hookimpl, parameter
+from mist_bench import Launcher, UserError, hookimpl, parameter
 
 PATIENCE_SECONDS = 10.0
 
@@ -51,13 +53,17 @@ class Running:
         """End all processes, by SIGINT first: a killed process leaves its compiler processes behind."""
         with self.lock:
             self.stopped, processes = True, self.processes
-        for process in processes:
-            process.send_signal(signal.SIGINT)
-        for process in processes:
-            try:
-                process.wait(PATIENCE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        try:
+            for process in processes:
+                process.send_signal(signal.SIGINT)
+            end = time.monotonic() + PATIENCE_SECONDS
+            for process in processes:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, end - time.monotonic()))
+        finally:  # a second interrupt too
+            for process in processes:
+                if process.poll() is None:
+                    process.kill()
 
 
 def _cores() -> int:
@@ -86,12 +92,16 @@ class LocalLauncher(Launcher):
         return Running()
 
     def at_once(self) -> int:
-        return self.processes or int(os.environ.get("MIST_BENCH_JOBS") or 0) or _cores()
+        asked = os.environ.get("MIST_BENCH_JOBS") or "0"
+        if not asked.isdecimal():
+            raise UserError(f"MIST_BENCH_JOBS is the number of processes at once, at least 1; given {asked!r}")
+        return self.processes or int(asked) or _cores()
 
     def launch(self, commands: Sequence[Sequence[str]]) -> list[int]:
+        running = self._running  # before there are threads that could each make one
         with tempfile.TemporaryDirectory(prefix="mist-bench-") as folder, ThreadPoolExecutor(self.at_once()) as pool:
             count = Path(folder) / "processes"
-            return list(pool.map(lambda command: self._running.run(command, count), commands))
+            return list(pool.map(lambda command: running.run(command, count), commands))
 
     def stop(self) -> None:
         self._running.stop()

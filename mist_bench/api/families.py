@@ -16,6 +16,8 @@ from .log_probabilities import one_left_out
 if TYPE_CHECKING:
     from tinygrad import Tensor
 
+CONTROLS = ("data", "unigram", "repeater")
+"""Names of the control rows that every run has: held-out text, independent tokens, one train sequence repeated."""
 LikelihoodKind = Literal["bound", "exact", "chain-rule"]
 
 

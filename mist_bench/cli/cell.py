@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ LOOK_SECONDS = 0.5
 
 
 def make_cells(hashes: Sequence[str], store: Path, *, debug: bool = False) -> int:
-    """Make the cells in the order given; a line for each. Gives the exit status: 1 if one failed, which ends it.
+    """Make the cells in the order given; a line for each. Gives the exit status: 1 if one failed.
 
     Raises `UserError` for a cell that is not described, or needs one that is not finished.
     """
@@ -30,22 +31,27 @@ def make_cells(hashes: Sequence[str], store: Path, *, debug: bool = False) -> in
     cells = [read_job(hash, shelf) for hash in hashes]
     if wrong := [cell.experiment.device for cell in cells if cell.experiment.device != device.name()]:
         raise UserError(f"planned for the device {wrong[0]}, but this is {device.name()}; set DEV={wrong[0]}")
-    bench = Workbench(cells[0].experiment, shelf)
+    bench, status = Workbench(cells[0].experiment, shelf), 0
     for cell in cells:
         if cell.experiment.config != bench.config:
             bench = Workbench(cell.experiment, shelf)
-        if missing := missing_needs(cell, shelf):
+        missing = missing_needs(cell, shelf)
+        if missing and all(shelf.status(need) == "failed" for need in missing):
+            status = 1
+            print(f"{cell.hash}  left out: {cell.name}: it needs {missing[0]}, which failed", flush=True)
+            continue
+        if missing:
             raise UserError(f"cell {cell.hash} needs cell {missing[0]}, which is not finished; name it before: "
                             f"mist-bench cell {missing[0]} {cell.hash} --store {store}")  # fmt: skip
         line, failed = _make(cell, bench, debug)
         print(line, flush=True)
-        if failed:
-            return 1
-    return 0
+        status |= int(failed)
+    return status
 
 
 def _make(cell: Cell, bench: Workbench, debug: bool) -> tuple[str, bool]:
     report = Reporter(cell.hash, bench.store)
+    signal.signal(signal.SIGINT, report.interrupt)
     report(0, 1, "compiling")
     try:
         outcome = make(cell, bench, report, debug=debug)

@@ -13,8 +13,7 @@ from ..api.component import UserError
 from ..report.rows import Finished, disagreements, read_rows, shortfalls
 from ..report.tables import tables_of_run
 from ..run.cells import Entry
-from ..run.jobs import HASH
-from ..run.store import Store
+from ..run.store import HASH, Store
 from .show import say, show_samples, show_tables
 
 

@@ -43,7 +43,7 @@ def columns(cells: Sequence[Entry], records: Records, clusters: IntArray, length
     found: dict[str, dict[str, float]] = {}
     for cell in cells:
         mine, more = values(records[cell.hash]), found.setdefault(cell.hash, {})
-        if cell.labels["kind"] == "chain-rule":
+        if cell.labels["kind"] == "chain-rule" and _model(cell):
             same = [c for c in cells if _model(c) == _model(cell) and c.labels["estimator"] == "exact-k"]
             for bound in same[:1]:
                 gap, error = difference(values(records[bound.hash]), mine, clusters, length)

@@ -15,7 +15,7 @@ from ..measure.statistics import disagreement
 from ..run import provenance
 from ..run.cells import Cell, Entry, Record
 from ..run.columns import Row
-from ..run.kinds import kind_named
+from ..run.kinds import KINDS, kind_named
 from ..run.store import Store
 from . import pairs
 from .columns import VALIDATION_TRUTH, files, header_of
@@ -67,10 +67,14 @@ def read_rows(finished: Finished, length: int) -> Rows:
         if kind.file and not kind.adds:
             own[entry.hash] = {**_of_training(entry, own), **kind.row(entry, record)}
             rows[kind.file].append(own[entry.hash])
-        elif kind.adds and (row := own.get(entry.facts["about"])) is not None:
-            row.update(kind.additions(entry, record, row, set(header_of(kind.file))))
         for file, more in kind.more_rows(entry, record).items():
             rows[file].extend(map(dict, more))
+    for kind in KINDS:
+        if kind.adds:
+            mine = [(entry, finished.records[entry.hash]) for entry in finished.entries if kind_of(entry) is kind]
+            taken = {*header_of(kind.file), *(name for row in rows[kind.file] for name in row)}
+            for about, added in kind.additions(mine, taken).items():
+                own.get(about, {}).update(added)
     truth = [record["validation_truth"] for record in finished.records.values() if record.get("validation_truth")]
     rows["curves"] = [{**row, VALIDATION_TRUTH: truth[0]} if truth else row for row in rows["curves"]]
     cells = finished.in_file("likelihood")

@@ -128,10 +128,14 @@ class Cell(ABC):
         return {}
 
     @classmethod
-    def additions(cls, entry: Entry, record: Record, row: Row, taken: set[str]) -> Row:
-        """The columns that it adds to the row of the cell that it is about. `taken`: the columns that the file has."""
-        known = {**entry.labels, **record}
-        return {name: known[name] for name in names_of(cls.columns) if name in known}
+    def additions(cls, found: Sequence[tuple[Entry, Record]], taken: set[str]) -> dict[str, Row]:
+        """The columns that all finished cells of the kind add to other rows, by the hash of the cell whose row it is.
+
+        `taken`: the columns that the file has already.
+        """
+        names = names_of(cls.columns)
+        known = [(entry.facts["about"], {**entry.labels, **record}) for entry, record in found]
+        return {about: {name: each[name] for name in names if name in each} for about, each in known}
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone: a hash or content that is remembered must not travel, so that a reader computes its own."""

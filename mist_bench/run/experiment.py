@@ -9,7 +9,7 @@ from typing import Any
 
 from ..api.component import Component, UserError, parts
 from ..api.corpora import Corpus
-from ..api.families import Family
+from ..api.families import CONTROLS, Family
 from ..api.metrics import Metric
 from ..api.samplers import Sampler
 from ..api.schedules import Schedule
@@ -45,7 +45,7 @@ class Experiment:
     """A model of the Hub that judges texts instead."""
     perfect: Family | None
     """The family that is the corpus's own law, where the corpus and the tokenizer have one."""
-    codes: Mapping[tuple[str, str], str]
+    codes: Mapping[tuple[PluginKind, str], str]
     """Digest of the file of each plugin in use that is not our own, by kind and name: edited, it makes different cells.
     Our own plugins change only with FORMAT."""
     plugins: tuple[Plugin, ...]
@@ -84,7 +84,7 @@ class Experiment:
             config=config, device=device, precision=precision, corpus=corpus, tokenizer=tokenizer, families=families,
             schedules=schedules, samplers=samplers, metrics=metrics, evaluation_schedules=evaluation,
             causal_sampler=causal_sampler, judge_family=judge, text_judge=text_judge, perfect=perfect,
-            codes=code_digests(registry, objects), plugins=tuple(registry.plugins()),
+            codes=_codes(registry, objects), plugins=tuple(registry.plugins()),
         )  # fmt: skip
         made._check(registry)
         return made
@@ -96,6 +96,9 @@ class Experiment:
         idle = [sampler.spec for sampler in self.samplers if sampler.needs_prompt and not prompt]
         if idle:
             raise UserError(f"sampler {idle[0]!r} needs a prompt; give each sample one: --set generation.prompt=16")
+        if taken := [family for family in self.families if family.control in CONTROLS]:
+            name, control = taken[0].spec, taken[0].control
+            raise UserError(f"family {name!r} declares control = {control!r}, which every run has; give another name")
         if self.perfect is None and (lost := [family for family in self.families if family.needs_oracle]):
             worlds = [n for n in registry.names("corpus") if registry.get("corpus", n).oracle is not Corpus.oracle]
             own = [n for n in registry.names("tokenizer") if registry.get("tokenizer", n).keeps_pieces]
@@ -117,7 +120,8 @@ class Experiment:
 
     def code(self, component: Component) -> dict[str, str]:
         """The digest of the plugin's code, if the plugin is not our own."""
-        digest = self.codes.get((kind_of(type(component)) or "", component.name))
+        kind = kind_of(type(component))
+        digest = None if kind is None else self.codes.get((kind, component.name))
         return {} if digest is None else {"code": digest}
 
     @cached_property
@@ -130,11 +134,6 @@ class Experiment:
     def names(self) -> dict[str, Any]:
         """The labels of everything that is measured on this corpus."""
         return {"corpus": self.corpus.spec, "tokenizer": self.tokenizer.spec}
-
-    @property
-    def judged(self) -> bool:
-        """Whether anything judges the samples."""
-        return self.judge_family is not None or self.text_judge is not None
 
 
 def _made(registry: Registry, kind: PluginKind, specs: Iterable[str]) -> tuple[Any, ...]:
@@ -182,9 +181,9 @@ def _judge(config: RunConfig, registry: Registry) -> tuple[Family | None, HubMod
     return family, None
 
 
-def code_digests(registry: Registry, components: Iterable[Component]) -> dict[tuple[str, str], str]:
+def _codes(registry: Registry, components: Iterable[Component]) -> dict[tuple[PluginKind, str], str]:
     """The digest of the file of each object, and of the parts of it, whose plugin is not our own, by kind and name."""
-    found: dict[tuple[str, str], str] = {}
+    found: dict[tuple[PluginKind, str], str] = {}
     waiting = list(components)
     while waiting:
         component = waiting.pop()

@@ -9,7 +9,6 @@ import base64
 import json
 import os
 import pickle
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +19,8 @@ from ..engine import beam
 from ..engine.machine import write_atomically
 from ..host.registry import Registry
 from .cells import Cell
-from .store import Store
+from .store import HASH, Store
 
-HASH = re.compile("[0-9a-f]{16}")
 DAMAGED = (pickle.UnpicklingError, AttributeError, ImportError, TypeError, LookupError, ValueError, EOFError, OSError)
 """What a description that is damaged, or of another version, may raise."""
 UNPICKLABLE = (pickle.PicklingError, AttributeError, TypeError)

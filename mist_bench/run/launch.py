@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from ..api.launchers import Launcher
+from ..host.discovery import error_text
 from .cells import Cell
 from .jobs import read_progress, write_job
 from .store import Store
@@ -57,31 +58,44 @@ def commands(cells: Sequence[Cell], store: Store) -> list[list[str]]:
 
 def run(
     launcher: Launcher, cells: Sequence[Cell], store: Store, on_event: Callable[[Event, Cell], None]
-) -> list[int]:
-    """Describe the cells, launch their commands, and report until all have ended; gives their exit statuses.
+) -> str:
+    """Describe the cells, launch their commands, and report until all have ended; says in words how they ended.
+
+    Raises what pickling raises for a plugin object that cannot be sent to another process (`UNPICKLABLE`).
 
     A process that dies takes nothing along but its unfinished cells, which the caller finds missing. An interrupt, or
     an error of `on_event`, stops the launcher.
     """
-    for cell in cells:
-        write_job(cell, store)
     before = {cell.hash: store.version(cell.hash) for cell in cells}
     waiting = {cell.hash: cell for cell in cells}
-    with ThreadPoolExecutor(1) as pool:
-        launched = pool.submit(launcher.launch, commands(cells, store))
-        try:
-            while not launched.done():
-                time.sleep(POLL_SECONDS)
-                _report(waiting, before, store, on_event)
-        except BaseException:
-            launcher.stop()
-            raise
-    _report(waiting, before, store, on_event)
-    for cell in cells:
-        store.progress_path(cell.hash).unlink(missing_ok=True)
-        if cell.hash not in waiting:
+    try:
+        for cell in cells:
+            store.progress_path(cell.hash).unlink(missing_ok=True)  # of a process that was killed
+            write_job(cell, store)
+        with ThreadPoolExecutor(1) as pool:
+            launched = pool.submit(_launch, launcher, commands(cells, store))
+            try:
+                while not launched.done():
+                    time.sleep(POLL_SECONDS)
+                    _report(waiting, before, store, on_event)
+            except BaseException:
+                launcher.stop()
+                raise
+        _report(waiting, before, store, on_event)
+        return launched.result()
+    finally:
+        for cell in cells:
+            store.progress_path(cell.hash).unlink(missing_ok=True)
             store.job_path(cell.hash).unlink(missing_ok=True)
-    return list(launched.result())
+
+
+def _launch(launcher: Launcher, words: Sequence[Sequence[str]]) -> str:
+    """What came of the commands: their exit statuses, or what the launcher raised, in words."""
+    try:
+        statuses = list(launcher.launch(words))
+    except (Exception, SystemExit) as error:  # of a plugin: the run goes on without it
+        return f"it raised {type(error).__name__}: {error_text(error)}"
+    return f"exit statuses {', '.join(map(str, statuses))}"
 
 
 def _report(

@@ -34,13 +34,13 @@ def make(cell: Cell, bench: Workbench, progress: Progress, *, debug: bool = Fals
     start = time.perf_counter()
     try:
         record = _measured(cell, bench, progress)
+        bench.store.write(cell.hash, {"labels": dict(cell.labels), "seconds": time.perf_counter() - start, **record})
     except FAILURES as error:
         if debug:
             raise
         message = reason(error, bench.experiment.plugins)
         bench.store.write_failure(cell.hash, message)
         return Outcome(failure=message)
-    bench.store.write(cell.hash, {"labels": dict(cell.labels), "seconds": time.perf_counter() - start, **record})
     return Outcome(record=record)
 
 

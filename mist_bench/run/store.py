@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import math
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ import numpy.typing as npt
 from ..api.component import UserError
 from ..engine.machine import write_atomically
 
+HASH = re.compile("[0-9a-f]{16}")
+"""The name of a cell."""
 Status = Literal["done", "failed", "missing"]
 Tensors = dict[str, npt.NDArray[Any]]
 

@@ -93,10 +93,11 @@ def _model(registry: Registry, options: SampleOptions) -> MeasuredModel:
     """The first model of the configuration, in an experiment of its own."""
     config = options.config
     generation = dataclasses.replace(
-        config.generation, batch_size=min(options.count, BATCH), nucleus=options.nucleus, judge="none", metrics=()
+        config.generation, batch_size=min(options.count, BATCH), nucleus=options.nucleus, judge="none", metrics=(),
+        prompt=0,
     )
     first = dataclasses.replace(
-        config, families=config.families[:1], schedules=config.schedules[:1], generation=generation,
+        config, families=config.families[:1], schedules=config.schedules[:1], generation=generation, samplers=("all",),
         training_seeds=config.training_seeds[:1],
     )  # fmt: skip
     experiment = Experiment.of(

@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from ..api.component import FloatArray, IntArray, UserError
-from ..api.families import CausalModel, Family, LikelihoodKind, MaskedModel, Model, TrainingBatch
+from ..api.families import CONTROLS, CausalModel, Family, LikelihoodKind, MaskedModel, Model, TrainingBatch
 from ..engine import compiler
 from ..host.registry import NAME, Registry
 from .core import Failed, Skipped, Study, check
@@ -120,6 +120,8 @@ def facts(its: FamilyStudy) -> None:
         )
     if family.control and not NAME.fullmatch(family.control):
         raise Failed(f"control is {family.control!r}; a name is lower-case letters, digits, - and _")
+    if family.control in CONTROLS:
+        raise Failed(f"control is {family.control!r}, a control row of every run; give a name of its own")
     if family.trained and family.control:
         raise Failed(f"control is {family.control!r}, and the family is trained; set control = '' or trained = False")
     if family.trained and family.needs_oracle:

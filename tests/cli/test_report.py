@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 from harness import GRID
 from mist_bench import cli
+from mist_bench.run.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,10 @@ def test_the_store_is_found_beside_the_folder_or_named(finished, tmp_path, capsy
 @pytest.mark.parametrize(
     ("text", "message"),
     [(None, "no run in"), ("[]", "damaged or of another version"), ("{", "damaged or of another version"),
-     ('{"cells": [{"hash": "a"}]}', "damaged or of another version")],
+     ('{"cells": [{"hash": "a"}]}', "damaged or of another version"),
+     ('{"cells": [{"hash": "../cells/0123456789abcdef", "kind": "training", "title": "", "labels": {}}], "length": 4, '
+      '"failed": [], "earlier_speeds": []}', "damaged or of another version"),
+     ('{"cells": [], "length": null, "failed": null, "earlier_speeds": []}', "damaged or of another version")],
 )  # fmt: skip
 def test_a_folder_without_a_whole_run_is_one_line(text, message, tmp_path, capsys):
     if text is not None:
@@ -76,3 +81,21 @@ def test_failures_are_shown_again(finished, tmp_path, capsys):
     (tmp_path / "run.json").write_text(json.dumps(info))
     assert cli.main(["report", str(tmp_path), "--store", str(folder / "store")]) == 1
     assert "failed: generation oracle linear broken at 2 steps: no" in capsys.readouterr().err
+
+
+def test_cells_that_were_left_out_after_a_failure_are_not_missed(finished, tmp_path, capsys, monkeypatch):
+    folder, _ = finished
+    info = json.loads((folder / "out" / "run.json").read_text())
+    failed, left_out = (dict(info["cells"][0]) for _ in range(2))
+    failed |= {"hash": "0" * 16, "kind": "training"}
+    left_out |= {"hash": "1" * 16, "kind": "likelihood", "needs": ["0" * 16]}
+    store = tmp_path / "store"
+    shutil.copytree(folder / "store", store)
+    Store(store).write_failure("0" * 16, "it broke")
+    out = tmp_path / "out"
+    out.mkdir()
+    changed = {**info, "cells": [*info["cells"], failed, left_out], "failed": ["training: it broke"]}
+    (out / "run.json").write_text(json.dumps(changed))
+    monkeypatch.chdir(out)
+    assert cli.main(["report", "."]) == 1, "and the store is found from within the folder"
+    assert "failed: training: it broke" in capsys.readouterr().err

@@ -14,6 +14,8 @@ from mist_bench.host.config import HOW_IT_IS_READ, LikelihoodConfig, ModelConfig
 from mist_bench.host.presets import load_preset
 from mist_bench.host.registry import Registry
 from mist_bench.run import grid
+from mist_bench.run.execute import to_do
+from mist_bench.run.store import Store
 
 FOREIGN = """
 from mist_bench_plugins.corpus_markov import MarkovCorpus
@@ -193,6 +195,16 @@ def test_a_sampler_that_ignores_the_steps_makes_one_row():
     found = [cell for cell in lay_out(samplers="first-hitting", families="oracle", schedules="linear")
              if cell.kind == "generation"]  # fmt: skip
     assert [(cell.labels["sampler"], cell.labels["steps"]) for cell in found] == [("first-hitting", None)]
+
+
+def test_a_training_that_failed_is_not_one_whose_checkpoint_is_gone(tmp_path):
+    store, found = Store(tmp_path), lay_out()
+    training = next(cell for cell in found if cell.kind == "training")
+    store.write_failure(training.hash, "it broke")
+    assert training.hash not in {cell.hash for cell in to_do(found, store, "missing")}
+    assert training.hash in {cell.hash for cell in to_do(found, store, "failed")}
+    store.write(training.hash, {})
+    assert training.hash in {cell.hash for cell in to_do(found, store, "missing")}, "others need its checkpoint"
 
 
 def test_our_own_plugins_leave_no_code_in_the_content():

@@ -17,8 +17,9 @@ from mist_bench_plugins.launcher_local import LocalLauncher
 from harness import GRID
 from harness.experiments import REGISTRY, cells
 from mist_bench import Launcher, UserError, cli
+from mist_bench.host.registry import Registry
 from mist_bench.run import launch
-from mist_bench.run.jobs import read_job, write_job
+from mist_bench.run.jobs import Reporter, read_job, write_job
 from mist_bench.run.store import Store
 
 SMALL = ["--family", "mdlm", "--schedule", "linear", "--sampler", "random", "--steps", "2",
@@ -49,9 +50,30 @@ class Idle(OneByOne):
     def launch(self, commands):
         return [9 for _ in commands]
 
+class Broken(OneByOne):
+    '''Raises.'''
+    name = "broken"
+
+    def launch(self, commands):
+        raise OSError("queue unreachable")
+
+class Leaving(OneByOne):
+    '''Would end the program.'''
+    name = "leaving"
+
+    def launch(self, commands):
+        raise SystemExit(0)
+
+class Silent(OneByOne):
+    '''Gives no statuses.'''
+    name = "silent"
+
+    def launch(self, commands):
+        return None
+
 @hookimpl
 def mist_bench_launchers():
-    yield from (OneByOne, Exclusive, Idle)
+    yield from (OneByOne, Exclusive, Idle, Broken, Leaving, Silent)
 """
 
 
@@ -90,11 +112,17 @@ def test_a_launcher_of_anybody_makes_the_trainings_and_their_likelihoods(plugin,
     assert "generation" in kinds_of(tmp_path / "note")["cell"], "with a machine to itself, speeds too"
 
 
-def test_what_a_launcher_leaves_is_made_here_and_said(plugin, tmp_path, capsys):
-    assert run(tmp_path, plugin, "idle") == 0
+@pytest.mark.parametrize(
+    ("launcher", "ending"),
+    [("idle", "exit statuses 9"), ("broken", "it raised OSError: queue unreachable"), ("leaving", "it raised SystemExit: 0"),
+     ("silent", "it raised TypeError: 'NoneType' object is not iterable")],
+)  # fmt: skip
+def test_what_a_launcher_leaves_is_made_here_and_said(launcher, ending, plugin, tmp_path, capsys):
+    assert run(tmp_path, plugin, launcher) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "launcher 'idle' left 3 of 3 cells (exit statuses 9); they are made here" in said
+    assert f"launcher '{launcher}' left 3 of 3 cells ({ending}); they are made here" in said
     assert "training mdlm linear" in said
+    assert not list((tmp_path / "store" / "jobs").iterdir()), "a description that stays may be of older code tomorrow"
 
 
 def test_an_unknown_launcher_is_one_line_before_anything_is_made(plugin, tmp_path, capsys):
@@ -127,6 +155,89 @@ def test_a_description_of_another_version_is_refused(tmp_path):
     store.job_path("0123456789abcdef").write_text(json.dumps(job))
     with pytest.raises(UserError, match="planned by another version or plugin"):
         read_job("0123456789abcdef", store)
+
+
+FOREIGN = """
+from mist_bench import hookimpl
+from mist_bench_plugins.schedule_linear import LinearSchedule
+
+class Mine(LinearSchedule):
+    name = "mine"
+
+@hookimpl
+def mist_bench_schedules():
+    yield Mine
+"""
+
+
+def test_a_plugin_that_was_edited_since_makes_nothing_under_the_old_name(tmp_path):
+    store, file = Store(tmp_path / "store"), tmp_path / "mine.py"
+    file.write_text(FOREIGN)
+    found = cells(registry=Registry.discover([file]), families="mdlm", schedules="mine")
+    training = next(cell for cell in found if cell.kind == "training")
+    write_job(training, store)
+    assert read_job(training.hash, store).hash == training.hash
+    file.write_text(FOREIGN + "# edited\n")
+    with pytest.raises(UserError, match="planned by another version or plugin"):
+        read_job(training.hash, store)
+
+
+def test_what_is_remembered_of_a_cell_does_not_travel(tmp_path, monkeypatch):
+    store, training = Store(tmp_path), cells()[1]
+    write_job(training, store)
+    monkeypatch.setattr("mist_bench.run.cells.FORMAT", 99)
+    with pytest.raises(UserError, match="planned by another version or plugin"):
+        read_job(training.hash, store)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"plugins": [], "beam": 0, "cell": "x"}'])
+def test_a_damaged_description_is_one_line(damage, tmp_path):
+    store = Store(tmp_path)
+    store.job_path("0123456789abcdef").parent.mkdir()
+    store.job_path("0123456789abcdef").write_text(damage)
+    with pytest.raises(UserError, match="planned by another version or plugin"):
+        read_job("0123456789abcdef", store)
+    for name in ("../cells/0123456789abcdef", "0123", ""):
+        with pytest.raises(UserError, match="is planned in the store"):
+            read_job(name, store)
+
+
+LOCAL_CLASS = """
+from mist_bench import hookimpl
+from mist_bench_plugins.schedule_linear import LinearSchedule
+
+def made():
+    class Hidden(LinearSchedule):
+        name = "hidden"
+    return Hidden
+
+@hookimpl
+def mist_bench_schedules():
+    yield made()
+"""
+
+
+def test_what_cannot_be_sent_is_made_here(plugin, tmp_path, capsys):
+    file = tmp_path / "hidden.py"
+    file.write_text(LOCAL_CLASS)
+    given = [*SMALL, "--schedule", "hidden", "--plugin", str(file), "--plugin", str(plugin), "--launcher", "one-by-one"]
+    folders = ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")]
+    assert cli.main(["run", "--preset", GRID, *given, *folders]) == 0
+    assert "they cannot be sent to other processes: Can't pickle" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_failed_cell_ends_neither_the_command_nor_what_needs_it(tmp_path, capsys):
+    store = Store(tmp_path)
+    found = cells(families="mdlm", schedules="linear,cosine")
+    first, *_ = (cell for cell in found if cell.kind == "training")
+    needing = next(cell for cell in found if first.hash in cell.needs)
+    control = next(cell for cell in found if cell.kind == "control-likelihood")
+    store.write_failure(first.hash, "it broke")
+    for cell in (needing, control):
+        write_job(cell, store)
+    assert cli.main(["cell", needing.hash, control.hash, "--store", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert f"{needing.hash}  left out" in said and store.status(control.hash) == "done"
 
 
 def test_a_cell_whose_needs_are_missing_says_which(tmp_path, capsys):
@@ -244,6 +355,18 @@ def test_local_takes_the_number_of_processes_from_its_parameter_or_the_environme
     assert LocalLauncher().at_once() >= 1
     with pytest.raises(UserError, match="processes must be at least 0"):
         REGISTRY.make("launcher", "local[processes=-1]")
+    for wrong in ("abc", "-1", "1.5"):
+        monkeypatch.setenv("MIST_BENCH_JOBS", wrong)
+        with pytest.raises(UserError, match=f"MIST_BENCH_JOBS is the number of processes at once, at least 1; given '{wrong}'"):
+            LocalLauncher().at_once()
+
+
+def test_an_interrupt_that_python_loses_ends_a_cell_at_its_next_report(tmp_path):
+    reporter = Reporter("0123456789abcdef", Store(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        reporter.interrupt(2, None)
+    with pytest.raises(KeyboardInterrupt):
+        reporter(1, 2, "")
 
 
 def test_a_process_ends_with_the_one_that_waits_for_it(tmp_path):

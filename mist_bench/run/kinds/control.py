@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...api.families import CONTROLS
 from ...measure.statistics import with_error
 from ..cells import Cell, Entry, Progress, Record
 from ..columns import Row
@@ -18,8 +19,6 @@ from .likelihood import LikelihoodRow, likelihood_record, truth_record
 
 if TYPE_CHECKING:
     from ..workbench import Workbench
-
-CONTROLS = ("data", "unigram", "repeater")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

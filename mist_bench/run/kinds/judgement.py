@@ -87,9 +87,12 @@ class JudgementCell(Cell):
         return {"judge_nats_per_token": mean, "judge_nats_per_token_se": error, **columns}
 
     @classmethod
-    def additions(cls, entry: Entry, record: Record, row: Row, taken: set[str]) -> Row:
-        judged = {name: value for name, value in record.items() if name.startswith("judge")}
-        return {"judge": entry.labels["judge"], **judged}
+    def additions(cls, found: Sequence[tuple[Entry, Record]], taken: set[str]) -> dict[str, Row]:
+        rows: dict[str, Row] = {}
+        for entry, record in found:
+            judged = {name: value for name, value in record.items() if name.startswith("judge")}
+            rows[entry.facts["about"]] = {"judge": entry.labels["judge"], **judged}
+        return rows
 
     @staticmethod
     def summary(record: Record) -> str:

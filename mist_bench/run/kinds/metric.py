@@ -6,7 +6,11 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
+import numpy as np
+
+from ...api.component import UserError
 from ...api.metrics import Metric
+from ...host.discovery import error_text
 from ..cells import Cell, Entry, Progress, Record
 from ..columns import Column, Row
 from ..experiment import Experiment
@@ -15,6 +19,8 @@ if TYPE_CHECKING:
     from ..workbench import Workbench
 
 METRIC_COLUMNS = "metric_columns"
+RESERVED = {METRIC_COLUMNS, "seeds", "pooled_samples"}
+"""Names that tables give to columns of their own."""
 
 
 class MetricColumns(TypedDict, total=False):
@@ -65,17 +71,36 @@ class MetricCell(Cell):
         tokens = bench.generated(self.generation.hash)
         references = controls.references(bench.dataset, len(tokens))
         texts, held_out = ([bench.dataset.decode(row) for row in rows] for rows in (tokens, references))
-        return {"columns": dict(self.metric.measure(texts, held_out))}
+        try:
+            columns = dict(self.metric.measure(texts, held_out))
+        except OSError as error:  # a network that is down, say: this cell fails, and not the run
+            text = f"{type(error).__name__}: {error_text(error)}"
+            raise UserError(f"metric {self.metric.spec!r} raised {text}") from error
+        for name, value in columns.items():
+            if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating | None):
+                raise UserError(f"metric {self.metric.spec!r} gives {name} = {value!r:.80}; give numbers")
+        return {"columns": columns}
 
     @staticmethod
     def summary(record: Record) -> str:
-        return ", ".join(f"{name} {value:.4g}" for name, value in record["columns"].items())
+        columns = record["columns"].items()
+        return ", ".join(f"{name} {'not measured' if value is None else f'{value:.4g}'}" for name, value in columns)
 
     @classmethod
-    def additions(cls, entry: Entry, record: Record, row: Row, taken: set[str]) -> Row:
-        """Its columns. The metric's name stands before a column whose name is taken, so that it replaces nothing."""
-        named = record["columns"]
-        owner = f"{entry.labels['metric']} " if (taken | set(row)) & set(named) else ""
-        added = {f"{owner}{name}": value for name, value in named.items()}
-        before = [row[METRIC_COLUMNS]] if row.get(METRIC_COLUMNS) else []
-        return {**added, METRIC_COLUMNS: "; ".join([*before, *added])} if added else {}
+    def additions(cls, found: Sequence[tuple[Entry, Record]], taken: set[str]) -> dict[str, Row]:
+        """The columns of the metrics. A name belongs to the first metric that gives it in any row; the name of every
+        other metric stands before its own, in all rows alike, so that a column holds one thing."""
+        owners: dict[str, str] = {}
+        for entry, record in found:
+            for name in record["columns"]:
+                owners.setdefault(name, entry.labels["metric"])
+        rows: dict[str, dict[str, Any]] = {}
+        for entry, record in found:
+            row = rows.setdefault(entry.facts["about"], {METRIC_COLUMNS: []})
+            for name, value in record["columns"].items():
+                own = owners[name] == entry.labels["metric"] and name not in taken | RESERVED
+                shown = name if own else f"{entry.labels['metric']} {name}"
+                row[shown] = value
+                row[METRIC_COLUMNS].append(shown)
+        joined = {about: {**row, METRIC_COLUMNS: "; ".join(row[METRIC_COLUMNS])} for about, row in rows.items()}
+        return {about: row for about, row in joined.items() if row[METRIC_COLUMNS]}
