@@ -19,7 +19,9 @@ from mist_bench.host.registry import Registry
 from mist_bench.measure import controls
 from mist_bench.report import columns, files, tables
 from mist_bench.report.rows import Finished, read_rows
+from mist_bench.run.cells import Entry
 from mist_bench.run.grid import lay_out
+from mist_bench.run.kinds.metric import MetricCell
 from mist_bench.testing import Subject, checks_of
 
 PLUGIN = """
@@ -140,6 +142,64 @@ def test_metrics_give_columns_and_replace_none(measured):
     assert data.get("nfe") is None and data["taken nfe"] == -1
     header = files.to_csv(rows, columns.header_of("generation")).splitlines()[0].split(",")
     assert set(header) >= {"letters", "letters_se", "taken nfe", "metric_columns"}
+
+
+def test_a_name_belongs_to_one_metric_in_every_row():
+    """Also where the metric that has it failed: another's number must not take its column."""
+
+    def entry(metric, about):
+        return Entry(hash=metric + about, kind="metric", title="", labels={"metric": metric}, facts={"about": about})
+
+    found = [(entry("x", "one"), {"columns": {"n": 1.0}}), (entry("x[a=2]", "one"), {"columns": {"n": 2.0}}),
+             (entry("x[a=2]", "two"), {"columns": {"n": 3.0, "seeds": 4.0, "nfe": 5.0}})]  # fmt: skip
+    rows = MetricCell.additions(found, {"nfe"})
+    assert rows["one"] == {"n": 1.0, "x[a=2] n": 2.0, "metric_columns": "n; x[a=2] n"}
+    names = ["x[a=2] n", "x[a=2] seeds", "x[a=2] nfe"]
+    assert rows["two"] == {**dict(zip(names, (3.0, 4.0, 5.0), strict=True)), "metric_columns": "; ".join(names)}
+
+
+ODD = """
+from fractions import Fraction
+from mist_bench import Metric, hookimpl
+
+class Odd(Metric):
+    name = "odd"
+    def measure(self, texts, references):
+        return {"odd": Fraction(1, 3)}
+
+class Words(Metric):
+    name = "words"
+    def measure(self, texts, references):
+        return {"words": "many"}
+
+class Down(Metric):
+    name = "down"
+    def measure(self, texts, references):
+        raise OSError("net down")
+
+class Nothing(Metric):
+    name = "nothing"
+    def measure(self, texts, references):
+        return {"nothing": None}
+
+@hookimpl
+def mist_bench_metrics():
+    yield from (Odd, Words, Down, Nothing)
+"""
+
+
+def test_an_odd_metric_fails_its_own_cells_and_not_the_run(tmp_path, capsys):
+    file, out = tmp_path / "odd.py", tmp_path / "out"
+    file.write_text(ODD)
+    settings = ["generation.metrics=odd,words,down,nothing", "generation.judge=none"]
+    given = ["--family", "oracle", "--schedule", "linear", "--sampler", "random", "--steps", "2", "--plugin", str(file)]
+    assert cli.main(run_command(tmp_path / "store", out, *given, settings=settings)) == 1
+    said = capsys.readouterr().err
+    for message in ("metric 'odd' gives odd = Fraction(1, 3); give numbers", "metric 'words' gives words = 'many'; give numbers",
+                    "metric 'down' raised OSError: net down"):  # fmt: skip
+        assert sum(message in line for line in said.splitlines() if line.startswith("failed: ")) == 5
+    assert "metric random nothing" not in said and "nothing not measured" in said
+    assert len(files.read_csv(out / "generation.csv")) == 5
 
 
 def test_the_tables_show_them(measured):
