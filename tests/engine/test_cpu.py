@@ -98,7 +98,7 @@ def test_batches_gradients_tables_and_what_has_no_sum(monkeypatch):
     assert chosen(monkeypatch, lambda: on(numbers(8, 64)).max(axis=1).realize())[-1] is None
 
 
-def test_other_devices_keep_their_own_choice():
+def test_other_devices_keep_their_own_choice(tmp_path):
     """Rendered for a device that runs nothing: the kernels are those of a process without tiles."""
     code = (
         "import sys\n"
@@ -112,7 +112,7 @@ def test_other_devices_keep_their_own_choice():
         "heuristic.hand_coded_optimizations = watch\n"
         "(Tensor.empty(64, 64) @ Tensor.empty(64, 64)).exp().realize(); print(of)"
     )
-    env = {**__import__("os").environ, "DEV": "NULL", "PARALLEL": "0"}
+    env = {**__import__("os").environ, "DEV": "NULL", "PARALLEL": "0", "XDG_CACHE_HOME": str(tmp_path)}
     texts = [subprocess.run([sys.executable, "-c", code, mode], env=env, capture_output=True, text=True, check=True).stdout
              for mode in ("tiles", "plain")]  # fmt: skip
     assert texts[0] == texts[1] and "UPCAST" in texts[0]

@@ -149,8 +149,8 @@ def test_importing_and_planning_load_no_library(tmp_path):
 def test_a_changed_folder_makes_new_judgements_and_another_place_does_not(installed, tmp_path):
     before = judged_by(f"hf:{folder_like(tmp_path / 'one')}")
     assert hashes(before, "judgement") and all(cell.judge.source for cell in before if cell.kind == "judgement")
-    assert {cell.needs for cell in before.cells if cell.kind == "judgement"} == {
-        (cell.hash,) for cell in before.cells if cell.kind == "generation"
+    assert {cell.needs for cell in before if cell.kind == "judgement"} == {
+        (cell.hash,) for cell in before if cell.file == "generation" and not cell.adds
     }
     moved = judged_by(f"hf:{shutil.copytree(tmp_path / 'one', tmp_path / 'moved')}")
     (tmp_path / "moved" / "README.md").write_text("What it is.")
@@ -163,7 +163,7 @@ def test_a_changed_folder_makes_new_judgements_and_another_place_does_not(instal
         assert hashes(after, "judgement").isdisjoint(hashes(before, "judgement"))
         for kind in ("training", "likelihood", "generation"):
             assert hashes(after, kind) == hashes(before, kind)
-    [name] = {cell.labels["judge"] for cell in before.cells if cell.kind == "judgement"}
+    [name] = {cell.labels["judge"] for cell in before if cell.kind == "judgement"}
     assert name.startswith("hf:one, sha256 ") and str(tmp_path) not in name
 
 
