@@ -64,8 +64,8 @@ def run(
         _ = bench.dataset  # a corpus or tokenizer that cannot work says so before anything is written
     shelf.ensure_writable()
     if files.of_another_run(out, experiment.config.to_dict()):
-        say(errors, f"the tables in {out} are of another run and are replaced; --out DIR keeps them (cells are all "
-                    "kept: the command of that run writes them again)")  # fmt: skip
+        say(errors, f"the tables in {out} are of another run and are replaced; a different --out DIR keeps them "
+                    "(all cells are kept: the command of that run writes them again)")  # fmt: skip
     speed.timings.clear()
     _find_batch(bench, todo, errors)
     with Display(len(todo), errors) as display:

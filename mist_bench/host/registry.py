@@ -21,7 +21,7 @@ from ..api.schedules import Schedule
 from ..api.tokenizers import Tokenizer
 from ..api.view import needs_problem
 from .discovery import Plugin, error_text, load_file, load_installed, named_files, new_host
-from .values import field_types, from_text, parse_spec, suggest, type_name
+from .values import field_types, from_text, parse_spec, suggest, wanted
 
 Kind = Literal["schedule", "sampler", "tokenizer", "corpus", "family", "metric", "launcher"]
 
@@ -103,7 +103,8 @@ class Registry:
         if name not in self._classes[kind]:
             problems = "; some plugins have problems: mist-bench plugins" if self.failures else ""
             hint = f"{suggest(name, self._classes[kind])} (mist-bench ls {PLURALS[kind]}{problems})"
-            raise UserError(f"unknown {kind} {name!r}; {hint}")
+            here = f"{name}.py is here: --plugin {name}.py; or " if Path(f"{name}.py").is_file() else ""
+            raise UserError(f"unknown {kind} {name!r}; {here}{hint}")
         return self._classes[kind][name]
 
     def having(self, kind: Kind, fact: str) -> list[Any]:
@@ -137,8 +138,8 @@ class Registry:
             try:
                 values[key] = from_text(text, types[key])
             except (ValueError, UserError):
-                wanted = type_name(types[key])
-                raise UserError(f"{kind} {asked.name!r}: parameter {key!r} is {wanted}, given {text!r}") from None
+                what = wanted(types[key])
+                raise UserError(f"{kind} {asked.name!r}: parameter {key!r} is {what}, given {text!r}") from None
         for field in dataclasses.fields(cls):
             if "spec" in field.metadata and field.name not in values:
                 values[field.name] = self.make(kind_of(types[field.name]) or kind, field.metadata["spec"])

@@ -123,8 +123,8 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
         notes.append("copied: the longest run of tokens that a sample shares with a train sequence, averaged; best "
                      "near the data's")  # fmt: skip
     if any(row.get("judge_nats_per_token") is not None for row in pooled):
-        notes.append("repetitive text lowers judge nats: read them beside entropy and dist. 2 (distinct pairs of "
-                     "tokens), and compare with the data")  # fmt: skip
+        notes.append("repetitive text has low judge nats too, so look at entropy and dist. 2 (distinct pairs of "
+                     "tokens) as well, and compare with the data")  # fmt: skip
     if any(row.get("judge_nats_per_byte") is not None for row in pooled):
         notes.append("judge nats: those of the text under the judge's own tokenizer, over our tokens; judge ppl: per "
                      "token of the judge, as papers give it")  # fmt: skip
@@ -163,8 +163,8 @@ def comparison_tables(comparisons: Sequence[Row]) -> list[Table]:
     notes = [
         "a−b: paired, on the same sequences and masks; ± standard error and p over sequences (chapters), for these "
         "networks",
-        "better: the lower one where p < 0.05, and over training seeds too if there are several; not corrected for the "
-        "number of pairs",
+        "better: the lower one where p < 0.05, and over training seeds too if there are several; p is not corrected "
+        "for comparing many pairs",
     ]
     if not several:
         notes.append("one training seed: two networks are compared, not yet two schedules (--training-seed 0,1,2)")

@@ -104,7 +104,7 @@ class Experiment:
             own = [n for n in registry.names("tokenizer") if registry.get("tokenizer", n).keeps_pieces]
             raise UserError(
                 f"family {lost[0].spec!r} needs a corpus with a known law ({', '.join(worlds)}), with the corpus's "
-                f"own pieces as tokens: --corpus {worlds[0]} --tokenizer {own[0]}"
+                f"own pieces as tokens: --corpus {worlds[0]} --tokenizer {own[0]}; or leave the family out"
             )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -40,10 +40,12 @@ def write_job(cell: Cell, store: Store) -> None:
 def read_job(hash: str, store: Store) -> Cell:
     """The cell that was described. Raises `UserError` if there is no description, or if it is of another version."""
     if not HASH.fullmatch(hash) or not store.job_path(hash).is_file():
+        done = HASH.fullmatch(hash) and store.status(hash) == "done"
         raise UserError(
-            f"no cell {hash!r} is planned in the store '{store.path}'; mist-bench run --launcher NAME plans cells, and "
-            "mist-bench run --dry-run lists them"
-        )
+            f"cell {hash} is finished already" if done else
+            f"no cell {hash!r} is planned in the store '{store.path}'; a launcher's cells are, while mist-bench run "
+            "--launcher NAME waits for them; to make a cell without a launcher, type the mist-bench run that has it"
+        )  # fmt: skip
     try:
         job = json.loads(store.job_path(hash).read_bytes())
         beam.use(job["beam"])

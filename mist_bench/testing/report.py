@@ -41,7 +41,7 @@ def _show(console: Console, result: Result, debug: bool, counts: Counter[str]) -
     counts[result.status] += 1
     message = f": {result.message}" if result.status == "failed" else f" ({result.message})" if result.message else ""
     line = Text(f"  {result.status:<8}", style=STYLES[result.status])
-    line.append(f"{result.check:<21}", style="default")
+    line.append(f"{result.check:<23}", style="default")
     line.append(f"{result.promise}{message}", style="dim" if result.status == "skipped" else "default")
     console.print(line)
     if debug and result.error is not None:

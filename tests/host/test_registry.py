@@ -239,10 +239,10 @@ def test_the_first_parameter_after_a_colon_may_hold_anything(plugins: Plugins):
         ("zzz", "unknown sampler 'zzz'; known: confidence (mist-bench ls samplers)"),
         ("confidence[taw=1]", "no parameter 'taw'; did you mean 'tau'? (parameters: tau, many, loud, inner)"),
         ("confidence[qqq=1]", "no parameter 'qqq'; known: inner, loud, many, tau"),
-        ("confidence[many=2.5]", "sampler 'confidence': parameter 'many' is int, given '2.5'"),
-        ("confidence[tau=nan]", "parameter 'tau' is float, given 'nan'"),
-        ("confidence[tau=]", "parameter 'tau' is float, given ''"),
-        ("confidence[loud=yes]", "parameter 'loud' is bool, given 'yes'"),
+        ("confidence[many=2.5]", "sampler 'confidence': parameter 'many' is a whole number, given '2.5'"),
+        ("confidence[tau=nan]", "parameter 'tau' is a number, given 'nan'"),
+        ("confidence[tau=]", "parameter 'tau' is a number, given ''"),
+        ("confidence[loud=yes]", "parameter 'loud' is true or false, given 'yes'"),
         ("confidence[many=-1]", "sampler 'confidence[many=-1]': many must not be negative"),
         ("confidence[tau=1,tau=2]", "gives 'tau' twice"),
         ("confidence[tau]", "cannot read 'tau'"),
@@ -296,3 +296,10 @@ def test_finding_all_plugins_imports_nothing_heavy():
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_file_of_that_name_in_this_folder_is_offered(plugins: Plugins, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(plugins.folder)
+    (plugins.folder / "mine.py").write_text("")
+    with pytest.raises(UserError, match=r"unknown sampler 'mine'; mine.py is here: --plugin mine.py; or "):
+        plugins.discover().get("sampler", "mine")

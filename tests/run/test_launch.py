@@ -254,6 +254,9 @@ def test_cells_are_made_by_hand(tmp_path, capsys):
     write_job(control, store)
     assert cli.main(["cell", control.hash, "--store", str(tmp_path)]) == 0
     assert f"{control.hash}  likelihood of unigram" in capsys.readouterr().out
+    store.job_path(control.hash).unlink()
+    assert cli.main(["cell", control.hash, "--store", str(tmp_path)]) == 2
+    assert f"cell {control.hash} is finished already" in capsys.readouterr().err
     assert store.status(control.hash) == "done" and not list(store.path.glob("jobs/*-progress*"))
 
 
