@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from ..api.component import UserError
 from .config import RunConfig
-from .values import field_types, from_text, from_value, suggest, type_name, wanted
+from .values import field_types, from_text, from_value, suggest, wanted
 
 PRESETS = Path(__file__).parent / "presets"
 FLAGS = {
@@ -74,7 +74,7 @@ def _value(kind: Any, value: Any, source: str, key: str) -> Any:
     try:
         return from_value(value, kind)
     except ValueError:
-        raise UserError(f"{source}: {key} is {type_name(kind)}, given {value!r}") from None
+        raise UserError(f"{source}: {key} is {wanted(kind, in_file=True)}, given {value!r}") from None
 
 
 def _known(key: str, types: Mapping[str, Any], section: str, source: str) -> str:

@@ -110,14 +110,18 @@ def type_name(kind: Any) -> str:
     return str(getattr(kind, "__name__", kind))
 
 
-def wanted(kind: Any) -> str:
-    """A type in words for a message about what to type: `a whole number`, `numbers, separated by commas`."""
+def wanted(kind: Any, *, in_file: bool = False) -> str:
+    """A type in words for a message about what to type: `a whole number`, `numbers, separated by commas`.
+
+    `in_file`: as TOML has it, where several values are a list.
+    """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is tuple:
-        return f"{words[arguments[0]].removeprefix('a ')}s, separated by commas"
+        several = f"{words[arguments[0]].removeprefix('a ')}s"
+        return f"a list of {several}" if in_file else f"{several}, separated by commas"
     return words.get(kind) or type_name(kind)
 
 
