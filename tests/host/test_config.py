@@ -92,7 +92,7 @@ def test_presets_name_things_that_exist():
         ("train_steps = 20", "train_steps = true", "training.train_steps is a whole number, given True"),
         ("steps = [2, 8]", "steps = 4", "steps is a list of whole numbers, given 4"),
         ("learning_rate = 3e-3", "learning_rate = nan", "training.learning_rate is a number, given nan"),
-        ('precision = "auto"', 'precision = "half"', "training.precision is auto|float32|bfloat16, given 'half'"),
+        ('precision = "auto"', 'precision = "half"', "training.precision is one of auto, float32, bfloat16, given 'half'"),
         ("dim = 32", "dim = 33", "model.dim (33) must be divisible by twice the heads (2)"),
         ("steps = [2, 8]", "steps = [4, 0]", "steps must be at least 1, given 0"),
         ("steps = [2, 8]", "steps = []", "steps needs at least one value"),
