@@ -51,12 +51,13 @@ def make_cells(hashes: Sequence[str], store: Path, *, debug: bool = False) -> in
 
 def _make(cell: Cell, bench: Workbench, debug: bool) -> tuple[str, bool]:
     report = Reporter(cell.hash, bench.store)
-    signal.signal(signal.SIGINT, report.interrupt)
-    report(0, 1, "compiling")
+    before = signal.signal(signal.SIGINT, report.interrupt)
     try:
+        report(0, 1, "compiling")
         outcome = make(cell, bench, report, debug=debug)
     finally:
         report.close()
+        signal.signal(signal.SIGINT, before)
     if outcome.record is None:
         return f"{cell.hash}  failed: {cell.name}: {outcome.failure}", True
     return f"{cell.hash}  {cell.name}: {cell.summary(outcome.record)}", False

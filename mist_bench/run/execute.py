@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..api.component import UserError
 from ..api.launchers import Launcher
-from ..host.discovery import error_text
 from . import launch
 from .cells import Cell
-from .jobs import UNPICKLABLE
 from .make import make
 from .store import Store
 
@@ -106,13 +104,10 @@ def _launched(
         record = bench.store.read(cell.hash)
         display.finish(cell.hash, "failed" if record is None else cell.summary(record))
 
-    try:
-        ending = launch.run(launcher, cells, bench.store, on_event)
-    except UNPICKLABLE as error:
-        ending = f"they cannot be sent to other processes: {error_text(error)}"
+    ending = launch.run(launcher, cells, bench.store, on_event)
     for key in begun - ended:
         display.give_up(key)
-    if left := [cell for cell in cells if cell.hash not in ended]:
+    if left := [cell for cell in cells if cell.hash not in ended and failed.keys().isdisjoint(cell.needs)]:
         display.say(f"launcher {launcher.spec!r} left {len(left)} of {len(cells)} cells ({ending}); they are made here")
     return [cell for cell in todo if cell.hash not in ended]
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
+from ..api.component import UserError
 from ..api.launchers import Launcher
 from ..host.discovery import error_text
 from .cells import Cell
-from .jobs import read_progress, write_job
+from .jobs import UNPICKLABLE, read_progress, write_job
 from .store import Store
 
 POLL_SECONDS = 0.2
@@ -61,8 +62,6 @@ def run(
 ) -> str:
     """Describe the cells, launch their commands, and report until all have ended; says in words how they ended.
 
-    Raises what pickling raises for a plugin object that cannot be sent to another process (`UNPICKLABLE`).
-
     A process that dies takes nothing along but its unfinished cells, which the caller finds missing. An interrupt, or
     an error of `on_event`, stops the launcher.
     """
@@ -71,7 +70,10 @@ def run(
     try:
         for cell in cells:
             store.progress_path(cell.hash).unlink(missing_ok=True)  # of a process that was killed
-            write_job(cell, store)
+            try:
+                write_job(cell, store)
+            except UNPICKLABLE as error:
+                return f"they cannot be sent to other processes: {error_text(error)}"
         with ThreadPoolExecutor(1) as pool:
             launched = pool.submit(_launch, launcher, commands(cells, store))
             try:
@@ -93,6 +95,8 @@ def _launch(launcher: Launcher, words: Sequence[Sequence[str]]) -> str:
     """What came of the commands: their exit statuses, or what the launcher raised, in words."""
     try:
         statuses = list(launcher.launch(words))
+    except UserError:
+        raise
     except (Exception, SystemExit) as error:  # of a plugin: the run goes on without it
         return f"it raised {type(error).__name__}: {error_text(error)}"
     return f"exit statuses {', '.join(map(str, statuses))}"
