@@ -171,3 +171,11 @@ def test_the_differences_of_sequences_are_those_of_the_comparison():
                if row["training_seed"] is None and row["estimator"] == "exact-k"]  # fmt: skip
     assert len(rows) == 6 and np.mean([row["difference"] for row in rows]) == pytest.approx(mean)
     assert rows[0]["difference"] == pytest.approx((given[0][1] + given[1][1] - given[2][1] - given[3][1])[0] / 2 / LENGTH)
+
+
+def test_untrained_families_are_not_each_others_network():
+    cells, records = recorded(
+        (likelihood_cell("oracle", "exact-k", "bound", control="oracle"), [5.0] * 4),
+        (likelihood_cell("uniform", "chain-rule", "chain-rule", control="uniform"), [9.0] * 4),
+    )
+    assert not any(pairs.columns(cells, records, np.arange(4), LENGTH).values())
