@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -31,7 +32,8 @@ class Display:
     """Progress bars of a run: one for all cells and one for each at work; plain lines without a terminal.
 
     Ctrl-C stops the work at its next report at the latest: Python drops exceptions that are raised while an object is
-    being finalized, and tinygrad finalizes thousands of objects per second.
+    being finalized, and tinygrad finalizes thousands of objects per second. Python would print such a dropped one with
+    its traceback; it is kept silent, for the next report raises it again.
     """
 
     def __init__(self, total: int, console: Console) -> None:
@@ -46,10 +48,12 @@ class Display:
         self._works: dict[str, _Work] = {}
         self._interrupted = False
         self._handler: Any = None
+        self._unraisable = sys.unraisablehook
 
     def __enter__(self) -> Display:
         if threading.current_thread() is threading.main_thread():
             self._handler = signal.signal(signal.SIGINT, self._interrupt)
+            self._unraisable, sys.unraisablehook = sys.unraisablehook, self._dropped
         if self.console.is_terminal:
             self._bars.start()
         return self
@@ -60,6 +64,11 @@ class Display:
         self._bars.stop()
         if self._handler is not None:
             signal.signal(signal.SIGINT, self._handler)
+            sys.unraisablehook = self._unraisable
+
+    def _dropped(self, what: sys.UnraisableHookArgs) -> None:
+        if not issubclass(what.exc_type, KeyboardInterrupt):
+            self._unraisable(what)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._interrupted = True

@@ -16,7 +16,6 @@ from rich.console import Console
 from harness import EXAMPLE, TESTS
 from harness.commands import in_process, run_command
 from harness.experiments import cells
-from mist_bench.cli.progress import Display
 from mist_bench.cli.show import show_samples
 from mist_bench.host.registry import Registry
 from mist_bench.measure import speed
@@ -440,21 +439,3 @@ def test_what_others_take_is_seen_and_ours_is_not(monkeypatch):
     (had, alone), (_, disturbed) = speed.timings
     assert alone < had - 0.3, "what we compute ourselves is not of others"
     assert disturbed > 0.5 and "machine was busy" in speed.busy()
-
-
-class Finalized:
-    def __del__(self):
-        signal.raise_signal(signal.SIGINT)
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_that_python_loses_ends_the_work_at_the_next_report(monkeypatch):
-    monkeypatch.setattr(sys, "unraisablehook", lambda lost: None)
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), Display(1, Console(quiet=True)) as display:
-        display.begin("a", "a cell")
-        display.report("a", 1, 3, "")
-        Finalized()  # what it raises is lost
-        display.report("a", 2, 3, "")
-        raise AssertionError("it went on")
-    assert signal.getsignal(signal.SIGINT) is before
