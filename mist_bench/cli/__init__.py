@@ -9,14 +9,16 @@ from collections.abc import Sequence
 
 from . import commands, plugin_commands  # noqa: F401 - they add their commands to the application, in this order
 from .app import app
+from .interrupts import never_lost
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. 0: done; 1: failed; 2: a wrong call; 130: interrupted. One line for each of the last three."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        work = app(args=given, prog_name="mist-bench", standalone_mode=False)
-        status = work() if callable(work) else int(work or 0)
+        with never_lost():
+            work = app(args=given, prog_name="mist-bench", standalone_mode=False)
+            status = work() if callable(work) else int(work or 0)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:

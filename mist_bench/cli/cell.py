@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,13 +50,11 @@ def make_cells(hashes: Sequence[str], store: Path, *, debug: bool = False) -> in
 
 def _make(cell: Cell, bench: Workbench, debug: bool) -> tuple[str, bool]:
     report = Reporter(cell.hash, bench.store)
-    before = signal.signal(signal.SIGINT, report.interrupt)
     try:
         report(0, 1, "compiling")
         outcome = make(cell, bench, report, debug=debug)
     finally:
         report.close()
-        signal.signal(signal.SIGINT, before)
     if outcome.record is None:
         return f"{cell.hash}  failed: {cell.name}: {outcome.failure}", True
     return f"{cell.hash}  {cell.name}: {cell.summary(outcome.record)}", False

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
 import time
 from dataclasses import dataclass, field
-from types import FrameType, TracebackType
-from typing import Any
+from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeElapsedColumn
@@ -29,12 +25,7 @@ class _Work:
 
 
 class Display:
-    """Progress bars of a run: one for all cells and one for each at work; plain lines without a terminal.
-
-    Ctrl-C stops the work at its next report at the latest: Python drops exceptions that are raised while an object is
-    being finalized, and tinygrad finalizes thousands of objects per second. Python would print such a dropped one with
-    its traceback; it is kept silent, for the next report raises it again.
-    """
+    """Progress bars of a run: one for all cells and one for each at work; plain lines without a terminal."""
 
     def __init__(self, total: int, console: Console) -> None:
         self.console, self.total, self.done = console, total, 0
@@ -46,14 +37,8 @@ class Display:
         )  # fmt: skip
         self._all = self._bars.add_task("cells", total=total, note="")
         self._works: dict[str, _Work] = {}
-        self._interrupted = False
-        self._handler: Any = None
-        self._unraisable = sys.unraisablehook
 
     def __enter__(self) -> Display:
-        if threading.current_thread() is threading.main_thread():
-            self._handler = signal.signal(signal.SIGINT, self._interrupt)
-            self._unraisable, sys.unraisablehook = sys.unraisablehook, self._dropped
         if self.console.is_terminal:
             self._bars.start()
         return self
@@ -62,34 +47,17 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
-            sys.unraisablehook = self._unraisable
-
-    def _dropped(self, what: sys.UnraisableHookArgs) -> None:
-        if not issubclass(what.exc_type, KeyboardInterrupt):
-            self._unraisable(what)
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        self._interrupted = True
-        raise KeyboardInterrupt
-
-    def _stop_if_interrupted(self) -> None:
-        if self._interrupted:
-            raise KeyboardInterrupt
 
     def _task(self, work: _Work) -> Task:
         return next(task for task in self._bars.tasks if task.id == work.bar)
 
     def begin(self, key: str, title: str) -> None:
         """Show that a cell begins."""
-        self._stop_if_interrupted()
         self._works[key] = _Work(title, self._bars.add_task(title, total=1, note="compiling"))
 
     def report(self, key: str, done: int, total: int, note: str) -> None:
         """Show the progress of a cell, with its rate and the time left. The rate begins at the first report, after
         compilation."""
-        self._stop_if_interrupted()
         work, now = self._works[key], time.monotonic()
         self._bars.update(work.bar, total=total, completed=done)
         speed, left = self._task(work).speed, self._task(work).time_remaining

@@ -66,16 +66,8 @@ class Reporter:
     def __init__(self, hash: str, store: Store) -> None:
         self.path, self.written = store.progress_path(hash), 0.0
         self.parent = int(os.environ.get("MIST_BENCH_PARENT") or 0)
-        self.interrupted = False
-
-    def interrupt(self, number: int, frame: Any) -> None:
-        """A signal handler: the cell ends now, or at its next report."""
-        self.interrupted = True
-        raise KeyboardInterrupt
 
     def __call__(self, done: int, total: int, note: str) -> None:
-        if self.interrupted:  # Python may have lost the exception, raised while it finalized an object
-            raise KeyboardInterrupt
         if self.parent and os.getppid() != self.parent:
             os._exit(1)
         if time.monotonic() - self.written >= REPORT_SECONDS or done == total:

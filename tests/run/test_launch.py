@@ -19,7 +19,7 @@ from harness.experiments import REGISTRY, cells
 from mist_bench import Launcher, UserError, cli
 from mist_bench.host.registry import Registry
 from mist_bench.run import launch
-from mist_bench.run.jobs import Reporter, read_job, write_job
+from mist_bench.run.jobs import read_job, write_job
 from mist_bench.run.store import Store
 
 SMALL = ["--family", "mdlm", "--schedule", "linear", "--sampler", "random", "--steps", "2",
@@ -362,14 +362,6 @@ def test_local_takes_the_number_of_processes_from_its_parameter_or_the_environme
         monkeypatch.setenv("MIST_BENCH_JOBS", wrong)
         with pytest.raises(UserError, match=f"MIST_BENCH_JOBS is the number of processes at once, at least 1; given '{wrong}'"):
             LocalLauncher().at_once()
-
-
-def test_an_interrupt_that_python_loses_ends_a_cell_at_its_next_report(tmp_path):
-    reporter = Reporter("0123456789abcdef", Store(tmp_path))
-    with pytest.raises(KeyboardInterrupt):
-        reporter.interrupt(2, None)
-    with pytest.raises(KeyboardInterrupt):
-        reporter(1, 2, "")
 
 
 def test_a_process_ends_with_the_one_that_waits_for_it(tmp_path):
