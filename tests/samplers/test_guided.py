@@ -56,7 +56,7 @@ def test_scale_0_or_no_prompt_is_the_inner_sampler_at_twice_the_cost(inner):
     made, nfe = run(f"guided[scale=0,inner={inner}]")
     assert np.array_equal(made, plain) and np.array_equal(nfe, 2 * cost)
     unprompted = run(inner, SMALL.empty)[0]
-    scales = (0, 3) if inner in ("confidence", "p2") else (0,)  # `evaluate` does not look at the inner sampler
+    scales = (0, 3) if inner == "confidence" else (0,)  # `evaluate` does not look at the inner sampler
     for scale in scales:
         assert np.array_equal(run(f"guided[scale={scale},inner={inner}]", SMALL.empty)[0], unprompted)
 
