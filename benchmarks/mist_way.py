@@ -25,6 +25,7 @@ from . import ours
 from .sizes import Size
 
 FREQUENCIES, ROTATION_BASE = 32, 1e4
+ACTIVATIONS = {"gelu": Tensor.gelu, "squared-relu": lambda x: x.relu().square()}
 
 
 class PlainNetwork:
@@ -42,10 +43,17 @@ class PlainNetwork:
     def _linear(self, x: Tensor, name: str) -> Tensor:
         return x.cast(self.kind).matmul(self.parameters[name].cast(self.kind), dtype=dtypes.float)
 
+    def _told(self, which: int, conditioning: Tensor) -> Tensor:
+        """Vector number `which` of those that the condition gives: (B, 1, D)."""
+        weight = self.parameters["modulation"][which].cast(self.kind)
+        return conditioning.cast(self.kind).matmul(weight, dtype=dtypes.float).unsqueeze(1)
+
     def _norm(self, x: Tensor, which: int, conditioning: Tensor) -> Tensor:
-        norm = self.parameters["norms"][which].cast(self.kind)
-        scale, shift = conditioning.cast(self.kind).matmul(norm, dtype=dtypes.float).unsqueeze(1).chunk(2, dim=-1)
+        scale, shift = (self._told(2 * which + each, conditioning) for each in range(2))
         return x.layernorm() * (1 + scale) + shift
+
+    def _gate(self, which: int, conditioning: Tensor) -> Tensor:
+        return self._told(2 * (2 * self.size.layers + 1) + which, conditioning)
 
     def _attention(self, h: Tensor, i: int) -> Tensor:
         batch, heads = h.shape[0], self.size.heads
@@ -68,9 +76,11 @@ class PlainNetwork:
         conditioning = self._linear(conditioning, "time.out").silu()
         x = self.parameters["tokens"][tokens] + self.parameters["positions"]
         for i in range(self.size.layers):
-            x = x + self._attention(self._norm(x, 2 * i, conditioning), i)
-            inner = self._linear(self._norm(x, 2 * i + 1, conditioning), f"{i}.feed_forward.in").relu().square()
-            x = x + self._linear(inner, f"{i}.feed_forward.out")
+            mixed = self._attention(self._norm(x, 2 * i, conditioning), i)
+            x = x + self._gate(2 * i, conditioning) * mixed
+            inner = self._linear(self._norm(x, 2 * i + 1, conditioning), f"{i}.feed_forward.in")
+            inner = self._linear(ACTIVATIONS[self.size.activation](inner), f"{i}.feed_forward.out")
+            x = x + self._gate(2 * i + 1, conditioning) * inner
         return self._linear(self._norm(x, 2 * self.size.layers, conditioning), "head")[..., : self.vocab_size]
 
     def loss(self, tokens: Tensor, uniform: Tensor, probability: Tensor, weight: Tensor) -> Tensor:

@@ -20,6 +20,23 @@ from mist_bench.host.config import TrainingConfig
 from mist_bench.training.loop import learning_rate
 
 FREQUENCIES, ROTATION_BASE = 32, 1e4
+ACTIVATIONS = {"gelu": lambda x: F.gelu(x, approximate="tanh"), "squared-relu": lambda x: F.relu(x).square()}
+
+
+class Told(nn.Module):
+    """A vector (D) learned, from `start` on, or given by the condition."""
+
+    def __init__(self, dim: int, conditioning_dim: int | None, start: float) -> None:
+        super().__init__()
+        self.own = nn.Parameter(torch.full((dim,), start)) if conditioning_dim is None else None
+        self.told = None if conditioning_dim is None else nn.Linear(conditioning_dim, dim, bias=False)
+
+    @property
+    def weight(self) -> Tensor:
+        return self.own if self.told is None else self.told.weight
+
+    def forward(self, conditioning: Tensor | None) -> Tensor:
+        return self.own if self.told is None else self.told(conditioning).unsqueeze(1)
 
 
 class Norm(nn.Module):
@@ -27,27 +44,29 @@ class Norm(nn.Module):
 
     def __init__(self, dim: int, conditioning_dim: int | None) -> None:
         super().__init__()
-        self.dim = dim
-        self.gain = nn.Parameter(torch.ones(dim)) if conditioning_dim is None else None
-        self.scale_shift = None if conditioning_dim is None else nn.Linear(conditioning_dim, 2 * dim, bias=False)
+        self.dim, self.conditioned = dim, conditioning_dim is not None
+        self.scale = Told(dim, conditioning_dim, 1.0)
+        self.shift = Told(dim, conditioning_dim, 0.0) if self.conditioned else None
 
     def forward(self, x: Tensor, conditioning: Tensor | None) -> Tensor:
-        if self.scale_shift is None:
-            return F.layer_norm(x, (self.dim,), self.gain)
-        scale, shift = self.scale_shift(conditioning).unsqueeze(1).chunk(2, dim=-1)
-        return F.layer_norm(x, (self.dim,)) * (1 + scale) + shift
+        if not self.conditioned:
+            return F.layer_norm(x, (self.dim,), self.scale(None))
+        return F.layer_norm(x, (self.dim,)) * (1 + self.scale(conditioning)) + self.shift(conditioning)
 
 
 class Block(nn.Module):
-    """A block of the transformer: attention with rotated, biased queries and keys; feed-forward with squared ReLU."""
+    """A block of the transformer: attention with rotated, biased queries and keys; feed-forward with GELU or squared
+    ReLU; both gated."""
 
     def __init__(self, size: NetworkSize, conditioning_dim: int | None) -> None:
         super().__init__()
         d, f, self.heads = size.dim, size.feed_forward, size.heads
         self.attention_norm, self.feed_forward_norm = Norm(d, conditioning_dim), Norm(d, conditioning_dim)
+        self.attention_gate, self.feed_forward_gate = (Told(d, conditioning_dim, 0.0) for _ in range(2))
         self.qkv, self.out = nn.Linear(d, 3 * d, bias=False), nn.Linear(d, d, bias=False)
         self.bias = nn.Parameter(torch.zeros(2 * d))
         self.up, self.down = nn.Linear(d, f, bias=False), nn.Linear(f, d, bias=False)
+        self.activation = ACTIVATIONS[size.activation]
 
     def heads_of(self, h: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, L, D) -> queries, keys, values (B, H, L, E)."""
@@ -58,8 +77,9 @@ class Block(nn.Module):
 
     def mixed(self, x: Tensor, attended: Tensor, conditioning: Tensor | None) -> Tensor:
         """The output of the block, from its input and its attention (B, H, L, E)."""
-        x = x + self.out(attended.transpose(1, 2).flatten(2))
-        return x + self.down(F.relu(self.up(self.feed_forward_norm(x, conditioning))).square())
+        x = x + self.attention_gate(conditioning) * self.out(attended.transpose(1, 2).flatten(2))
+        inner = self.activation(self.up(self.feed_forward_norm(x, conditioning)))
+        return x + self.feed_forward_gate(conditioning) * self.down(inner)
 
 
 def turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
@@ -131,11 +151,15 @@ class TorchNetwork(nn.Module):
     def by_name(self) -> dict[str, list[Tensor]]:
         """The parameters by mist-bench's names; a list, since mist-bench stacks some of all blocks in one."""
         norms = [norm for b in self.blocks for norm in (b.attention_norm, b.feed_forward_norm)] + [self.norm]
+        gates = [gate.weight for b in self.blocks for gate in (b.attention_gate, b.feed_forward_gate)]
         parameters = {"tokens": [self.tokens.weight], "positions": [self.positions], "head": [self.head.weight],
-                      "norms": [n.gain if n.scale_shift is None else n.scale_shift.weight for n in norms],
                       "biases": [b.bias for b in self.blocks]}  # fmt: skip
-        if not self.causal:
+        if self.causal:
+            parameters |= {"norms": [norm.scale.weight for norm in norms], "gates": gates}
+        else:
+            told = [each.weight for norm in norms for each in (norm.scale, norm.shift)]
             parameters |= {"time.in": [self.time_in.weight], "time.out": [self.time_out.weight]}
+            parameters["modulation"] = [*told, *gates]
         for i, b in enumerate(self.blocks):
             parameters |= {
                 f"{i}.attention.in": [b.qkv.weight], f"{i}.attention.out": [b.out.weight],
@@ -147,7 +171,7 @@ class TorchNetwork(nn.Module):
 def as_ours(name: str, values: Sequence[Tensor]) -> np.ndarray[Any, Any]:
     """Parameters of `by_name`, or their averages, in mist-bench's format."""
     parts = [_transposed(name, value.detach()).numpy() for value in values]
-    return np.stack(parts) if name == "norms" and parts[0].ndim == 2 else np.concatenate(parts)
+    return np.stack(parts) if name == "modulation" else np.concatenate(parts)
 
 
 def _transposed(name: str, value: Tensor) -> Tensor:

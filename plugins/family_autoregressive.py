@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mist_bench import CausalModel, Family, NetworkSize, Oracle, TrainingBatch, hookimpl
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from tinygrad import Tensor
 
     from mist_bench import Transformer
-
-TIME_FEATURES = 64
 
 
 class CausalTransformer(CausalModel):
@@ -64,19 +62,6 @@ class CausalTransformer(CausalModel):
         return begun[:, position : position + 1]
 
 
-def matched_feed_forward(size: NetworkSize) -> int:
-    """The feed-forward width for which the parameters equal those of `mdlm` with its conditioning, rounded."""
-    d, c, n = size.dim, size.conditioning_dim, size.layers
-    conditioning = TIME_FEATURES * c + c * c + (2 * n + 1) * c * 2 * d - (2 * n + 1) * d
-    extra = conditioning / (2 * d * n)
-    body = n * (4 * d * d + 2 * d * size.feed_forward) + conditioning
-    for step in (64, 32, 16, 8, 4, 2, 1):
-        width = size.feed_forward + round(extra / step) * step
-        if abs(2 * d * n * (width - size.feed_forward - extra)) <= 0.009 * body:
-            return width
-    return size.feed_forward + round(extra)
-
-
 @dataclass(frozen=True, kw_only=True)
 class AutoregressiveFamily(Family):
     """Left to right, one token at a time; its likelihood is exact, by the chain rule.
@@ -95,8 +80,7 @@ class AutoregressiveFamily(Family):
     ) -> CausalTransformer:
         from mist_bench import Transformer
 
-        wider = replace(size, feed_forward=matched_feed_forward(size))
-        body = Transformer(wider, vocab_size, length, seed=seed, causal=True, conditioned=False)
+        body = Transformer(size, vocab_size, length, seed=seed, causal=True, conditioned=False)
         return CausalTransformer(body)
 
     def loss(self, model: CausalTransformer, batch: TrainingBatch) -> Tensor:

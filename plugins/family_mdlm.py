@@ -122,7 +122,8 @@ class MdlmFamily(Family):
         from mist_bench import Transformer
 
         conditioned = self.conditioning != "none"
-        body = Transformer(size, vocab_size, length, seed=seed, causal=False, conditioned=conditioned)
+        extra = size.dim * size.dim if self.self_conditioning else 0
+        body = Transformer(size, vocab_size, length, seed=seed, causal=False, conditioned=conditioned, extra=extra)
         return MaskedTransformer(body, self.conditioning, self.self_conditioning)
 
     def loss(self, model: MaskedTransformer, batch: TrainingBatch) -> Tensor:

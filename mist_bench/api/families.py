@@ -29,9 +29,13 @@ class NetworkSize:
     layers: int
     heads: int
     feed_forward: int
+    """Inner width of a conditioned transformer's feed-forward; every other variant has a width that gives it as many
+    parameters."""
     conditioning_dim: int
     local_heads: int = 0
     """Heads of each block that are initialised to attend to a neighbour."""
+    activation: str = "gelu"
+    """Of the feed-forward: gelu, squared-relu or swiglu."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -40,11 +40,13 @@ class ModelConfig:
     heads: int
     """Attention heads of a block."""
     feed_forward: int
-    """Inner width of the feed-forward of a conditioned family; the baseline's is wider, at equal parameters."""
+    """Inner width of the feed-forward of a conditioned family; every other one's gives equal parameters."""
     conditioning_dim: int
     """Width of the conditioning of the adaptive layer norms."""
     local_heads: int = 0
     """Heads of a block that at first attend to a neighbour: prose is learned far sooner, long-range agreement later."""
+    activation: Literal["gelu", "squared-relu", "swiglu"] = "gelu"
+    """Activation of the feed-forward; a gated one (`swiglu`) is narrower, at equal parameters."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "dim", "layers", "heads", "feed_forward", "conditioning_dim")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..api.families import NetworkSize
+from .activations import GATED
 from .rotation import angles
 
 FREQUENCIES = 32
@@ -19,11 +20,12 @@ Values = np.ndarray[Any, Any]
 
 
 def initial_parameters(
-    size: NetworkSize, vocab_size: int, length: int, *, seed: int, conditioned: bool
+    size: NetworkSize, width: int, vocab_size: int, length: int, *, seed: int, conditioned: bool
 ) -> dict[str, Values]:
-    """The parameters by name, in the order in which the seed's random numbers are drawn."""
+    """The parameters by name, in the order in which the seed's random numbers are drawn. `width`: of the feed-forward."""
     rng = np.random.default_rng(np.random.Philox(key=seed))
-    d, c, f = size.dim, size.conditioning_dim, size.feed_forward
+    d, c = size.dim, size.conditioning_dim
+    gates = 2 if size.activation in GATED else 1
     # as large as the output of a block: a smaller table drowns in the residual stream and is learned late
     values = {"tokens": normal(rng, (padded(vocab_size + 1), d), 0.2), "positions": normal(rng, (length, d), 0.2)}
     if conditioned:
@@ -34,15 +36,22 @@ def initial_parameters(
         values[f"{i}.attention.in"] = normal(rng, (d, 3 * d), d**-0.5)
         biases.append(_bias(rng, size))
         values[f"{i}.attention.out"] = normal(rng, (d, d), (2 * size.layers * d) ** -0.5)
-        values[f"{i}.feed_forward.in"] = normal(rng, (d, f), d**-0.5)
-        values[f"{i}.feed_forward.out"] = normal(rng, (f, d), (2 * size.layers * f) ** -0.5)
-    norms = 2 * size.layers + 1
-    # one parameter for all norms and one for all biases: fewer products and updates
-    shape, start = ((norms, c, 2 * d), np.zeros) if conditioned else ((norms * d,), np.ones)
-    values["norms"] = start(shape, dtype=np.float32)
+        values[f"{i}.feed_forward.in"] = normal(rng, (d, gates * width), d**-0.5)
+        values[f"{i}.feed_forward.out"] = normal(rng, (width, d), (2 * size.layers * width) ** -0.5)
+    # one parameter for all norms and gates and one for all biases: fewer products and updates
+    if conditioned:
+        values["modulation"] = np.zeros((modulations(size), c, d), dtype=np.float32)
+    else:
+        values["norms"] = np.ones((2 * size.layers + 1) * d, dtype=np.float32)
+        values["gates"] = np.zeros(2 * size.layers * d, dtype=np.float32)
     values["biases"] = np.concatenate(biases)
     values["head"] = normal(rng, (d, padded(vocab_size)), 0.02)
     return values
+
+
+def modulations(size: NetworkSize) -> int:
+    """Vectors (D) that the condition gives: scale and shift of each layer norm, then the gate of each branch."""
+    return 2 * (2 * size.layers + 1) + 2 * size.layers
 
 
 def padded(rows: int) -> int:

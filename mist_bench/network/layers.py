@@ -59,12 +59,6 @@ def layer_norm(x: Tensor) -> Tensor:
     return centred * (centred.square().mean(axis=-1, keepdim=True) + 1e-5).rsqrt()
 
 
-def squared_relu(x: Tensor, compute: DType) -> Tensor:
-    """max(x, 0)^2 in the compute type; the gradient, 2 sqrt(y), needs only the output y."""
-    y = x.relu().square().cast(compute).contiguous()
-    return with_gradient(y, [x], lambda upstream: [(2 * y.float().sqrt() * upstream).cast(compute).contiguous()])
-
-
 def attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, compute: DType) -> Tensor:
     """Attention: (B, H, L, E) queries, keys and values in the compute type -> (B, H, L, E).
 

@@ -3,8 +3,9 @@
 Pre-norm blocks with learned token and position tables. Queries and keys have a bias and are rotated by their position
 (`rotation`), so that a head can attend to a neighbour before it knows any token: without that, a masked model of prose
 stays at the unigram entropy for thousands of steps. A conditioned transformer takes the time as mist does: a sinusoidal
-embedding, a two-layer perceptron, and a shift and scale of each layer norm (adaptive layer norm, initialized to the
-identity). The activation is the squared ReLU (Primer, arXiv 2109.08668), which has no exponential.
+embedding, a two-layer perceptron, a scale and shift of each layer norm, and a gate of each branch, all of which begin at
+zero (adaLN-Zero of DiT, arXiv 2212.09748); without a condition the gates are learned vectors. Whatever a variant has or
+lacks, the width of its feed-forward gives it equal parameters (`width`).
 
 Shapes: B sequences, L positions, D width, H heads, E width of a head, C conditioning width, V tokens.
 `joint` stores a value that tinygrad would otherwise compute again in many kernels of the backward pass.
@@ -20,9 +21,11 @@ from tinygrad import Tensor, dtypes
 
 from ..api.families import NetworkSize
 from ..engine.device import on_cpu
+from .activations import ACTIVATIONS
 from .initial import FREQUENCIES, initial_parameters
-from .layers import attention, cross_entropy, joint, layer_norm, lookup, product, squared_relu
+from .layers import attention, cross_entropy, joint, layer_norm, lookup, product
 from .rotation import rotated, rotation
+from .width import matched_width
 
 LOOKED_UP = ("tokens", "positions")
 """Tables that are indexed, not multiplied."""
@@ -31,22 +34,27 @@ ROWS_PAY = 8
 
 
 class Transformer:
-    """Transformer from token ids to logits of `vocab_size` tokens; id `vocab_size` is the mask, or the start token."""
+    """Transformer from token ids to logits of `vocab_size` tokens; id `vocab_size` is the mask, or the start token.
+
+    `extra`: numbers that its family adds to the parameters, for which the feed-forward is narrower.
+    """
 
     def __init__(
-        self, size: NetworkSize, vocab_size: int, length: int, *, seed: int, causal: bool, conditioned: bool
-    ) -> None:
+        self, size: NetworkSize, vocab_size: int, length: int, *, seed: int, causal: bool, conditioned: bool,
+        extra: int = 0,
+    ) -> None:  # fmt: skip
+        width = matched_width(size, conditioned=conditioned, extra=extra)
         self.size, self.vocab_size, self.length = size, vocab_size, length
         self.causal, self.conditioned = causal, conditioned
         self.compute = dtypes.float
         self._copies: dict[str, Tensor] = {}
         self._cosine, self._sine = rotation(length, size.dim // size.heads)
-        values = initial_parameters(size, vocab_size, length, seed=seed, conditioned=conditioned)
+        values = initial_parameters(size, width, vocab_size, length, seed=seed, conditioned=conditioned)
         self.parameters = {name: Tensor(value) for name, value in values.items()}
         Tensor.realize(*self.parameters.values())
 
     def add_zeros(self, name: str, shape: tuple[int, ...]) -> None:
-        """Add a parameter, initialized to zero, for a family that needs it."""
+        """Add a parameter, initialized to zero, for a family that needs it (and told of it as `extra`)."""
         self.parameters[name] = Tensor(np.zeros(shape, dtype=np.float32)).realize()
 
     @property
@@ -58,9 +66,10 @@ class Transformer:
         """Nominal FLOPs of the matrix products for one sequence: 2 per weight and position, and 4 D L per position and
         block for attention. A causal mask does not reduce it, nor do unread rows of the output table. The modulation of
         the norms counts once per sequence."""
-        size, wide = self.size, int(self.parameters["0.feed_forward.in"].shape[1])
-        weights = size.layers * (4 * size.dim * size.dim + 2 * size.dim * wide) + size.dim * self.vocab_size
-        modulation = int(self.parameters["norms"].numel()) if self.conditioned else 0
+        size, forward = self.size, ("0.feed_forward.in", "0.feed_forward.out")
+        block = 4 * size.dim * size.dim + sum(int(self.parameters[name].numel()) for name in forward)
+        weights = size.layers * block + size.dim * self.vocab_size
+        modulation = int(self.parameters["modulation"].numel()) if self.conditioned else 0
         return self.length * (2.0 * weights + 4.0 * size.dim * self.length * size.layers) + 2.0 * modulation
 
     def linear(self, x: Tensor, name: str) -> Tensor:
@@ -96,16 +105,22 @@ class Transformer:
         if modulation is None:
             gain = self.parameters["norms"].reshape(-1, self.size.dim)[which]
             return joint(layer_norm(x) * gain, self.compute)
-        shift_scale = modulation[which].contiguous_backward()
-        return joint(layer_norm(x) * (1 + shift_scale[:, 0]) + shift_scale[:, 1], self.compute)
+        scale_shift = modulation[2 * which : 2 * which + 2].contiguous_backward()
+        return joint(layer_norm(x) * (1 + scale_shift[0]) + scale_shift[1], self.compute)
+
+    def _gated(self, branch: Tensor, which: int, modulation: Tensor | None) -> Tensor:
+        """Branch number `which`, two in each block, times its gate, which begins at 0."""
+        if modulation is None:
+            return joint(branch, self.compute) * self.parameters["gates"].reshape(-1, self.size.dim)[which]
+        return joint(branch, self.compute) * modulation[2 * (2 * self.size.layers + 1) + which].contiguous_backward()
 
     def modulation(self, level: Tensor) -> Tensor:
-        """Shift and scale of each layer norm: (B,) time or masked fraction in 0..1 -> (norms, B, 2, 1, D)."""
+        """What the time or masked fraction in 0..1 does to the network: (B,) -> (scales and shifts, then gates; B, 1, D)."""
         frequency = (Tensor.arange(FREQUENCIES).float() * (-math.log(1e4) / FREQUENCIES)).exp()
         angle = level.reshape(-1, 1) * 1000.0 * frequency
         features = angle.sin().cat(angle.cos(), dim=-1).contiguous()
         c = joint(self.linear(joint(self.linear(features, "time.in").silu()), "time.out").silu())
-        return joint(self.linear(c, "norms")).reshape(-1, len(level), 2, 1, self.size.dim)
+        return joint(self.linear(c, "modulation")).reshape(-1, len(level), 1, self.size.dim)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Token and position embeddings: (B, L) ids -> (B, L, D)."""
@@ -150,8 +165,10 @@ class Transformer:
         x = joint(x)
         visible = self._visible(int(x.shape[1]))
         for i in range(self.size.layers):
-            x = joint(x + self._attention(self._norm(x, 2 * i, modulation), i, visible))
-            x = joint(x + self._feed_forward(self._norm(x, 2 * i + 1, modulation), i))
+            mixed = self._attention(self._norm(x, 2 * i, modulation), i, visible)
+            x = joint(x + self._gated(mixed, 2 * i, modulation))
+            inner = self._feed_forward(self._norm(x, 2 * i + 1, modulation), i)
+            x = joint(x + self._gated(inner, 2 * i + 1, modulation))
         return self._norm(x, 2 * self.size.layers, modulation)
 
     def _visible(self, length: int) -> Tensor | None:
@@ -166,7 +183,7 @@ class Transformer:
         return joint(self.linear(h, "head"))[:, :, : self.vocab_size]
 
     def _feed_forward(self, h: Tensor, i: int) -> Tensor:
-        inner = squared_relu(self.linear(h, f"{i}.feed_forward.in"), self.compute)
+        inner = ACTIVATIONS[self.size.activation](self.linear(h, f"{i}.feed_forward.in"), self.compute)
         return self.linear(inner, f"{i}.feed_forward.out")
 
     def _attention(self, h: Tensor, i: int, visible: Tensor | None) -> Tensor:
@@ -212,7 +229,7 @@ class Transformer:
             keys, values = layer[0, :, :, : position + 1], layer[1, :, :, : position + 1]
             weights = (product(q, keys.transpose(-1, -2), self.compute) * width**-0.5).softmax(-1)
             mixed = product(weights, values, self.compute).transpose(1, 2).reshape(batch, 1, -1).contiguous()
-            x = (x + self.linear(mixed, f"{i}.attention.out")).contiguous()
+            x = (x + self._gated(self.linear(mixed, f"{i}.attention.out"), 2 * i, None)).contiguous()
             h = self._norm(x, 2 * i + 1, None)
-            x = (x + self._feed_forward(h, i)).contiguous()
+            x = (x + self._gated(self._feed_forward(h, i), 2 * i + 1, None)).contiguous()
         return self.scores(self._norm(x, 2 * self.size.layers, None))

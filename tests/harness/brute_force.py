@@ -89,13 +89,19 @@ def log_softmax(x: FloatArray) -> FloatArray:
     return np.asarray(x - np.log(np.exp(x).sum(axis=-1, keepdims=True)))
 
 
-def _norm(x: FloatArray, w: FloatArray, told: FloatArray | None) -> FloatArray:
+def _norm(x: FloatArray, which: int, values: Values, told: FloatArray | None) -> FloatArray:
     x = x - x.mean(axis=-1, keepdims=True)
     x = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-5)
     if told is None:
-        return np.asarray(x * w)
-    scale, shift = np.split(told @ w, 2, axis=-1)
+        return np.asarray(x * values["norms"].reshape(-1, x.shape[-1])[which])
+    scale, shift = (told @ w for w in values["modulation"][2 * which : 2 * which + 2])
     return np.asarray(x * (1 + scale[:, None]) + shift[:, None])
+
+
+def _gate(which: int, layers: int, values: Values, told: FloatArray | None) -> FloatArray:
+    if told is None:
+        return np.asarray(values["gates"].reshape(2 * layers, -1)[which])
+    return np.asarray((told @ values["modulation"][2 * (2 * layers + 1) + which])[:, None])
 
 
 def told(values: Values, level: FloatArray) -> FloatArray:
@@ -117,6 +123,11 @@ def placed(x: FloatArray, heads: int) -> FloatArray:
     return np.stack([z.real, z.imag], axis=-2).reshape(batch, length, dim)
 
 
+def gelu(x: FloatArray) -> FloatArray:
+    """Its tanh formula (arXiv 1606.08415, section 2)."""
+    return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
+
+
 def logits(
     values: Values, heads: int, tokens: IntArray, vocab_size: int, *, causal: bool, level: FloatArray | None = None,
     extra: FloatArray | float = 0.0,
@@ -127,9 +138,8 @@ def logits(
     c = None if level is None else told(values, level)
     layers = sum(name.endswith("attention.in") for name in values)
     biases = values["biases"].reshape(layers, 2, -1)
-    norms = values["norms"] if level is not None else values["norms"].reshape(2 * layers + 1, -1)
     for i in range(layers):
-        h = _norm(x, norms[2 * i], c)
+        h = _norm(x, 2 * i, values, c)
         q, k, v = np.split(h @ values[f"{i}.attention.in"], 3, axis=-1)
         bias_q, bias_k = biases[i]
         q, k = placed(q + bias_q, heads), placed(k + bias_k, heads)
@@ -140,10 +150,10 @@ def logits(
                 score = (q[:, place : place + 1, part] * k[:, :last, part]).sum(axis=-1) / math.sqrt(width)
                 weight = np.exp(log_softmax(score))
                 mixed[:, place, part] = (weight[:, :, None] * v[:, :last, part]).sum(axis=1)
-        x = x + mixed @ values[f"{i}.attention.out"]
-        h = _norm(x, norms[2 * i + 1], c) @ values[f"{i}.feed_forward.in"]
-        x = x + np.maximum(h, 0) ** 2 @ values[f"{i}.feed_forward.out"]
-    return np.asarray((_norm(x, norms[-1], c) @ values["head"])[:, :, :vocab_size])
+        x = x + _gate(2 * i, layers, values, c) * (mixed @ values[f"{i}.attention.out"])
+        h = _norm(x, 2 * i + 1, values, c) @ values[f"{i}.feed_forward.in"]
+        x = x + _gate(2 * i + 1, layers, values, c) * (gelu(h) @ values[f"{i}.feed_forward.out"])
+    return np.asarray((_norm(x, 2 * layers, values, c) @ values["head"])[:, :, :vocab_size])
 
 
 def masked_answer(values: Values, tokens: IntArray, t: FloatArray | None = None, extra: Any = 0.0) -> FloatArray:

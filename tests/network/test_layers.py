@@ -148,15 +148,6 @@ def test_lookup(kind, rounding, rows, cpu, monkeypatch):
     assert (gradient[np.setdiff1d(np.arange(rows), ids)] == 0).all()
 
 
-@pytest.mark.parametrize(("kind", "rounding"), KINDS)
-def test_squared_relu(kind, rounding):
-    x, upstream = numbers(4, 6), numbers(4, 6)
-    kept = Tensor(x)
-    y = layers.squared_relu(kept, kind)
-    close(y.float().numpy(), np.maximum(x, 0) ** 2, rounding)
-    close(gradients(y, upstream, kept)[0], 2 * np.maximum(x, 0) * upstream, rounding)
-
-
 @pytest.mark.skipif(not str(Device.DEFAULT).startswith("CPU"), reason="several devices of a CPU are at hand anywhere")
 @pytest.mark.parametrize("rows", [5, 40])
 def test_sequences_on_two_devices(rows, monkeypatch):

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from mist_bench_plugins.family_autoregressive import AutoregressiveFamily, matched_feed_forward
-from mist_bench_plugins.family_mdlm import MdlmFamily
+from mist_bench_plugins.family_autoregressive import AutoregressiveFamily
+from mist_bench_plugins.family_mdlm import CONDITIONING, MdlmFamily
 from tinygrad import Tensor, dtypes
 
 from harness.answers import answers
@@ -34,6 +34,8 @@ from mist_bench.inference.masked import MaskedEvaluator
 from mist_bench.inference.step import on_device
 from mist_bench.network import initial
 from mist_bench.network import transformer as network_module
+from mist_bench.network.activations import ACTIVATIONS
+from mist_bench.network.width import body_parameters
 
 RNG = np.random.default_rng(0)
 CLEAN = TEXTS[RNG.integers(0, len(TEXTS), BATCH)]
@@ -195,9 +197,8 @@ class Shape:
     def numel(self) -> int:
         return int(np.prod(self.shape))
 
-    @staticmethod
-    def realize(*shapes) -> None:
-        pass
+    def realize(self, *others):
+        return self
 
 
 @pytest.fixture
@@ -213,30 +214,42 @@ SIZES |= {
 }
 
 
+VARIANTS = [
+    AutoregressiveFamily(),
+    *(MdlmFamily(conditioning=told, self_conditioning=own) for told in CONDITIONING for own in (False, True)),
+]
+
+
 @pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("vocab_size", [28, 50_258])
-def test_families_have_equal_parameters(only_shapes, name, vocab_size):
-    masked_one, baseline = (f.create(SIZES[name], vocab_size, 64, 0, None) for f in (MdlmFamily(), AutoregressiveFamily()))
-    assert abs(baseline.parameter_count() / masked_one.parameter_count() - 1) < 0.01
-    assert baseline.embedding_parameters() == masked_one.embedding_parameters()
-    assert baseline.vocab_size == masked_one.vocab_size == vocab_size
-    whole = sum(p.numel() for p in masked_one.parameters.values())
-    assert masked_one.parameter_count() + masked_one.embedding_parameters() == whole
-    tables = (2 * vocab_size + 1 + 64) * SIZES[name].dim
-    assert tables <= masked_one.embedding_parameters() <= tables + 128 * SIZES[name].dim
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_variant_has_equal_parameters(only_shapes, name, vocab_size, activation):
+    size = replace(SIZES[name], activation=activation)
+    reference = MdlmFamily().create(replace(size, activation="gelu"), vocab_size, 64, 0, None)
+    assert reference.parameters["0.feed_forward.out"].shape[0] == size.feed_forward
+    whole = sum(p.numel() for p in reference.parameters.values())
+    assert reference.parameter_count() + reference.embedding_parameters() == whole
+    tables = (2 * vocab_size + 1 + 64) * size.dim
+    assert tables <= reference.embedding_parameters() <= tables + 128 * size.dim
+    for family in VARIANTS:
+        made = family.create(size, vocab_size, 64, 0, None)
+        assert abs(made.parameter_count() / reference.parameter_count() - 1) < 0.01, family.spec
+        assert made.embedding_parameters() == reference.embedding_parameters() and made.vocab_size == vocab_size
 
 
-def test_without_a_wider_feed_forward_the_baseline_would_be_smaller(only_shapes):
+def test_without_another_width_the_variants_would_differ(only_shapes):
     size = SIZES["quick"]
-    assert matched_feed_forward(size) > size.feed_forward
-    mdlm = MdlmFamily().create(size, 28, 64, 0, None).parameter_count()
-    extra = 2 * size.dim * size.layers * (matched_feed_forward(size) - size.feed_forward)
-    assert extra > 0.01 * mdlm
+    widths = {family.spec: family.create(size, 28, 64, 0, None).parameters["0.feed_forward.out"].shape[0] for family in VARIANTS}
+    reference = body_parameters(size, size.feed_forward, conditioned=True)
+    assert widths["mdlm"] == size.feed_forward
+    for name, more in ("autoregressive", True), ("mdlm[conditioning=none]", True), ("mdlm[self_conditioning=true]", False):
+        assert (widths[name] > size.feed_forward) is more
+        assert abs(widths[name] - size.feed_forward) * 2 * size.dim * size.layers > 0.01 * reference
 
 
 def test_counted_parameters_are_the_formula():
     d, c, n = SIZE.dim, SIZE.conditioning_dim, SIZE.layers
-    expected = n * (4 * d * d + 2 * d + 2 * d * SIZE.feed_forward) + 64 * c + c * c + (2 * n + 1) * c * 2 * d
+    expected = n * (4 * d * d + 2 * d + 2 * d * SIZE.feed_forward) + 64 * c + c * c + (6 * n + 2) * c * d
     assert masked()[0].model.parameter_count() == expected
 
 
