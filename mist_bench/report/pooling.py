@@ -16,8 +16,9 @@ def over_seeds(rows: Iterable[Row], key: Sequence[str], values: Sequence[str]) -
 
     `X_se`: sampling seeds are independent, so theirs shrinks by the root of their number; training seeds are measured
     on the same sequences and noise, so theirs is averaged, not shrunk. `X_seed_se`: the standard error over training
-    seeds, None for one seed. `seeds`: how many training seeds. `pooled_samples`: the samples of all sampling seeds, by
-    the same token averaged over training seeds. Other columns stay where all rows agree; texts that differ are joined.
+    seeds, None for one seed. `seeds`: how many training seeds. `pooled_clusters`: the independent units of all sampling
+    seeds, by the same token averaged over training seeds; 1 if each seed has one, since what does not vary within a
+    seed does not between them. Other columns stay where all rows agree; texts that differ are joined.
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in in_order(rows):
@@ -35,8 +36,9 @@ def _pooled(group: list[dict[str, Any]], values: Sequence[str]) -> dict[str, Any
     for row in group:
         by_seed.setdefault(row.get("training_seed"), []).append(row)
     pooled["seeds"] = len(by_seed)
-    samples = [row.get("samples") for row in group]
-    pooled["pooled_samples"] = sum(filter(None, samples)) / len(by_seed) if None not in samples else None
+    units = [row.get("clusters") for row in group]
+    known = [unit for unit in units if unit is not None]
+    pooled["pooled_clusters"] = None if len(known) < len(units) else _units(known, len(by_seed))
     for name in values:
         means, errors = [], []
         for seed_rows in by_seed.values():
@@ -52,7 +54,16 @@ def _pooled(group: list[dict[str, Any]], values: Sequence[str]) -> dict[str, Any
     return pooled
 
 
+def _units(clusters: Sequence[int], training_seeds: int) -> float:
+    return 1 if set(clusters) == {1} else sum(clusters) / training_seeds
+
+
+def units_of(row: Row) -> float | None:
+    """The independent units that a row's errors are over, pooled or not; None if that is not known."""
+    return row.get("pooled_clusters") or row.get("clusters")
+
+
 def valid_interval(row: Row) -> tuple[float, float] | None:
-    """The interval of a row's `oracle_valid_rate`, pooled or not; None for the repeater, whose samples are equal."""
-    rate, count = row.get("oracle_valid_rate"), row.get("pooled_samples") or row.get("samples")
-    return None if rate is None or not count or row.get("control") == "repeater" else wilson(rate, count)
+    """The interval of a row's `oracle_valid_rate`, pooled or not; None where all samples are one text."""
+    rate, units = row.get("oracle_valid_rate"), units_of(row)
+    return None if rate is None or not units or units <= 1 else wilson(rate, units)

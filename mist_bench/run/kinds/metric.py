@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..workbench import Workbench
 
 METRIC_COLUMNS = "metric_columns"
-RESERVED = {METRIC_COLUMNS, "seeds", "pooled_samples"}
+RESERVED = {METRIC_COLUMNS, "seeds", "pooled_clusters"}
 """Names that tables give to columns of their own."""
 
 
@@ -72,13 +72,15 @@ class MetricCell(Cell):
         references = controls.references(bench.dataset, len(tokens))
         texts, held_out = ([bench.dataset.decode(row) for row in rows] for rows in (tokens, references))
         try:
-            columns = dict(self.metric.measure(texts, held_out))
+            columns: dict[str, float | None] = dict(self.metric.measure(texts, held_out))
         except OSError as error:  # a network that is down, say: this cell fails, and not the run
             text = f"{type(error).__name__}: {error_text(error)}"
             raise UserError(f"metric {self.metric.spec!r} raised {text}") from error
         for name, value in columns.items():
             if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating | None):
                 raise UserError(f"metric {self.metric.spec!r} gives {name} = {value!r:.80}; give numbers")
+        if len(set(texts)) == 1:  # one text many times: what it is measured to differ by is rounding
+            columns |= {name: None for name in columns if name.endswith("_se") and name.removesuffix("_se") in columns}
         return {"columns": columns}
 
     @staticmethod
