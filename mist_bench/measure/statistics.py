@@ -74,10 +74,10 @@ def standard_error(values: Sequence[float]) -> float | None:
         return None
     mean = math.fsum(values) / len(values)
     error = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
-    return _unless_rounding(error, max(map(abs, values)))
+    return unless_rounding(error, max(map(abs, values)))
 
 
-def _unless_rounding(error: float, size: float) -> float:
+def unless_rounding(error: float, size: float) -> float:
     """An error, or 0 for that of values of this size which differ in nothing but their last digits."""
     return 0.0 if error <= ROUNDING * size else error
 
@@ -96,7 +96,7 @@ def ratio(values: FloatArray, sizes: FloatArray, clusters: IntArray) -> tuple[fl
         return float(mean), float("nan")
     residual = v - mean * s
     error = float(np.sqrt(n / (n - 1) * (residual**2).sum()) / s.sum())
-    return float(mean), _unless_rounding(error, float(np.abs(v).sum() / s.sum()))
+    return float(mean), unless_rounding(error, float(np.abs(v).sum() / s.sum()))
 
 
 def disagreement(a: FloatArray, b: FloatArray, clusters: IntArray) -> tuple[float, float]:

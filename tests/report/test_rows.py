@@ -15,6 +15,7 @@ from mist_bench.report.rows import Finished, disagreements, shortfalls
 from mist_bench.run.cells import Entry
 from mist_bench.run.kinds.generation import CLUSTER_OF, GenerationCell, stored_clusters
 from mist_bench.run.kinds.likelihood import likelihood_record
+from mist_bench.run.kinds.metric import _with_errors
 from mist_bench.run.store import Store, plain
 
 COUNT, LENGTH = 48, 8
@@ -112,6 +113,20 @@ def test_few_clusters_widen_what_is_shown():
     assert point.high - point.quality == pytest.approx(statistics.quantile(3) * 0.0091)
     assert _bar(prose, "token_entropy") == pytest.approx(statistics.quantile(3) * 0.01)
     assert _bar({**prose, "token_entropy_se": None}, "token_entropy") == 0.0
+
+
+def test_sampling_seeds_that_continue_the_same_prompts_are_not_independent():
+    rows = [{"family": "mdlm", "training_seed": 0, "seed": seed, "clusters": 40, "x": 1.0, "x_se": 0.2} for seed in (0, 1)]
+    (free,) = pooling.over_seeds(rows, ("family",), ("x",))
+    (given,) = pooling.over_seeds([{**row, "prompt": 3} for row in rows], ("family",), ("x",))
+    assert (free["x_se"], pooling.units_of(free)) == (pytest.approx(0.2 / np.sqrt(2)), 80)
+    assert (given["x_se"], pooling.units_of(given)) == (pytest.approx(0.2), 40)
+
+
+def test_a_metrics_errors_are_not_rounding():
+    columns = {"x": 3.0, "x_se": 4e-17, "y": 2.0, "y_se": 0.5, "lone_se": 1e-20}
+    assert _with_errors(columns, one_text=False) == {**columns, "x_se": 0.0}
+    assert _with_errors(columns, one_text=True) == {**columns, "x_se": None, "y_se": None}
 
 
 def test_one_text_at_several_sampling_seeds_is_one_text():

@@ -11,6 +11,7 @@ import numpy as np
 from ...api.component import UserError
 from ...api.metrics import Metric
 from ...host.discovery import error_text
+from ...measure.statistics import unless_rounding
 from ..cells import Cell, Entry, Progress, Record
 from ..columns import Column, Row
 from ..experiment import Experiment
@@ -27,6 +28,17 @@ class MetricColumns(TypedDict, total=False):
     """Columns of generation.csv, besides those that the metrics name themselves."""
 
     metric_columns: Annotated[str, Column("which columns come from metrics, joined by `; `", optional=True)]
+
+
+def _with_errors(columns: dict[str, float | None], one_text: bool) -> dict[str, float | None]:
+    """The columns with the errors that they can have: none of one text, however often it was written, and 0 for what is
+    rounding alone."""
+    made = dict(columns)
+    for name, error in columns.items():
+        value = columns.get(name.removesuffix("_se"))
+        if name.endswith("_se") and error is not None and value is not None:
+            made[name] = None if one_text else unless_rounding(error, abs(value))
+    return made
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,9 +91,7 @@ class MetricCell(Cell):
         for name, value in columns.items():
             if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating | None):
                 raise UserError(f"metric {self.metric.spec!r} gives {name} = {value!r:.80}; give numbers")
-        if len(set(texts)) == 1:  # one text many times: what it is measured to differ by is rounding
-            columns |= {name: None for name in columns if name.endswith("_se") and name.removesuffix("_se") in columns}
-        return {"columns": columns}
+        return {"columns": _with_errors(columns, one_text=len(set(texts)) == 1)}
 
     @staticmethod
     def summary(record: Record) -> str:
