@@ -1,7 +1,7 @@
 """Dataset: a corpus as sequences of tokens, tokenized once and memory-mapped from a cache on disk.
 
     <cache>/data/<key>/meta.json                       settings, counts, the fitted tokenizer
-    <cache>/data/<key>/<split>.{tokens,clusters,text_bytes}.npy
+    <cache>/data/<key>/<split>.{tokens,documents,text_bytes}.npy
 
 The key is the hash of everything that determines the tokens. A folder is written under a temporary name and renamed
 when it is complete, so that the leftovers of a killed process are never read.
@@ -25,11 +25,12 @@ import numpy as np
 from ..api.component import IntArray, UserError
 from ..api.corpora import Corpus, Texts
 from ..api.tokenizers import Codec, Tokenizer
+from .clusters import clusters_of
 from .layouts import SPLITS, RowFile, Sequencer, count_known
 
-FORMAT = 1
+FORMAT = 2
 META = "meta.json"
-ARRAYS = ("tokens", "clusters", "text_bytes")
+ARRAYS = ("tokens", "documents", "text_bytes")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,13 +39,19 @@ class Split:
 
     tokens: IntArray
     """(N, L), memory-mapped, uint16 or int32."""
-    clusters: IntArray
-    """(N,) independent units for standard errors: the document's number for `windows`, else the sequence's own."""
+    documents: IntArray
+    """(N, 3) numbers of the documents that the first, the middle and the last token of each sequence are of."""
+    places: IntArray
+    """(N,) where each sequence is in the text: neighbours may depend on each other."""
     text_bytes: IntArray
     """(N,) bytes of raw UTF-8 in each sequence; the end token has none."""
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def clusters(self, count: int) -> IntArray:
+        """(count,) the independent unit, for standard errors, of each of the first `count` sequences."""
+        return clusters_of(self.documents[:count], self.places[:count])
 
     def spread(self) -> Split:
         """The split reordered so that its first sequences, however many, come evenly from all documents.
@@ -53,11 +60,10 @@ class Split:
         standard error over chapters would be impossible. The order follows the golden ratio; a split whose documents
         have one sequence each stays as it is.
         """
-        if len(np.unique(self.clusters)) == len(self):
+        if (self.documents[1:, 0] > self.documents[:-1, 2]).all():
             return self
         order = np.argsort(np.argsort(np.arange(len(self)) * ((5**0.5 - 1) / 2) % 1.0))
-        return Split(**{name: np.asarray(getattr(self, name))[order] for name in ARRAYS})
-
+        return Split(**{name: np.asarray(getattr(self, name))[order] for name in (*ARRAYS, "places")})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,10 +190,10 @@ def _read(folder: Path) -> _Stored | None:
         for name in SPLITS:
             arrays = {kind: np.load(folder / f"{name}.{kind}.npy", mmap_mode="r") for kind in ARRAYS}
             rows = meta["rows"][name]
-            described = {"tokens": (rows, meta["settings"]["length"]), "clusters": (rows,), "text_bytes": (rows,)}
+            described = {"tokens": (rows, meta["settings"]["length"]), "documents": (rows, 3), "text_bytes": (rows,)}
             if any(arrays[kind].shape != described[kind] for kind in ARRAYS):
                 return None
-            splits[name] = Split(**arrays)
+            splits[name] = Split(**arrays, places=np.arange(rows))
         if meta["settings"]["format"] != FORMAT or not {"codec", "duplicates"} <= meta.keys():
             return None
     except (OSError, EOFError, ValueError, KeyError, TypeError):
@@ -216,15 +222,15 @@ def _write(folder: Path, sequencer: Sequencer, texts: Texts, settings: dict[str,
 
 def _write_split(folder: Path, name: str, sequencer: Sequencer, texts: Sequence[str]) -> int:
     """Write the arrays of a split; the number of its sequences."""
-    clusters: list[IntArray] = []
+    documents: list[IntArray] = []
     text_bytes: list[IntArray] = []
     with RowFile(folder / f"{name}.tokens.npy", sequencer.length, sequencer.dtype) as file:
-        for rows, cluster in sequencer.rows(texts, name):
+        for rows, of in sequencer.rows(texts, name):
             file.append(rows)
-            clusters.append(cluster)
+            documents.append(of)
             text_bytes.append(sequencer.text_bytes(rows))
         count = file.count
-    np.save(folder / f"{name}.clusters.npy", np.concatenate(clusters))
+    np.save(folder / f"{name}.documents.npy", np.concatenate(documents))
     np.save(folder / f"{name}.text_bytes.npy", np.concatenate(text_bytes))
     return count
 

@@ -40,13 +40,13 @@ class Sequencer:
         return np.asarray(self._bytes[rows].sum(axis=1))
 
     def rows(self, texts: Iterable[str], split: str) -> Iterator[tuple[IntArray, IntArray]]:
-        """Blocks of sequences (n, L) with their clusters (n,). Raises `UserError` if there is no full sequence."""
+        """Blocks of sequences (n, L) with the numbers of the documents (n, 3) that their first, middle and last tokens
+        are of; an end token is its document's. Raises `UserError` if there is no full sequence."""
         layout = {"padded": self._padded, "packed": self._packed, "windows": self._windows}[self._corpus.layout]
         total = 0
         for rows, documents in layout(self._encoded(texts, split), split):
-            clusters = documents if self._corpus.layout == "windows" else total + np.arange(len(rows))
             total += len(rows)
-            yield rows.astype(self.dtype), clusters
+            yield rows.astype(self.dtype), documents.astype(np.int32)
         if not total:
             raise UserError(
                 f"the {split} split of {self._corpus.spec} has no full sequence of {self.length} tokens by "
@@ -79,17 +79,21 @@ class Sequencer:
                     )
                 rows[i, : len(ids)] = ids
             first += len(batch)
-            yield rows, np.arange(first - len(batch), first)
+            yield rows, _alone(np.arange(first - len(batch), first))
 
     def _packed(self, batches: Iterable[Sequence[IntArray]], split: str) -> Iterator[tuple[IntArray, IntArray]]:
-        rest: IntArray = np.zeros(0, dtype=np.int32)
+        rest, rest_of, first = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64), 0
         for batch in batches:
             parts = [part for ids in batch for part in (ids, np.array([self._end], dtype=np.int32))]
             joined = np.concatenate([rest, *parts])
+            numbers = np.repeat(np.arange(first, first + len(batch)), [len(ids) + 1 for ids in batch])
+            document_of = np.concatenate([rest_of, numbers])
+            first += len(batch)
             used = len(joined) // self.length * self.length
-            rest = joined[used:]
+            rest, rest_of = joined[used:], document_of[used:]
             if used:
-                yield joined[:used].reshape(-1, self.length), np.zeros(0, dtype=np.int64)
+                documents = document_of[:used].reshape(-1, self.length)[:, [0, self.length // 2, -1]]
+                yield joined[:used].reshape(-1, self.length), documents
 
     def _windows(self, batches: Iterable[Sequence[IntArray]], split: str) -> Iterator[tuple[IntArray, IntArray]]:
         first = 0
@@ -98,8 +102,13 @@ class Sequencer:
             if any(counts):
                 parts = [ids[: n * self.length] for n, ids in zip(counts, batch, strict=True)]
                 documents = np.repeat(np.arange(first, first + len(batch)), counts)
-                yield np.concatenate(parts).reshape(-1, self.length), documents
+                yield np.concatenate(parts).reshape(-1, self.length), _alone(documents)
             first += len(batch)
+
+
+def _alone(documents: IntArray) -> IntArray:
+    """(n,) -> (n, 3): sequences with tokens of one document only."""
+    return np.repeat(documents[:, None], 3, axis=1)
 
 
 class RowFile:

@@ -1,7 +1,7 @@
 """Likelihoods: two estimators of the bound of masked models, and the chain rules, in nats per sequence.
 
 Compared models see the same sequences and the same masks, since noise belongs to the number of a sequence. Draws are
-stratified within each sequence, so sequences stay independent and standard errors are over sequences.
+stratified within each sequence, so that they add no dependence: standard errors are over clusters of sequences.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ LogProbability = Callable[[IntArray, npt.NDArray[np.bool_], FloatArray], FloatAr
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A likelihood with its standard errors, and a value per sequence for paired comparison."""
+    """A likelihood with its standard errors (NaN for one cluster), and a value per sequence for paired comparison."""
 
     per_sequence: FloatArray  # (N,) nats
     nats_per_token: float
     nats_per_token_se: float
     bits_per_byte: float
     bits_per_byte_se: float
+    clusters: int
 
 
 def exact_k(
@@ -137,11 +138,11 @@ def in_batches(
 
 
 def estimate(per_sequence: FloatArray, length: int, text_bytes: IntArray, clusters: IntArray) -> Estimate:
-    """Nats per token and bits per byte, with standard errors over clusters (sequences, or their chapters)."""
+    """Nats per token and bits per byte, with standard errors over clusters."""
     tokens_each = np.full(len(per_sequence), length, dtype=np.float64)
     nats, nats_se = ratio(per_sequence, tokens_each, clusters)
     bits, bits_se = ratio(per_sequence / np.log(2), np.asarray(text_bytes, dtype=np.float64), clusters)
     return Estimate(
         per_sequence=per_sequence, nats_per_token=nats, nats_per_token_se=nats_se, bits_per_byte=bits,
-        bits_per_byte_se=bits_se,
+        bits_per_byte_se=bits_se, clusters=len(np.unique(clusters)),
     )  # fmt: skip

@@ -1,27 +1,35 @@
-"""Statistics of the tables: means, ratios, rates and medians with their standard errors and confidence intervals."""
+"""Statistics of the tables: means, ratios, rates and medians with their standard errors and confidence intervals.
+
+Errors are over independent units, their *clusters*: sequences or samples that depend on each other share one. Their
+intervals are Student's, with a degree of freedom less than there are units.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
 from ..api.component import FloatArray, IntArray
 
 Z = 1.96
-"""Standard errors on each side of a 95 % interval."""
+"""Standard errors on each side of a 95 % interval, for many units."""
 LEVEL = 0.95
+ROUNDING = 1e-12
+"""An error that is this part of the values, or less, is what their sums round."""
 FEWEST_FOR_INTERVAL = 6
 """The smallest number of values for which `median_interval` reaches LEVEL."""
 
 
-def two_sided(t: float, freedom: int) -> float:
+def two_sided(t: float, freedom: float) -> float:
     """Two-sided p-value of Student's t: the incomplete beta function I_x(f/2, 1/2) at x = f/(f + t²)."""
     return _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
 
 
-def quantile(freedom: int, outside: float = 0.05) -> float:
+@cache
+def quantile(freedom: float, outside: float = 0.05) -> float:
     """Student's t with probability `outside` beyond ±t: 1.96 for many degrees of freedom, 12.7 for one."""
     low, high = 0.0, 1.0
     while two_sided(high, freedom) > outside:
@@ -52,9 +60,12 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
     return front * value
 
 
-def interval(mean: float, se: float) -> tuple[float, float]:
-    """The 95 % confidence interval of a mean, mean ± 1.96 SE."""
-    return mean - Z * se, mean + Z * se
+def interval(mean: float, se: float | None, units: float | None) -> tuple[float, float] | None:
+    """The 95 % confidence interval of a mean whose error is over so many units; None for one unit, without an error."""
+    if se is None or not math.isfinite(se) or (units is not None and units <= 1):
+        return None
+    wide = (Z if units is None else quantile(units - 1)) * se
+    return mean - wide, mean + wide
 
 
 def standard_error(values: Sequence[float]) -> float | None:
@@ -62,18 +73,30 @@ def standard_error(values: Sequence[float]) -> float | None:
     if len(values) < 2:
         return None
     mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
+    error = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
+    return unless_rounding(error, max(map(abs, values)))
+
+
+def unless_rounding(error: float, size: float) -> float:
+    """An error, or 0 for that of values of this size which differ in nothing but their last digits."""
+    return 0.0 if error <= ROUNDING * size else error
 
 
 def ratio(values: FloatArray, sizes: FloatArray, clusters: IntArray) -> tuple[float, float]:
-    """sum(values) / sum(sizes) and its standard error over clusters (linearised, Cochran 1977, section 6)."""
+    """sum(values) / sum(sizes) and its standard error over clusters; NaN for one cluster.
+
+    Linearised (Cochran 1977, section 6), with the factor G / (G - 1) for G clusters: CR1 of the literature on
+    cluster-robust errors (Cameron and Miller, Journal of Human Resources 50(2), 2015), whose intervals are Student's
+    with G - 1 degrees of freedom.
+    """
     _, place = np.unique(clusters, return_inverse=True)
     v, s = np.bincount(place, weights=values), np.bincount(place, weights=sizes)
     mean, n = v.sum() / s.sum(), len(v)
     if n < 2:
         return float(mean), float("nan")
     residual = v - mean * s
-    return float(mean), float(np.sqrt(n / (n - 1) * (residual**2).sum()) / s.sum())
+    error = float(np.sqrt(n / (n - 1) * (residual**2).sum()) / s.sum())
+    return float(mean), unless_rounding(error, float(np.abs(v).sum() / s.sum()))
 
 
 def disagreement(a: FloatArray, b: FloatArray, clusters: IntArray) -> tuple[float, float]:
@@ -81,11 +104,10 @@ def disagreement(a: FloatArray, b: FloatArray, clusters: IntArray) -> tuple[floa
     return ratio(a - b, np.ones(len(a)), clusters)
 
 
-def mean_and_error(values: FloatArray) -> tuple[float, float | None]:
-    """Mean of independent values and its standard error; the error of a single value is None."""
-    if len(values) < 2:
-        return float(np.mean(values)), None
-    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+def mean_and_error(values: FloatArray, clusters: IntArray) -> tuple[float, float | None]:
+    """Mean of (N,) values and its standard error over their clusters; the error of a single cluster is None."""
+    mean, error = ratio(values, np.ones(len(values)), clusters)
+    return mean, error if math.isfinite(error) else None
 
 
 def wilson(rate: float, count: float) -> tuple[float, float]:
@@ -135,12 +157,12 @@ def rounded(value: float, digits: int) -> str:
     return f"{round(value, digits):.{max(digits, 0)}f}"
 
 
-def perplexity_columns(nats: float, se: float) -> dict[str, float]:
+def perplexity_columns(nats: float, se: float, clusters: int) -> dict[str, float | None]:
     """Columns of a perplexity with its 95 % confidence interval, from nats per token ± SE; infinite where exp
-    overflows."""
-    values = (nats, *interval(nats, se))
+    overflows, None where there is no error."""
+    values = (nats, *(interval(nats, se, clusters) or (None, None)))
     return dict(zip(("perplexity", "perplexity_low", "perplexity_high"), map(_exp, values), strict=True))
 
 
-def _exp(x: float) -> float:
-    return math.exp(x) if x < 709.0 else math.inf
+def _exp(x: float | None) -> float | None:
+    return None if x is None else math.exp(x) if x < 709.0 else math.inf

@@ -1,10 +1,10 @@
 """Target error: how many mask draws a bound needs for a given standard error, and whether any number suffices.
 
-The squared error of a bound has two parts: the differences between sequences (or chapters), and the noise of the masks,
-which shrinks with the number of draws. Draws come in blocks, each a complete stratified set of `likelihood.mask_draws`.
-Block 0 is the set that a run without a target draws, and every model gets the same blocks in the same order. Two pilot
-blocks separate the parts without bias: half the squared difference of a sequence's two values estimates the mask
-variance of a block.
+The squared error of a bound has two parts: the differences between sequences (or their clusters), and the noise of the
+masks, which shrinks with the number of draws. Draws come in blocks, each a complete stratified set of
+`likelihood.mask_draws`. Block 0 is the set that a run without a target draws, and every model gets the same blocks in
+the same order. Two pilot blocks separate the parts without bias: half the squared difference of a sequence's two values
+estimates the mask variance of a block.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Pilot:
     needed: float
     """Blocks that the target needs; infinite if the sequences alone exceed it."""
     limit: float
-    """The standard error at infinitely many masks."""
+    """The standard error at infinitely many masks; NaN for one cluster, which has no error."""
 
 
 def pilot(first: FloatArray, second: FloatArray, target: float, length: int, clusters: IntArray) -> Pilot:
@@ -41,6 +41,8 @@ def pilot(first: FloatArray, second: FloatArray, target: float, length: int, clu
     tokens = len(first) * length
     of_masks = float(((first - second) ** 2 / 2).sum()) / tokens**2  # squared error that the masks of one block add
     _, error = ratio((first + second) / 2, np.full(len(first), float(length)), clusters)
+    if not math.isfinite(error):
+        return Pilot(blocks=2, needed=math.inf, limit=math.nan)
     of_sequences = max(0.0, error**2 - of_masks / 2)
     room = target**2 - of_sequences
     needed = of_masks / room if room > 0 else math.inf
@@ -62,9 +64,20 @@ def mean_of_blocks(
     return np.asarray(np.mean(values, axis=0)), decided
 
 
-def shortfall(title: str, target: float, error: float, limit: float, draws: int, largest: int, sequences: int) -> str:
-    """A line that explains why the target was not reached; empty if it was, or was missed only by chance."""
-    start = f"target of ±{target:g} nats/token not reached: {title} has ±{error:.2g} at {draws} mask draws; "
+def shortfall(
+    title: str, target: float, error: float | None, limit: float | None, draws: int, largest: int, sequences: int
+) -> str:
+    """A line that explains why the target was not reached; empty if it was, or was missed only by chance.
+
+    `error` and `limit` (nats per token) are None where the sequences are one cluster.
+    """
+    start = f"target of ±{target:g} nats/token not reached: {title} has "
+    if error is None or limit is None:
+        return start + (
+            f"no standard error: its {sequences} sequence{'s are' if sequences > 1 else ' is'} one independent unit, "
+            "and two are needed (likelihood.sequences)"
+        )
+    start += f"±{error:.2g} at {draws} mask draws; "
     if limit >= target:
         enough = math.ceil(sequences * (limit / target) ** 2)
         return start + (

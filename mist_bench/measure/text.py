@@ -26,29 +26,31 @@ def distinct_2(tokens: IntArray, vocab_size: int) -> float:
     return float(len(np.unique(pairs)) / max(1, pairs.size))
 
 
-def text_columns(tokens: IntArray, vocab_size: int) -> dict[str, float | None]:
+def text_columns(tokens: IntArray, vocab_size: int, clusters: IntArray) -> dict[str, float | None]:
     """Columns for any corpus: token entropy and distinct pairs."""
-    entropy, error = mean_and_error(token_entropy(tokens, vocab_size))
+    entropy, error = mean_and_error(token_entropy(tokens, vocab_size), clusters)
     return {"token_entropy": entropy, "token_entropy_se": error, "distinct_2": distinct_2(tokens, vocab_size)}
 
 
-def text_judge_columns(nats: FloatArray, scored: IntArray, texts: Sequence[str]) -> dict[str, float | None]:
+def text_judge_columns(
+    nats: FloatArray, scored: IntArray, texts: Sequence[str], clusters: IntArray
+) -> dict[str, float | None]:
     """Columns of a judge with its own tokenizer: nats per byte, and perplexity per token of the judge.
 
     `nats` (N,) of each whole text, `scored` (N,) number of the judge's tokens in it. Both are ratios of sums, so an
     empty text counts with its length of 0. None if all texts are empty, or the judge scored no token.
     """
     size = np.array([len(text.encode("utf-8", "replace")) for text in texts], dtype=np.float64)
-    per_byte, error = ratio(nats, size, np.arange(len(nats))) if size.any() else (None, None)
+    per_byte, error = ratio(nats, size, clusters) if size.any() else (None, None)
     count = int(scored.sum())
     perplexity = float(np.exp(nats.sum() / count)) if count else None
     return {"judge_nats_per_byte": per_byte, "judge_nats_per_byte_se": error, "judge_perplexity": perplexity}
 
 
-def oracle_columns(oracle: Oracle, tokens: IntArray, seed: int) -> Mapping[str, float | None]:
+def oracle_columns(oracle: Oracle, tokens: IntArray, seed: int, clusters: IntArray) -> Mapping[str, float | None]:
     """Columns for a corpus with an oracle: valid rate, distinct over expected texts, divergence with its floor."""
     combinations, truth = oracle.slots(tokens)
-    valid, error = mean_and_error((combinations >= 0).astype(np.float64))
+    valid, error = mean_and_error((combinations >= 0).astype(np.float64), clusters)
     distinct = len(np.unique(combinations[combinations >= 0]))
     shown, truth = oracle.shown_joint(combinations) if isinstance(oracle, SlotWorld) else (combinations, truth)
     return {
@@ -58,6 +60,14 @@ def oracle_columns(oracle: Oracle, tokens: IntArray, seed: int) -> Mapping[str, 
         "oracle_divergence": divergence(shown, truth),
         "oracle_divergence_floor": divergence_floor(len(tokens), truth, seed),
     }
+
+
+def clusters_of_samples(tokens: IntArray, source: IntArray | None = None) -> IntArray:
+    """(N, L) samples -> (N,) the independent unit of each: the sample itself, or `source` (N,), the unit of the text
+    that it was taken from or continues. Samples that are all the same are one unit: nothing shows how they vary."""
+    if (tokens == tokens[:1]).all():
+        return np.zeros(len(tokens), dtype=np.int64)
+    return np.arange(len(tokens)) if source is None else source
 
 
 def divergence(shown: IntArray, truth: FloatArray) -> float:

@@ -46,7 +46,7 @@ class ComparisonRow(TypedDict, total=False):
     training_seed: Annotated[int, Column("of both networks; empty: the mean over training seeds")]
     training_seeds: Annotated[int, Column("training seeds in the row, those that both models have", "numbers")]
     sequences: Annotated[int, Column("test sequences that both were measured on", "numbers")]
-    clusters: Annotated[int, Column("independent units among them: sequences, or chapters", "numbers")]
+    clusters: Annotated[int, Column("independent units among them: sequences, documents or blocks", "numbers")]
     difference: Annotated[
         float, Column("nats per token, the first minus the second: below 0, the first is better", "nats")
     ]

@@ -1,7 +1,7 @@
 """Paired comparisons of models: differences and ratios of likelihoods, taken sequence by sequence.
 
 A hard sequence is hard for both models, so a paired difference has a far smaller error than two separate means. Errors
-are over clusters (sequences, or the chapters that they come from), for the networks as they were trained.
+are over clusters of sequences, for the networks as they were trained.
 """
 
 from __future__ import annotations
@@ -139,16 +139,16 @@ def _rows(
 def of_networks(a: FloatArray, b: FloatArray, clusters: IntArray, length: int) -> dict[str, Any]:
     """(N,), (N,) nats of the same sequences -> `a` minus `b` in nats per token, with its 95 % interval and p-value.
 
-    Student's t with a degree of freedom less than there are clusters: chapters may be few.
+    Student's t with a degree of freedom less than there are clusters, which may be few.
     """
     n = min(len(a), len(b))
     value, error = difference(a, b, clusters, length)
     units = len(np.unique(clusters[:n]))
     row: dict[str, Any] = {"sequences": n, "clusters": units, "difference": value, "difference_se": error}
-    if math.isfinite(error) and error > 0:
-        wide = statistics.quantile(units - 1) * error
+    ends = statistics.interval(value, error, units)
+    if ends is not None and error > 0:
         p = statistics.two_sided(value / error, units - 1)
-        row |= {"difference_low": value - wide, "difference_high": value + wide, "z": value / error, "p_value": p}
+        row |= {"difference_low": ends[0], "difference_high": ends[1], "z": value / error, "p_value": p}
     return row
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..measure.statistics import interval
 from ..run.columns import Row
 from .plot_style import (
     DASHES,
@@ -22,6 +23,7 @@ from .plot_style import (
     styles_of,
     unique,
 )
+from .pooling import units_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,11 +81,16 @@ def quality_entropy(axes: Axes, rows: list[Row]) -> bool:
 def _draw(axes: Axes, rows: Sequence[Row], **style: Any) -> None:
     axes.errorbar(
         [row["token_entropy"] for row in rows], [row["judge_nats_per_token"] for row in rows],
-        [1.96 * (row.get("judge_nats_per_token_se") or 0.0) for row in rows],
-        [1.96 * (row.get("token_entropy_se") or 0.0) for row in rows],
+        [_bar(row, "judge_nats_per_token") for row in rows], [_bar(row, "token_entropy") for row in rows],
         elinewidth=0.8, linewidth=1.2,
         markersize=11.0 if style["marker"] == "*" else None, **style,
     )  # fmt: skip
+
+
+def _bar(row: Row, name: str) -> float:
+    """Half the length of the 95 % interval of a column; 0 without one."""
+    ends = interval(row[name], row.get(f"{name}_se"), units_of(row))
+    return 0.0 if ends is None else (ends[1] - ends[0]) / 2
 
 
 def _data(axes: Axes, rows: Sequence[Row]) -> list[tuple[str, dict[str, Any]]]:

@@ -31,7 +31,7 @@ from .plot_style import (
     svg,
     unique,
 )
-from .pooling import over_seeds, valid_interval
+from .pooling import over_seeds, units_of, valid_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -197,7 +197,7 @@ def _points(rows: Sequence[Row]) -> tuple[list[_Point], str]:
     for row in rows:
         if row.get(name) is None:
             continue
-        known = valid_interval(row) if valid else interval(row[name], row.get(f"{name}_se") or 0.0)
+        known = valid_interval(row) if valid else interval(row[name], row.get(f"{name}_se"), units_of(row))
         low, high = known or (row[name], row[name])
         warm = f", T={row['temperature']:g}" if len(temperatures) > 1 and row.get("temperature") is not None else ""
         points.append(

@@ -14,10 +14,11 @@ from .files import in_order
 def over_seeds(rows: Iterable[Row], key: Sequence[str], values: Sequence[str]) -> list[dict[str, Any]]:
     """One row per `key`: each of `values` averaged over sampling seeds, then over training seeds.
 
-    `X_se`: sampling seeds are independent, so theirs shrinks by the root of their number; training seeds are measured
-    on the same sequences and noise, so theirs is averaged, not shrunk. `X_seed_se`: the standard error over training
-    seeds, None for one seed. `seeds`: how many training seeds. `pooled_samples`: the samples of all sampling seeds, by
-    the same token averaged over training seeds. Other columns stay where all rows agree; texts that differ are joined.
+    `X_se`: sampling seeds are independent, so theirs shrinks by the root of their number, unless all continue the same
+    prompts; training seeds are measured on the same sequences and noise, so theirs is averaged, not shrunk.
+    `X_seed_se`: the standard error over training seeds, None for one seed. `seeds`: how many training seeds.
+    `pooled_clusters`: the independent units of all sampling seeds, by the same token averaged over training seeds.
+    Other columns stay where all rows agree; texts that differ are joined.
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in in_order(rows):
@@ -35,8 +36,8 @@ def _pooled(group: list[dict[str, Any]], values: Sequence[str]) -> dict[str, Any
     for row in group:
         by_seed.setdefault(row.get("training_seed"), []).append(row)
     pooled["seeds"] = len(by_seed)
-    samples = [row.get("samples") for row in group]
-    pooled["pooled_samples"] = sum(filter(None, samples)) / len(by_seed) if None not in samples else None
+    shared = any(row.get("prompt") for row in group)
+    pooled["pooled_clusters"] = _units(group, 1.0 if shared else len(group) / len(by_seed))
     for name in values:
         means, errors = [], []
         for seed_rows in by_seed.values():
@@ -45,14 +46,29 @@ def _pooled(group: list[dict[str, Any]], values: Sequence[str]) -> dict[str, Any
                 continue
             means.append(math.fsum(row[name] for row in measured) / len(measured))
             if all(row.get(f"{name}_se") is not None for row in measured):
-                errors.append(math.sqrt(math.fsum(row[f"{name}_se"] ** 2 for row in measured)) / len(measured))
+                squares = math.fsum(row[f"{name}_se"] ** 2 for row in measured) / len(measured)
+                errors.append(math.sqrt(squares if shared else squares / len(measured)))
         pooled[name] = math.fsum(means) / len(means) if means else None
         pooled[f"{name}_se"] = math.fsum(errors) / len(errors) if means and len(errors) == len(means) else None
         pooled[f"{name}_seed_se"] = standard_error(means)
     return pooled
 
 
+def _units(group: Sequence[Row], times: float) -> float | None:
+    """The units of so many independent rows like these. 1 if each row has one: what does not vary within a sampling
+    seed does not between them."""
+    units = [row["clusters"] for row in group if row.get("clusters") is not None]
+    if len(units) < len(group):
+        return None
+    return 1 if set(units) == {1} else sum(units) / len(units) * times
+
+
+def units_of(row: Row) -> float | None:
+    """The independent units that a row's errors are over, pooled or not; None if that is not known."""
+    return row.get("pooled_clusters") or row.get("clusters")
+
+
 def valid_interval(row: Row) -> tuple[float, float] | None:
-    """The interval of a row's `oracle_valid_rate`, pooled or not; None for the repeater, whose samples are equal."""
-    rate, count = row.get("oracle_valid_rate"), row.get("pooled_samples") or row.get("samples")
-    return None if rate is None or not count or row.get("control") == "repeater" else wilson(rate, count)
+    """The interval of a row's `oracle_valid_rate`, pooled or not; None where all samples are one text."""
+    rate, units = row.get("oracle_valid_rate"), units_of(row)
+    return None if rate is None or not units or units <= 1 else wilson(rate, units)

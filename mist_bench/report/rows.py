@@ -11,7 +11,7 @@ import numpy as np
 
 from ..api.component import IntArray
 from ..measure import target_error
-from ..measure.statistics import disagreement
+from ..measure.statistics import disagreement, quantile
 from ..run import provenance
 from ..run.cells import Cell, Entry, Record
 from ..run.columns import Row
@@ -46,6 +46,8 @@ class Finished:
         return np.array(corpus["clusters"]) if "clusters" in corpus else None
 
 
+THREE_ERRORS = 0.0027
+"""How often a normal number is more than three standard errors from its mean."""
 Rows = dict[str, list[dict[str, Any]]]
 """Rows by file: `training`, `likelihood`, `generation`, `curves`, `comparisons`, `samples`, …; and `differences`, which
 are only plotted."""
@@ -95,7 +97,8 @@ def _of_training(entry: Entry, own: Mapping[str, Row]) -> dict[str, Any]:
 
 
 def disagreements(finished: Finished) -> list[str]:
-    """The self-check: where two estimators of one checkpoint differ by more than three paired standard errors."""
+    """The self-check: where two estimators of one checkpoint differ by more than three paired standard errors, or by as
+    much as is as unlikely where clusters are few."""
     lines, cells = [], finished.in_file("likelihood")
     for cell in cells:
         if cell.labels["estimator"] != "weighted" or not cell.facts["one_bound"]:
@@ -105,8 +108,10 @@ def disagreements(finished: Finished) -> list[str]:
         if not exact or clusters is None:
             continue
         first, second = (pairs.values(finished.records[c.hash]) for c in (cell, exact[0]))
-        difference, error = disagreement(first, second, clusters[: len(first)])
-        if abs(difference) > 3 * error:
+        units = clusters[: len(first)]
+        difference, error = disagreement(first, second, units)
+        freedom = len(np.unique(units)) - 1
+        if freedom and abs(difference) > quantile(freedom, outside=THREE_ERRORS) * error:
             lines.append(
                 f"estimators disagree: {cell.title} is {difference:+.3f} ± {error:.3f} nats per sequence from exact-k"
             )
@@ -130,7 +135,7 @@ def shortfalls(finished: Finished) -> list[str]:
         if target := cell.facts.get("target_se"):
             record, largest = finished.records[cell.hash], target_error.LARGEST_MULTIPLE * cell.facts["draws"]
             lines.append(target_error.shortfall(
-                cell.title, target, record["nats_per_token_se"], record["nats_per_token_se_limit"],
+                cell.title, target, record.get("nats_per_token_se"), record.get("nats_per_token_se_limit"),
                 record["mask_draws"], largest, record["sequences"],
             ))  # fmt: skip
     return [line for line in lines if line]

@@ -30,7 +30,7 @@ from .fields import (
 )
 from .files import in_order
 from .layout import SPARE, Table, markdown_table
-from .pooling import over_seeds, valid_interval
+from .pooling import over_seeds, units_of, valid_interval
 
 _MODEL = ("corpus", "tokenizer", "control", "family", "schedule")
 _LIKELIHOOD_KEY = (*_MODEL, "parameters", "train_tokens", "kind", "estimator", "evaluation_schedule")
@@ -70,8 +70,11 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
     notes = [
         "≤ an upper bound on perplexity; = exact for that model. A chain rule is the left-to-right decoder of a "
         "masked model: a different model, which may be better or worse than the bound.",
-        "± standard error over test sequences",
+        "± standard error over test sequences (their documents, or blocks of these); intervals are Student's",
     ]
+    if any(units_of(row) == 1 for row in pooled):
+        notes.append("no ± and no interval where the test sequences are one independent unit: nothing shows how others "
+                     "would differ (likelihood.sequences)")  # fmt: skip
     if any(row.get("evaluation_schedule") for row in pooled):
         notes.append("weight of: the schedule whose weight w(t) the weighted estimator takes; exact-k needs none")
     if any(row.get("ratio_to_ar") is not None for row in pooled):
@@ -115,6 +118,9 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
         *(Field(header=name, show=error(name), hoist=True, rank=rank) for name, rank in asked.items()),
     ]
     notes = ["tokens/s: median and interquartile range of rounds, without compilation; ± standard error over samples"]
+    if any(units_of(row) == 1 for row in pooled):
+        notes.append("no ± and no interval where all samples are the same text (temperature 0, the repeater): they are "
+                     "one measurement")  # fmt: skip
     if has_oracle:
         notes.append("valid [95%CI]: Wilson's interval over samples; dist. and div. have no error of their own")
         notes.append("valid: stories that are possible in the world; dist. →1: distinct stories over those of perfect "
@@ -161,7 +167,7 @@ def comparison_tables(comparisons: Sequence[Row]) -> list[Table]:
         Field(header="better", show=_better, numeric=False),
     ]
     notes = [
-        "a−b: paired, on the same sequences and masks; ± standard error and p over sequences (chapters), for these "
+        "a−b: paired, on the same sequences and masks; ± standard error and p over sequences (documents), for these "
         "networks",
         "better: the lower one where p < 0.05, and over training seeds too if there are several; p is not corrected "
         "for comparing many pairs",
@@ -223,11 +229,12 @@ def _perplexity(row: Row) -> str:
     if nats is None or nats > 700:
         return ""
     sign = "≤" if row.get("kind") == "bound" else "="
-    if not se:
+    ends = interval(nats, se, units_of(row))
+    if not se or ends is None:
         return f"{sign}{math.exp(nats):.4g}"
     # the interval is four errors wide, so one digit of the error is enough for its ends
     digits = max(0, decimals(math.exp(nats) * se) - 1)
-    low, high = (rounded(math.exp(bound), digits) for bound in interval(nats, se))
+    low, high = (rounded(math.exp(bound), digits) for bound in ends)
     return f"{sign}{rounded(math.exp(nats), digits)} [{low},{high}]"
 
 

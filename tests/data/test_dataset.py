@@ -64,7 +64,8 @@ def test_padded(tmp_path):
     for name in ("train", "validation", "test"):
         split = getattr(found, name)
         assert split.tokens.tolist() == [ids + [256] * (9 - len(ids)) for ids in by_hand(name)]
-        assert split.clusters.tolist() == list(range(len(split)))
+        assert split.documents.tolist() == [[i] * 3 for i in range(len(split))]
+        assert split.clusters(len(split)).tolist() == list(range(len(split)))
         assert split.text_bytes.tolist() == [len(text.encode()) for text in getattr(DOCUMENTS, name)]
         assert [found.decode(row) for row in split.tokens] == list(getattr(DOCUMENTS, name))
 
@@ -74,11 +75,14 @@ def test_packed(tmp_path):
     assert (found.vocab_size, found.end, found.mask) == (257, 256, 257)
     for name in ("train", "validation", "test"):
         split = getattr(found, name)
-        stream = [i for ids in by_hand(name) for i in [*ids, 256]]
+        stream = [(i, number) for number, ids in enumerate(by_hand(name)) for i in [*ids, 256]]
         rows = [stream[i : i + 4] for i in range(0, len(stream) - 3, 4)]
-        assert split.tokens.tolist() == rows
-        assert split.clusters.tolist() == list(range(len(rows)))
-        assert split.text_bytes.tolist() == [sum(i != 256 for i in row) for row in rows]
+        rows = [rows[place] for place in split.places]
+        assert sorted(split.places) == list(range(len(rows)))
+        assert split.tokens.tolist() == [[i for i, _ in row] for row in rows]
+        assert split.documents.tolist() == [[row[at][1] for at in (0, 2, 3)] for row in rows]
+        assert split.text_bytes.tolist() == [sum(i != 256 for i, _ in row) for row in rows]
+    assert found.train.places.tolist() == [0, 1, 2, 3, 4]
     # abcd efgh |⏎⏎ab|⏎hé|llo |w⏎
     assert found.decode(found.train.tokens[2], end="/") == "//ab"
 
@@ -91,7 +95,7 @@ def test_batches_do_not_show(tmp_path, monkeypatch, layout):
     single = dataset.open_dataset(layout(), ByteTokenizer(), 3, tmp_path / "b")
     assert single.duplicates == whole.duplicates
     for name in ("train", "validation", "test"):
-        for field in ("tokens", "clusters", "text_bytes"):
+        for field in ("tokens", "documents", "text_bytes"):
             assert getattr(getattr(single, name), field).tolist() == getattr(getattr(whole, name), field).tolist()
 
 
@@ -99,8 +103,9 @@ def test_windows(tmp_path):
     found = dataset.open_dataset(Windows(), ByteTokenizer(), 4, tmp_path)
     assert (found.vocab_size, found.end, found.mask) == (256, None, 256)
     assert [found.decode(row) for row in found.train.tokens] == ["abcd", "efgh", "hél", "lo w"]
-    assert found.train.clusters.tolist() == [0, 0, 3, 3]
-    assert sorted(found.test.clusters.tolist()) == [0, 1, 2, 2, 3]
+    assert found.train.documents.tolist() == [[0] * 3] * 2 + [[3] * 3] * 2
+    assert sorted(found.test.documents[:, 0]) == [0, 1, 2, 2, 3]
+    assert sorted(found.test.clusters(5)) == [0, 1, 2, 2, 3]
     assert found.train.text_bytes.tolist() == [4] * 4
 
 
@@ -242,7 +247,7 @@ def truncate(folder):
 
 
 def lose_rows(folder):
-    np.save(folder / "validation.clusters.npy", np.zeros(1, dtype=np.int64))
+    np.save(folder / "validation.documents.npy", np.zeros((1, 3), dtype=np.int32))
 
 
 def half_a_description(folder):
@@ -392,15 +397,22 @@ def test_decode_shows_masks_and_ends(tmp_path):
     assert found.decode([]) == ""
 
 
+def split_of(documents):
+    """A split of sequences with one document each, numbered by their places."""
+    numbers = np.arange(len(documents))
+    return dataset.Split(tokens=numbers[:, None], documents=np.repeat(documents[:, None], 3, axis=1), places=numbers,
+                         text_bytes=numbers)  # fmt: skip
+
+
 def test_every_beginning_of_a_held_out_split_is_spread_over_its_documents():
     counts = np.array([40, 10, 30, 20])
-    clusters = np.repeat(np.arange(4), counts)
-    printed = dataset.Split(tokens=np.arange(100)[:, None], clusters=clusters, text_bytes=np.arange(100))
+    printed = split_of(np.repeat(np.arange(4), counts))
     found = printed.spread()
     assert sorted(found.tokens[:, 0]) == list(range(100)), "each once"
-    assert (found.tokens[:, 0] == found.text_bytes).all() and (clusters[found.text_bytes] == found.clusters).all()
+    assert (found.tokens[:, 0] == found.text_bytes).all() and (found.places == found.text_bytes).all()
+    assert (printed.documents[found.places] == found.documents).all()
     for n in (10, 20, 50):
-        seen = np.bincount(found.clusters[:n], minlength=4)
+        seen = np.bincount(found.documents[:n, 0], minlength=4)
         assert np.abs(seen - n * counts / 100).max() < 2
-    alone = dataset.Split(tokens=np.arange(9)[:, None], clusters=np.arange(9), text_bytes=np.arange(9))
+    alone = split_of(np.arange(9))
     assert alone.spread() is alone

@@ -128,9 +128,9 @@ def test_metrics_of_known_texts():
 
 def test_oracle_columns_tell_good_from_bad():
     tales = world()
-    good = text.oracle_columns(tales, tales.sample(400, np.random.default_rng(2)), 0)
+    good = text.oracle_columns(tales, tales.sample(400, np.random.default_rng(2)), 0, np.arange(400))
     assert good["oracle_valid_rate"] == 1 and abs(good["oracle_distinct_ratio"] - 1) < 0.05
     assert abs(good["oracle_divergence"] - good["oracle_divergence_floor"]) < 0.05
-    same = text.oracle_columns(tales, np.repeat(tales.sample(1, np.random.default_rng(2)), 400, axis=0), 0)
+    same = text.oracle_columns(tales, np.repeat(tales.sample(1, np.random.default_rng(2)), 400, axis=0), 0, np.zeros(400))
     assert same["oracle_valid_rate"] == 1 and same["oracle_distinct_ratio"] < 0.01
     assert same["oracle_divergence"] > 0.9

@@ -42,7 +42,7 @@ def likelihood() -> Rows:
         for schedule in ("linear", "cosine"):
             rows.append(likelihood_row(base, "bound", "weighted", schedule, nats + 0.02, 0.17))
         chain = likelihood_row(base, "chain-rule", "chain-rule", None, nats - 0.2, 0.42)
-        rows.append({**chain, "sequences": 48, "truth_nats_per_sequence": TRUTH + 0.4, "bound_minus_chain_rule": 0.0031, "bound_minus_chain_rule_se": 0.0004})
+        rows.append({**chain, "sequences": 48, "clusters": 48, "truth_nats_per_sequence": TRUTH + 0.4, "bound_minus_chain_rule": 0.0031, "bound_minus_chain_rule_se": 0.0004})
     oracle = {**WORLD, "family": "oracle", "schedule": None, "training_seed": 0, "checkpoint": "oracle", "control": "oracle"}
     rows.append(likelihood_row(oracle, "bound", "exact-k", None, TRUTH + 0.01, 0.02))
     return rows
@@ -56,7 +56,7 @@ def likelihood_row(
     return {**base, **against, "kind": kind, "estimator": estimator, "evaluation_schedule": evaluation, "nats_per_token": token,
             "nats_per_token_se": token_se, "bits_per_byte": token * to_bits, "bits_per_byte_se": token_se * to_bits,
             "perplexity": math.exp(token), "perplexity_low": math.exp(token - 1.96 * token_se),
-            "perplexity_high": math.exp(token + 1.96 * token_se), "sequences": 512, "mask_draws": 8,
+            "perplexity_high": math.exp(token + 1.96 * token_se), "sequences": 512, "clusters": 512, "mask_draws": 8,
             "nats_per_sequence": nats, "nats_per_sequence_se": se, "truth_nats_per_sequence": TRUTH}  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def generation_row(
     base: dict[str, Any], sampler: str | None, steps: int | None, nfe: int | None, rate: float, speed: float | None
 ) -> dict[str, Any]:
     se = math.sqrt(rate * (1 - rate) / 512)
-    return {**base, "sampler": sampler, "steps": steps, "temperature": 1.0, "seed": 0, "batch": 64, "samples": 512,
+    return {**base, "sampler": sampler, "steps": steps, "temperature": 1.0, "seed": 0, "batch": 64, "samples": 512, "clusters": 1 if base.get("control") == "repeater" else 512,
             "nfe": nfe, "nfe_iqr": 0.0, "tokens_per_second": speed, "tokens_per_second_iqr": speed and speed / 30,
             "seconds_per_batch": speed and 64 * 64 / speed, "judge": "oracle", "judge_nats_per_token": 0.9 - 0.6 * rate,
             "judge_nats_per_token_se": 0.0091, "token_entropy": 2.9 + 0.1 * rate, "token_entropy_se": 0.01,

@@ -260,9 +260,9 @@ def test_the_tables_say_what_the_number_is(judged):
 def test_texts_without_a_byte_have_no_nats_per_byte():
     from mist_bench.measure.text import text_judge_columns
 
-    none = text_judge_columns(np.zeros(2), np.zeros(2, dtype=int), ["", ""])
+    none = text_judge_columns(np.zeros(2), np.zeros(2, dtype=int), ["", ""], np.arange(2))
     assert none == {"judge_nats_per_byte": None, "judge_nats_per_byte_se": None, "judge_perplexity": None}
-    some = text_judge_columns(np.array([3.0, 0.0]), np.array([4, 0]), ["ab", ""])
+    some = text_judge_columns(np.array([3.0, 0.0]), np.array([4, 0]), ["ab", ""], np.arange(2))
     assert some["judge_nats_per_byte"] == 1.5 and some["judge_perplexity"] == pytest.approx(np.exp(0.75))
 
 

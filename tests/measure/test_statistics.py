@@ -1,4 +1,5 @@
-"""Wilson's interval: its equation, and how often it covers the truth, by enumeration of the binomial."""
+"""Wilson's interval: its equation, and how often it covers the truth, by enumeration of the binomial; Student's; and
+what has no error: one unit, and digits that sums round."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import pytest
 
 from mist_bench.measure import statistics
 from mist_bench.measure.statistics import Z, wilson
+from mist_bench.measure.text import clusters_of_samples
 from mist_bench.report import pooling
 from mist_bench.report.pooling import valid_interval
 
@@ -42,7 +44,7 @@ def coverage(interval, count):
 
 
 def wald(rate, count):
-    return statistics.interval(rate, math.sqrt(rate * (1 - rate) / max(1, count - 1)))
+    return statistics.interval(rate, math.sqrt(rate * (1 - rate) / max(1, count - 1)), count)
 
 
 @pytest.mark.parametrize("count", [5, 10, 20, 48, 96])
@@ -52,11 +54,47 @@ def test_coverage_is_near_95_per_cent_where_that_of_the_standard_error_is_not(co
     assert coverage(wald, count).min() < 0.05, "near 0 and 1 it has no width"
 
 
-def test_a_row_counts_the_samples_of_its_sampling_seeds_and_the_repeater_has_one():
-    table = [{"training_seed": t, "seed": s, "samples": 96, "oracle_valid_rate": 0.0} for t in (0, 1) for s in (0, 1, 2)]
+def test_a_row_counts_the_units_of_its_sampling_seeds_and_one_text_many_times_is_one():
+    table = [{"training_seed": t, "seed": s, "samples": 96, "clusters": 96, "oracle_valid_rate": 0.0}
+             for t in (0, 1) for s in (0, 1, 2)]  # fmt: skip
     (pooled,) = pooling.over_seeds(table, (), ("oracle_valid_rate",))
-    assert pooled["pooled_samples"] == 288 and pooled["samples"] == 96
+    assert pooled["pooled_clusters"] == 288 and pooled["samples"] == 96
     assert valid_interval(pooled) == wilson(0, 288)
     assert valid_interval(table[0]) == wilson(0, 96)
-    assert valid_interval({**pooled, "control": "repeater"}) is None
-    assert valid_interval({"samples": 96}) is None and valid_interval({"oracle_valid_rate": 0.5}) is None
+    (same,) = pooling.over_seeds([{**row, "clusters": 1} for row in table], (), ("oracle_valid_rate",))
+    assert same["pooled_clusters"] == 1 and valid_interval(same) is None
+    assert valid_interval({"clusters": 96}) is None and valid_interval({"oracle_valid_rate": 0.5}) is None
+
+
+# ---- Student's intervals
+
+
+@pytest.mark.parametrize(("units", "wide"), [(2, 12.7062), (3, 4.30265), (24, 2.06866), (29, 2.04841), (None, Z)])
+def test_an_interval_is_students_where_units_are_few(units, wide):
+    low, high = statistics.interval(5.0, 0.5, units)
+    assert (low, high) == (pytest.approx(5 - wide / 2, abs=1e-5), pytest.approx(5 + wide / 2, abs=1e-5))
+
+
+def test_one_unit_has_no_interval():
+    assert statistics.interval(5.0, 0.5, 1) is None
+    assert statistics.interval(5.0, None, 30) is None and statistics.interval(5.0, math.nan, 30) is None
+    assert statistics.mean_and_error(np.array([1.0, 2.0]), np.zeros(2)) == (1.5, None)
+    assert statistics.perplexity_columns(0.0, math.nan, 1) == {
+        "perplexity": 1.0, "perplexity_low": None, "perplexity_high": None}  # fmt: skip
+
+
+def test_what_sums_round_is_no_error():
+    same = np.tile([0.1, np.nextafter(0.1, 1)], 5)
+    assert 0 < same.std(ddof=1) < 1e-15
+    assert statistics.mean_and_error(same, np.arange(10))[1] == 0.0
+    assert statistics.standard_error([0.07 + 1e-17, 0.1 - 0.03, 0.07]) == 0.0
+    small = 5.0 + 1e-9 * np.arange(4.0)
+    assert statistics.mean_and_error(small, np.arange(4))[1] == pytest.approx(small.std(ddof=1) / 2)
+
+
+def test_samples_that_are_one_text_are_one_unit():
+    tokens = np.array([[1, 2], [1, 2], [1, 3]])
+    assert clusters_of_samples(tokens).tolist() == [0, 1, 2]
+    assert clusters_of_samples(tokens, np.array([4, 4, 7])).tolist() == [4, 4, 7]
+    assert clusters_of_samples(tokens[:2]).tolist() == [0, 0]
+    assert clusters_of_samples(tokens[:2], np.array([4, 7])).tolist() == [0, 0]

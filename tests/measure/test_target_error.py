@@ -73,3 +73,12 @@ def test_chapters_are_the_units():
     by_chapter = target_error.pilot(*made, 0.02, LENGTH, clusters)
     alone = target_error.pilot(*made, 0.02, LENGTH, np.arange(N))
     assert by_chapter.limit > 1.5 * alone.limit
+
+
+def test_one_cluster_has_no_error_and_the_report_says_so():
+    """One sequence, or any number of one unit: drawing ends, and a line says what is missing."""
+    for n in (1, 4):
+        values, pilot = target_error.mean_of_blocks(block_of(0, n=n), 0.05, LENGTH, np.zeros(n, dtype=int))
+        assert pilot.blocks == 2 and math.isnan(pilot.limit) and len(values) == n
+        line = target_error.shortfall("mdlm", 0.05, None, None, 20, 160, n)
+        assert "no standard error" in line and "likelihood.sequences" in line

@@ -26,9 +26,9 @@ FIXED = {
     "micro_batch devices",
     "likelihood": "corpus tokenizer family schedule training_seed checkpoint parameters train_tokens kind estimator "
     "evaluation_schedule nats_per_token nats_per_token_se bits_per_byte bits_per_byte_se perplexity perplexity_low "
-    "perplexity_high sequences mask_draws",
+    "perplexity_high sequences clusters mask_draws",
     "generation": "corpus tokenizer family schedule training_seed checkpoint sampler steps temperature seed batch "
-    "samples control nfe nfe_iqr tokens_per_second tokens_per_second_iqr seconds_per_batch compile_seconds "
+    "samples clusters control nfe nfe_iqr tokens_per_second tokens_per_second_iqr seconds_per_batch compile_seconds "
     "peak_memory_bytes token_entropy token_entropy_se distinct_2 "
     "longest_overlap oracle_valid_rate oracle_valid_rate_se oracle_distinct_ratio oracle_divergence "
     "oracle_divergence_floor law_distance prompt judge judge_nats_per_token judge_nats_per_token_se",
@@ -162,11 +162,13 @@ def test_tables_are_headed_by_their_provenance(tmp_path):
 
 
 def test_perplexity_interval():
-    columns = statistics.perplexity_columns(2.0, 0.1)
+    columns = statistics.perplexity_columns(2.0, 0.1, 10**6)
     assert columns["perplexity"] == pytest.approx(7.38905609893065)
-    assert columns["perplexity_low"] == pytest.approx(6.073894)  # e^1.804
-    assert columns["perplexity_high"] == pytest.approx(8.988985)  # e^2.196
-    assert statistics.perplexity_columns(1000.0, 1.0)["perplexity"] == math.inf
+    assert columns["perplexity_low"] == pytest.approx(6.073918, abs=1e-5)  # e^1.8040035
+    assert columns["perplexity_high"] == pytest.approx(8.988950, abs=1e-5)  # e^2.1959965
+    few = statistics.perplexity_columns(2.0, 0.1, 5)
+    assert few["perplexity_low"] == pytest.approx(math.exp(2 - 0.277645), abs=1e-5), "Student's t of 4"
+    assert statistics.perplexity_columns(1000.0, 1.0, 9)["perplexity"] == math.inf
 
 
 def test_standard_error_is_that_of_numpy():

@@ -98,7 +98,7 @@ def test_what_never_changes_is_said_once(bounds, speeds):
      (0.5, 10**6, "50.00 [49.90,50.10]"), (0.5, 2, "50 [9,91]"), (0.5, None, "50"), (None, 96, "")],
 )  # fmt: skip
 def test_a_valid_rate_stands_with_its_interval(rate, samples, shown):
-    assert tables._valid({"oracle_valid_rate": rate, "samples": samples, "oracle_valid_rate_se": 0.0}) == shown
+    assert tables._valid({"oracle_valid_rate": rate, "clusters": samples, "oracle_valid_rate_se": 0.0}) == shown
 
 
 def test_the_repeater_says_one_thing_and_has_no_interval(speeds):

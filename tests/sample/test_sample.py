@@ -32,7 +32,7 @@ def dataset(codec, *, end=True, length=8, usual=5) -> Dataset:
     vocab = codec.vocab_size + end
     rows = np.full((3, length), vocab - 1)
     rows[:, :usual] = [[i % codec.vocab_size for i in range(usual)]] * 3
-    split = Split(tokens=rows, clusters=np.arange(3), text_bytes=np.full(3, 9))
+    split = Split(tokens=rows, documents=np.arange(9).reshape(3, 3) // 3, places=np.arange(3), text_bytes=np.full(3, 9))
     return Dataset(
         corpus="made", tokenizer="word", codec=codec, vocab_size=vocab, end=vocab - 1 if end else None, mask=vocab,
         length=length, train=split, validation=split, test=split, duplicates={}, oracle_ids=False,

@@ -14,7 +14,7 @@ from ..cells import Cell, Entry, Progress, Record
 from ..columns import Row
 from ..experiment import Experiment
 from .corpus import CorpusCell
-from .generation import GenerationRow, sample_rows, samples_of, summary_of, text_record
+from .generation import CLUSTER_OF, GenerationRow, sample_rows, samples_of, summary_of, text_record
 from .likelihood import LikelihoodRow, likelihood_record, truth_record
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ControlCell(Cell):
     prefix = "generation"
     file = "generation"
     columns = GenerationRow
-    unlisted = frozenset({"texts", "tokens"})
+    unlisted = frozenset({"texts", "tokens", CLUSTER_OF})
 
     control: str
     samples: int
@@ -98,7 +98,9 @@ class ControlCell(Cell):
     def make(self, bench: Workbench, progress: Progress) -> dict[str, Any]:
         from ...measure import controls
 
-        return text_record(bench, controls.sequences(self.control, bench.dataset, bench.oracle, self.samples))
+        tokens = controls.sequences(self.control, bench.dataset, bench.oracle, self.samples)
+        held_out = bench.dataset.test.clusters(len(tokens)) if self.control == "data" else None
+        return text_record(bench, tokens, held_out)
 
     @staticmethod
     def summary(record: Record) -> str:

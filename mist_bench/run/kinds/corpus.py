@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
-import numpy as np
-
 from ..cells import Cell, Progress, Record
 from ..experiment import Experiment
 from .validation import validation_truth
@@ -47,9 +45,8 @@ class CorpusCell(Cell):
 
     def make(self, bench: Workbench, progress: Progress) -> dict[str, Any]:
         data = bench.dataset
-        _, clusters = np.unique(data.test.clusters[: self.experiment.config.likelihood.sequences], return_inverse=True)
         return {
-            "clusters": clusters.tolist(),
+            "clusters": data.test.clusters(self.experiment.config.likelihood.sequences).tolist(),
             "validation_truth": validation_truth(bench),
             "duplicates": dict(data.duplicates),
             "sequences": {name: len(getattr(data, name)) for name in ("train", "validation", "test")},

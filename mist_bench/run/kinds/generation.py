@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ..workbench import Workbench
 
 SHOWN_TEXTS = 8
+CLUSTER_OF = "cluster_of_sample"
+"""Key of a generation's record: the cluster of each sample, where samples share one."""
 
 
 class GenerationRow(ModelColumns, total=False):
@@ -34,6 +36,7 @@ class GenerationRow(ModelColumns, total=False):
     seed: Annotated[int, Column("seed of the noise of the sampler")]
     batch: Annotated[int, Column("sequences generated at once, the same for all when timing", "numbers")]
     samples: Annotated[int, Column("sequences generated and judged", "numbers")]
+    clusters: Annotated[int, Column("independent units among them; 1 if all are the same text", "numbers")]
     control: Annotated[str, Column("data, unigram, repeater or oracle: not a trained model")]
     nfe: Annotated[float, Column("network evaluations for a sequence, median", "numbers", "lower")]
     nfe_iqr: Annotated[float, Column("interquartile range of the same over sequences", "numbers")]
@@ -49,14 +52,14 @@ class GenerationRow(ModelColumns, total=False):
     token_entropy: Annotated[
         float, Column("entropy of the unigram distribution within a sample, averaged", "nats", "data")
     ]
-    token_entropy_se: Annotated[float, Column("its standard error over samples", "nats", "lower")]
+    token_entropy_se: Annotated[float, Column("its standard error over clusters", "nats", "lower")]
     distinct_2: Annotated[float, Column("distinct pairs of neighbouring tokens over all such pairs", "1", "data")]
     longest_overlap: Annotated[
         float, Column("longest run that a sample shares with a train sequence, averaged", "tokens", "data")
     ]
     oracle_valid_rate: Annotated[float, Column("share of the samples that the world could have said", "1", "higher")]
     oracle_valid_rate_se: Annotated[
-        float, Column("its standard error over samples; the tables show Wilson's interval", "1", "lower")
+        float, Column("its standard error over clusters; the tables show Wilson's interval", "1", "lower")
     ]
     oracle_distinct_ratio: Annotated[
         float, Column("distinct stories over those expected of perfect samples", "1", "one")
@@ -78,7 +81,7 @@ class GenerationCell(Cell):
     prefix = "generation"
     file = "generation"
     columns = GenerationRow
-    unlisted = frozenset({"texts", "tokens"})
+    unlisted = frozenset({"texts", "tokens", CLUSTER_OF})
     timed = True
     evaluates = True
 
@@ -172,8 +175,14 @@ class GenerationCell(Cell):
             **speed.columns(), "batch": batch, "nfe": float(middle), "nfe_iqr": float(high - low),
             "compile_seconds": sum(graph.compile_seconds for graph in generator.graphs),
             "peak_memory_bytes": held(generator.graphs), "law_distance": self._law_distance(bench),
-            **text_record(bench, tokens),
+            **text_record(bench, tokens, self._prompt_clusters(bench, samples)),
         }  # fmt: skip
+
+    def _prompt_clusters(self, bench: Workbench, samples: int) -> IntArray | None:
+        """(samples,) the cluster of each sample's prompt; None without prompts."""
+        test = bench.dataset.test
+        whole = test.clusters(min(samples, len(test)))
+        return whole[np.arange(samples) % len(test)] if self.experiment.config.generation.prompt else None
 
     def _law_distance(self, bench: Workbench) -> float | None:
         """Exact distance of the sampler's own law from the truth under the perfect denoiser, on enumerable worlds."""
@@ -211,17 +220,31 @@ def _prompted(bench: Workbench, ids: IntArray, prompt: int) -> IntArray:
     return tokens
 
 
-def text_record(bench: Workbench, tokens: IntArray) -> dict[str, Any]:
-    """What is measured about (N, L) sequences themselves, the sequences, and the first texts."""
+def text_record(bench: Workbench, tokens: IntArray, source: IntArray | None = None) -> dict[str, Any]:
+    """What is measured about (N, L) sequences themselves, the sequences, and the first texts.
+
+    `source`: (N,) clusters of the texts that they were taken from or continue, if any."""
     from ...measure import text
 
-    record: dict[str, Any] = {"samples": len(tokens), **text.text_columns(tokens, bench.dataset.vocab_size)}
-    overlap, error = mean_and_error(bench.train_text.longest_runs(tokens))
+    clusters = text.clusters_of_samples(tokens, source)
+    units = len(np.unique(clusters))
+    record: dict[str, Any] = {
+        "samples": len(tokens), "clusters": units, **text.text_columns(tokens, bench.dataset.vocab_size, clusters)
+    }  # fmt: skip
+    overlap, error = mean_and_error(bench.train_text.longest_runs(tokens), clusters)
     record |= {"longest_overlap": overlap, "longest_overlap_se": error}
     if bench.oracle is not None:
-        record |= text.oracle_columns(bench.oracle, tokens, seed=0)
+        record |= text.oracle_columns(bench.oracle, tokens, 0, clusters)
+    if units < len(tokens):
+        record[CLUSTER_OF] = clusters.tolist()
     texts = [bench.dataset.decode(row) for row in tokens[:SHOWN_TEXTS]]
     return {**record, "texts": texts, "tokens": pack_tokens(tokens)}
+
+
+def stored_clusters(bench: Workbench, generation: str, count: int) -> IntArray:
+    """(count,) the cluster of each sample of a finished generation, by its hash."""
+    record = bench.store.read(generation) or {}
+    return np.array(record.get(CLUSTER_OF, range(count)))
 
 
 def summary_of(record: Record) -> str:

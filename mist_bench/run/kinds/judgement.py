@@ -11,6 +11,7 @@ from ...measure.statistics import mean_and_error
 from ..cells import Cell, Entry, Progress, Record
 from ..columns import Column, Row
 from ..experiment import Experiment
+from .generation import stored_clusters
 from .training import TrainingCell, judging
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class JudgementColumns(TypedDict, total=False):
     judge_nats_per_token: Annotated[
         float, Column("negative log-likelihood of the samples under the judge, per token", "nats", "data")
     ]
-    judge_nats_per_token_se: Annotated[float, Column("its standard error over samples", "nats", "lower")]
+    judge_nats_per_token_se: Annotated[float, Column("its standard error over clusters", "nats", "lower")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,7 @@ class JudgementCell(Cell):
         from ...measure.text import text_judge_columns
 
         tokens = bench.generated(self.generation.hash)
+        clusters = stored_clusters(bench, self.generation.hash, len(tokens))
         columns: dict[str, float | None] = {}
         if isinstance(self.judge, TrainingCell):
             evaluator = bench.causal(self.judge.family, bench.parameters(self.judge.hash))
@@ -82,8 +84,8 @@ class JudgementCell(Cell):
         else:
             texts = [bench.dataset.decode(row) for row in tokens]
             nats, scored = bench.text_judge.score(texts, lambda done, total: progress(done, total, "windows"))
-            columns = text_judge_columns(nats, scored, texts)
-        mean, error = mean_and_error(nats / tokens.shape[1])
+            columns = text_judge_columns(nats, scored, texts, clusters)
+        mean, error = mean_and_error(nats / tokens.shape[1], clusters)
         return {"judge_nats_per_token": mean, "judge_nats_per_token_se": error, **columns}
 
     @classmethod

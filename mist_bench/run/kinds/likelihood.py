@@ -38,15 +38,16 @@ class LikelihoodRow(ModelColumns, total=False):
     nats_per_token: Annotated[
         float, Column("negative log-likelihood of the test split, or its upper bound, per token", "nats", "lower")
     ]
-    nats_per_token_se: Annotated[float, Column("its standard error over sequences", "nats", "lower")]
+    nats_per_token_se: Annotated[float, Column("its standard error over clusters", "nats", "lower")]
     bits_per_byte: Annotated[
         float, Column("the same per byte of raw UTF-8: compares across tokenizers", "bits", "lower")
     ]
-    bits_per_byte_se: Annotated[float, Column("its standard error over sequences", "bits", "lower")]
+    bits_per_byte_se: Annotated[float, Column("its standard error over clusters", "bits", "lower")]
     perplexity: Annotated[float, Column("exp(nats_per_token): an upper bound where kind is bound", "1", "lower")]
-    perplexity_low: Annotated[float, Column("exp(nats_per_token - 1.96 SE)", "1", "lower")]
-    perplexity_high: Annotated[float, Column("exp(nats_per_token + 1.96 SE)", "1", "lower")]
+    perplexity_low: Annotated[float, Column("exp(nats_per_token - t SE), t Student's for 95 %", "1", "lower")]
+    perplexity_high: Annotated[float, Column("exp(nats_per_token + t SE)", "1", "lower")]
     sequences: Annotated[int, Column("test sequences measured, the same for every model", "numbers")]
+    clusters: Annotated[int, Column("independent units among them: sequences, documents or blocks", "numbers")]
     mask_draws: Annotated[int, Column("maskings drawn for each sequence, the same for every model", "numbers")]
 
 
@@ -157,7 +158,7 @@ class LikelihoodCell(Cell):
             if self.estimator == "chain-rule":
                 nats = left_to_right(evaluator, tokens, batches)
             else:
-                nats, extra = self._bound(evaluator, tokens, split.clusters[:count], progress)
+                nats, extra = self._bound(evaluator, tokens, split.clusters(count), progress)
         return {**likelihood_record(bench, nats), **extra, **truth_record(bench, tokens, nats)}
 
     def _bound(
@@ -188,12 +189,12 @@ def likelihood_record(bench: Workbench, nats: FloatArray) -> dict[str, Any]:
     from ...measure.likelihood import estimate
 
     split, count = bench.dataset.test, len(nats)
-    found = estimate(nats, bench.dataset.length, split.text_bytes[:count], split.clusters[:count])
+    found = estimate(nats, bench.dataset.length, split.text_bytes[:count], split.clusters(count))
     return {
         "nats_per_token": found.nats_per_token, "nats_per_token_se": found.nats_per_token_se,
         "bits_per_byte": found.bits_per_byte, "bits_per_byte_se": found.bits_per_byte_se,
-        **perplexity_columns(found.nats_per_token, found.nats_per_token_se),
-        "sequences": count, "per_sequence": found.per_sequence.tolist(),
+        **perplexity_columns(found.nats_per_token, found.nats_per_token_se, found.clusters),
+        "sequences": count, "clusters": found.clusters, "per_sequence": found.per_sequence.tolist(),
     }  # fmt: skip
 
 
@@ -201,6 +202,6 @@ def truth_record(bench: Workbench, tokens: IntArray, nats: FloatArray) -> dict[s
     """Nats per sequence beside the truth of the same sequences, in oracle worlds."""
     if bench.oracle is None:
         return {}
-    mean, error = mean_and_error(nats)
+    mean, error = mean_and_error(nats, bench.dataset.test.clusters(len(nats)))
     truth = -bench.oracle.log_probability(tokens)
     return {"nats_per_sequence": mean, "nats_per_sequence_se": error, "truth_nats_per_sequence": float(truth.mean())}

@@ -11,6 +11,7 @@ import numpy as np
 from ...api.component import UserError
 from ...api.metrics import Metric
 from ...host.discovery import error_text
+from ...measure.statistics import unless_rounding
 from ..cells import Cell, Entry, Progress, Record
 from ..columns import Column, Row
 from ..experiment import Experiment
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ..workbench import Workbench
 
 METRIC_COLUMNS = "metric_columns"
-RESERVED = {METRIC_COLUMNS, "seeds", "pooled_samples"}
+RESERVED = {METRIC_COLUMNS, "seeds", "pooled_clusters"}
 """Names that tables give to columns of their own."""
 
 
@@ -27,6 +28,17 @@ class MetricColumns(TypedDict, total=False):
     """Columns of generation.csv, besides those that the metrics name themselves."""
 
     metric_columns: Annotated[str, Column("which columns come from metrics, joined by `; `", optional=True)]
+
+
+def _with_errors(columns: dict[str, float | None], one_text: bool) -> dict[str, float | None]:
+    """The columns with the errors that they can have: none of one text, however often it was written, and 0 for what is
+    rounding alone."""
+    made = dict(columns)
+    for name, error in columns.items():
+        value = columns.get(name.removesuffix("_se"))
+        if name.endswith("_se") and error is not None and value is not None:
+            made[name] = None if one_text else unless_rounding(error, abs(value))
+    return made
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,14 +84,14 @@ class MetricCell(Cell):
         references = controls.references(bench.dataset, len(tokens))
         texts, held_out = ([bench.dataset.decode(row) for row in rows] for rows in (tokens, references))
         try:
-            columns = dict(self.metric.measure(texts, held_out))
+            columns: dict[str, float | None] = dict(self.metric.measure(texts, held_out))
         except OSError as error:  # a network that is down, say: this cell fails, and not the run
             text = f"{type(error).__name__}: {error_text(error)}"
             raise UserError(f"metric {self.metric.spec!r} raised {text}") from error
         for name, value in columns.items():
             if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating | None):
                 raise UserError(f"metric {self.metric.spec!r} gives {name} = {value!r:.80}; give numbers")
-        return {"columns": columns}
+        return {"columns": _with_errors(columns, one_text=len(set(texts)) == 1)}
 
     @staticmethod
     def summary(record: Record) -> str:
