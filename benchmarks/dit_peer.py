@@ -75,8 +75,9 @@ class DitNetwork(nn.Module):
 
     def parameter_count(self) -> int:
         """Trained numbers outside the tables of token, position and output."""
-        tables = [self.tokens.weight, *self.head.parameters()] + ([] if self.positions is None else [self.positions])
-        return sum(p.numel() for p in self.parameters()) - sum(p.numel() for p in tables)
+        tables: list[Tensor] = [self.tokens.weight, *self.head.parameters()]
+        tables += [] if self.positions is None else [self.positions]
+        return int(sum(p.numel() for p in self.parameters()) - sum(p.numel() for p in tables))
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.tokens(tokens)

@@ -28,7 +28,6 @@ from mist_bench.host.presets import load_preset, override
 from mist_bench.host.registry import Registry
 from mist_bench.measure.likelihood import exact_k, masked_likelihood
 from mist_bench.measure.statistics import quantile, with_error
-from mist_bench.report.layout import markdown
 from mist_bench.run.experiment import Experiment
 from mist_bench.run.store import Store
 from mist_bench.run.workbench import Workbench
@@ -137,7 +136,9 @@ def measured(net: DitNetwork, average: list[torch.Tensor], test: IntArray) -> fl
     return total / DRAWS / len(test)
 
 
-def best(side: Callable[[Setting, int], Curve], its: Setting, rates: list[float], seeds: list[int]) -> tuple[float, FloatArray]:
+def best(
+    side: Callable[[Setting, int], Curve], its: Setting, rates: list[float], seeds: list[int]
+) -> tuple[float, FloatArray]:
     """The learning rate with the lowest mean at the last point, and its (seeds, points, 2) curves."""
     found = {}
     for rate in rates:
@@ -176,10 +177,11 @@ def main() -> None:
             with_error(*pooled(other[:, i, 1])), with_error(*pooled(ratios)), f"{mine[:, i, 0].mean():.0f}",
             f"{other[:, i, 0].mean():.0f}",
         ])  # fmt: skip
-    print(f"\nnats per sequence, lower is better; the truth is {floor:.3f}; errors are over {len(seeds)} seeds "
-          f"({quantile(len(seeds) - 1):.2f} of them are a 95 % interval); learning rates {our_rate:g} and {their_rate:g}")  # fmt: skip
+    wide = f"; {quantile(len(seeds) - 1):.2f} of them on each side are a 95 % interval" if len(seeds) > 1 else ""
+    print(f"\nnats per sequence, lower is better; the truth is {floor:.3f}; errors are over {len(seeds)} seeds{wide}; "
+          f"learning rates {our_rate:g} and {their_rate:g}\n")  # fmt: skip
     header = ["tokens", "ours", "theirs", "excess over the truth, ours / theirs", "s, ours", "s, theirs"]
-    print(markdown(header, rows))
+    print("\n".join(f"| {' | '.join(line)} |" for line in (header, ["---:"] * len(header), *rows)))
 
 
 if __name__ == "__main__":

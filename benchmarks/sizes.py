@@ -66,7 +66,7 @@ def sizes() -> dict[str, Size]:
         ),
         _of_preset("quick", 86, denoising_steps=64, train_steps=20, what="the quick preset"),
         Size(
-            name="small", what="1.49 million parameters", network=_network(128, 5, 4, 384, 128), vocab_size=1024,
+            name="small", what="1.49 million parameters", network=_network(128, 5, 4, 256, 128), vocab_size=1024,
             length=128, batch=16, generation_batch=16, denoising_steps=16, train_steps=4,
         ),
         _of_preset("tinystories", 50257, denoising_steps=32, train_steps=20, what="the tinystories preset"),

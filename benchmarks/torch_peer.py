@@ -44,12 +44,11 @@ class Norm(nn.Module):
 
     def __init__(self, dim: int, conditioning_dim: int | None) -> None:
         super().__init__()
-        self.dim, self.conditioned = dim, conditioning_dim is not None
-        self.scale = Told(dim, conditioning_dim, 1.0)
-        self.shift = Told(dim, conditioning_dim, 0.0) if self.conditioned else None
+        self.dim, self.scale = dim, Told(dim, conditioning_dim, 1.0)
+        self.shift = None if conditioning_dim is None else Told(dim, conditioning_dim, 0.0)
 
     def forward(self, x: Tensor, conditioning: Tensor | None) -> Tensor:
-        if not self.conditioned:
+        if self.shift is None:
             return F.layer_norm(x, (self.dim,), self.scale(None))
         return F.layer_norm(x, (self.dim,)) * (1 + self.scale(conditioning)) + self.shift(conditioning)
 

@@ -64,8 +64,23 @@ def interval(mean: float, se: float | None, units: float | None) -> tuple[float,
     """The 95 % confidence interval of a mean whose error is over so many units; None for one unit, without an error."""
     if se is None or not math.isfinite(se) or (units is not None and units <= 1):
         return None
-    wide = (Z if units is None else quantile(units - 1)) * se
+    wide = (Z if units is None or units == math.inf else quantile(units - 1)) * se
     return mean - wide, mean + wide
+
+
+def combined(se: float | None, units: float | None, other: float | None, others: float) -> tuple[float | None, float]:
+    """The standard error of a mean with two independent sources of error, and how many units it is worth.
+
+    `se` over `units` (None: many), `other` over `others`; None where a source is not measured. The degrees of freedom
+    are those of Welch (1947) and Satterthwaite (1946); units are one more.
+    """
+    parts = [(error, n) for error, n in ((se, math.inf if units is None else units), (other, others))
+             if error is not None and n > 1]  # fmt: skip
+    if not parts:
+        return se, 1.0 if units is None else units
+    variance = math.fsum(error**2 for error, _ in parts)
+    spread = math.fsum(error**4 / (n - 1) for error, n in parts)
+    return math.sqrt(variance), 1 + (variance**2 / spread if spread else math.inf)
 
 
 def standard_error(values: Sequence[float]) -> float | None:

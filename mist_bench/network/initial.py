@@ -22,7 +22,8 @@ Values = np.ndarray[Any, Any]
 def initial_parameters(
     size: NetworkSize, width: int, vocab_size: int, length: int, *, seed: int, conditioned: bool
 ) -> dict[str, Values]:
-    """The parameters by name, in the order in which the seed's random numbers are drawn. `width`: of the feed-forward."""
+    """The parameters by name, in the order in which the seed's random numbers are drawn. `width`: of the feed-forward.
+    """
     rng = np.random.default_rng(np.random.Philox(key=seed))
     d, c = size.dim, size.conditioning_dim
     gates = 2 if size.activation in GATED else 1

@@ -3,9 +3,9 @@
 Pre-norm blocks with learned token and position tables. Queries and keys have a bias and are rotated by their position
 (`rotation`), so that a head can attend to a neighbour before it knows any token: without that, a masked model of prose
 stays at the unigram entropy for thousands of steps. A conditioned transformer takes the time as mist does: a sinusoidal
-embedding, a two-layer perceptron, a scale and shift of each layer norm, and a gate of each branch, all of which begin at
-zero (adaLN-Zero of DiT, arXiv 2212.09748); without a condition the gates are learned vectors. Whatever a variant has or
-lacks, the width of its feed-forward gives it equal parameters (`width`).
+embedding, a two-layer perceptron, a scale and shift of each layer norm, and a gate of each branch, all of which begin
+at zero (adaLN-Zero of DiT, arXiv 2212.09748); without a condition the gates are learned vectors. Whatever a variant has
+or lacks, the width of its feed-forward gives it equal parameters (`width`).
 
 Shapes: B sequences, L positions, D width, H heads, E width of a head, C conditioning width, V tokens.
 `joint` stores a value that tinygrad would otherwise compute again in many kernels of the backward pass.
@@ -115,7 +115,7 @@ class Transformer:
         return joint(branch, self.compute) * modulation[2 * (2 * self.size.layers + 1) + which].contiguous_backward()
 
     def modulation(self, level: Tensor) -> Tensor:
-        """What the time or masked fraction in 0..1 does to the network: (B,) -> (scales and shifts, then gates; B, 1, D)."""
+        """What the time or masked fraction in 0..1 does: (B,) -> (N, B, 1, D) scales and shifts in turn, then gates."""
         frequency = (Tensor.arange(FREQUENCIES).float() * (-math.log(1e4) / FREQUENCIES)).exp()
         angle = level.reshape(-1, 1) * 1000.0 * frequency
         features = angle.sin().cat(angle.cos(), dim=-1).contiguous()

@@ -36,9 +36,7 @@ class ComparisonRow(TypedDict, total=False):
     tokenizer: Annotated[str, Column("the tokenizer, with its parameters")]
     kind: Annotated[str, Column("bound, exact or chain-rule, the same for both models")]
     estimator: Annotated[str, Column("exact-k, weighted or chain-rule, the same for both models")]
-    evaluation_schedule: Annotated[
-        str, Column("the schedule whose weight is used; empty if the estimator needs none")
-    ]
+    evaluation_schedule: Annotated[str, Column("the schedule whose weight is used; empty if the estimator needs none")]
     family_a: Annotated[str, Column("the first model's family")]
     schedule_a: Annotated[str, Column("the schedule of the first model's training")]
     family_b: Annotated[str, Column("the second model's family")]
@@ -50,10 +48,14 @@ class ComparisonRow(TypedDict, total=False):
     difference: Annotated[
         float, Column("nats per token, the first minus the second: below 0, the first is better", "nats")
     ]
-    difference_se: Annotated[
-        float, Column("its standard error over clusters, sequence by sequence", "nats", "lower")
+    difference_se: Annotated[float, Column("its standard error over clusters, sequence by sequence", "nats", "lower")]
+    difference_low: Annotated[
+        float,
+        Column(
+            "lower end of its 95 % interval (Student's t), of both errors if both are known",
+            "nats",
+        ),
     ]
-    difference_low: Annotated[float, Column("lower end of its 95 % interval (Student's t)", "nats")]
     difference_high: Annotated[float, Column("upper end of its 95 % interval", "nats")]
     z: Annotated[float, Column("difference over difference_se", "1")]
     p_value: Annotated[float, Column("two-sided: these networks do not differ on new text", "1")]

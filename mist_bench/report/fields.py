@@ -9,6 +9,13 @@ from ..measure.statistics import with_error
 from ..run.columns import Column, Row
 from .columns import columns_in
 from .layout import Table
+from .pooling import whole_error
+
+SEEDS = (
+    "±seeds: standard error over training seeds; 1 network: trained again it would differ, and one does not show by "
+    "how much (--training-seed 0,1,2)"
+)
+"""What the column means; a note below each table that has it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +61,7 @@ def table_of(title: str, corpus: str, rows: list[Row], fields: Sequence[Field], 
     same += [f"truth {truth} nats/story" for truth in sorted(truths)] if len(truths) == 1 else []
     models = sum(not control(row) for row in rows)
     marks = ["† control: not a model to compare"] if models < len(rows) else []
-    shown_seeds = ["±seeds: standard error over training seeds"] if any((r.get("seeds") or 1) > 1 for r in rows) else []
+    shown_seeds = [SEEDS] if SEEDS.split(":")[0] in {fields[i].header for i in kept} else []
     return Table(
         title=f"{title}: {corpus}" if corpus else title,
         same=" · ".join(same),
@@ -92,17 +99,19 @@ def model_fields() -> list[Field]:
     ]
 
 
-def seed_fields(name: str, scale: float = 1) -> list[Field]:
-    """The standard error of a column over training seeds, and the number of training seeds."""
+def seed_fields(name: str, scale: float = 1, alone: str = "") -> list[Field]:
+    """The standard error of a column over training seeds, or `alone` for a single network; and how many there are."""
     def error(row: Row) -> str:
         se = row.get(f"{name}_seed_se")
-        return "" if se is None else with_error(0.0, se * scale).split()[1]
+        if se is not None:
+            return with_error(0.0, se * scale).split()[1]
+        return alone if row.get("training_seed") is not None and row["seeds"] == 1 else ""
 
     def number(row: Row) -> str:
         return str(row["seeds"]) if row["seeds"] > 1 else ""
 
     return [
-        Field(header="±seeds", show=error, rank=4),
+        Field(header="±seeds", show=error, rank=0 if alone else 4),
         Field(header="training seeds", show=number, hoist=True, rank=6),
     ]
 
@@ -131,6 +140,11 @@ def number(name: str, style: str = ".4g") -> Callable[[Row], str]:
 def error(name: str) -> Callable[[Row], str]:
     """Shows a number with its standard error, rounded to two digits of it."""
     return lambda row: with_error(row.get(name), row.get(f"{name}_se"))
+
+
+def both_errors(name: str) -> Callable[[Row], str]:
+    """Shows a number with its standard error over sequences and, where there are several, over training seeds."""
+    return lambda row: with_error(row.get(name), whole_error(row, name)[0])
 
 
 def probability(name: str) -> Callable[[Row], str]:

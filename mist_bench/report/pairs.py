@@ -130,10 +130,11 @@ def _rows(
         n = min(len(numbers) for seed in seeds for numbers in (a[seed], b[seed]))
         mean_a, mean_b = (np.mean([model[seed][:n] for seed in seeds], axis=0) for model in (a, b))
         each = [difference(a[seed][:n], b[seed][:n], clusters, length)[0] for seed in seeds]
-        yield {
-            "training_seed": None, "training_seeds": len(seeds), **of_networks(mean_a, mean_b, clusters, length),
-            **of_seeds(each),
-        }  # fmt: skip
+        row = {**of_networks(mean_a, mean_b, clusters, length), **of_seeds(each)}
+        error, units = statistics.combined(row["difference_se"], row["clusters"], row["difference_seed_se"], len(seeds))
+        ends = statistics.interval(row["difference"], error, units)
+        row |= {} if ends is None or not error else {"difference_low": ends[0], "difference_high": ends[1]}
+        yield {"training_seed": None, "training_seeds": len(seeds), **row}
 
 
 def of_networks(a: FloatArray, b: FloatArray, clusters: IntArray, length: int) -> dict[str, Any]:

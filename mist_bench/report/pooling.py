@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..measure.statistics import standard_error, wilson
+from ..measure.statistics import combined, standard_error, wilson
 from ..run.columns import Row
 from .files import in_order
 
@@ -66,6 +66,15 @@ def _units(group: Sequence[Row], times: float) -> float | None:
 def units_of(row: Row) -> float | None:
     """The independent units that a row's errors are over, pooled or not; None if that is not known."""
     return row.get("pooled_clusters") or row.get("clusters")
+
+
+def whole_error(row: Row, name: str) -> tuple[float | None, float | None]:
+    """The standard error of a pooled column over sequences or samples and over training seeds, where there are several;
+    and the units that it is worth."""
+    se, units = row.get(f"{name}_se"), units_of(row)
+    if row.get(f"{name}_seed_se") is None:
+        return se, units
+    return combined(se, units, row[f"{name}_seed_se"], row["seeds"])
 
 
 def valid_interval(row: Row) -> tuple[float, float] | None:

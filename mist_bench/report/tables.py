@@ -16,6 +16,7 @@ from ..run.columns import Row
 from .columns import METRIC_COLUMNS, files
 from .fields import (
     Field,
+    both_errors,
     by_corpus,
     count,
     declared,
@@ -30,7 +31,7 @@ from .fields import (
 )
 from .files import in_order
 from .layout import SPARE, Table, markdown_table
-from .pooling import over_seeds, units_of, valid_interval
+from .pooling import over_seeds, units_of, valid_interval, whole_error
 
 _MODEL = ("corpus", "tokenizer", "control", "family", "schedule")
 _LIKELIHOOD_KEY = (*_MODEL, "parameters", "train_tokens", "kind", "estimator", "evaluation_schedule")
@@ -58,19 +59,20 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
         Field(header="estimator", show=text("estimator"), numeric=False),
         Field(header="weight of", show=text("evaluation_schedule"), numeric=False),
         Field(header="nats/token ↓", show=error("nats_per_token")),
-        *seed_fields("nats_per_token"),
-        Field(header="bits/byte ↓", show=error("bits_per_byte"), rank=1),
+        *seed_fields("nats_per_token", alone="1 network"),
+        Field(header="bits/byte ↓", show=both_errors("bits_per_byte"), rank=1),
         Field(header="perplexity ↓ [95%CI]", show=_perplexity),
         Field(header="seq.", show=number("sequences"), hoist=True, rank=2),
-        Field(header="÷AR ↓", show=error("ratio_to_ar"), rank=1),
-        Field(header="nats/story ↓", show=error("nats_per_sequence"), rank=3),
+        Field(header="÷AR ↓", show=both_errors("ratio_to_ar"), rank=1),
+        Field(header="nats/story ↓", show=both_errors("nats_per_sequence"), rank=3),
         Field(header="÷truth ↓", show=_ratio, rank=2),
         *declared_fields("likelihood"),
     ]
     notes = [
         "≤ an upper bound on perplexity; = exact for that model. A chain rule is the left-to-right decoder of a "
         "masked model: a different model, which may be better or worse than the bound.",
-        "± standard error over test sequences (their documents, or blocks of these); intervals are Student's",
+        "± standard error over test sequences (their documents, or blocks of these); with several networks, in all "
+        "columns but nats/token over training seeds too; so are the intervals, which are Student's",
     ]
     if any(units_of(row) == 1 for row in pooled):
         notes.append("no ± and no interval where the test sequences are one independent unit: nothing shows how others "
@@ -169,11 +171,12 @@ def comparison_tables(comparisons: Sequence[Row]) -> list[Table]:
     notes = [
         "a−b: paired, on the same sequences and masks; ± standard error and p over sequences (documents), for these "
         "networks",
-        "better: the lower one where p < 0.05, and over training seeds too if there are several; p is not corrected "
-        "for comparing many pairs",
+        "better: the lower one where p < 0.05 over sequences and over training seeds; p is not corrected for comparing "
+        "many pairs",
     ]
     if not several:
-        notes.append("one training seed: two networks are compared, not yet two schedules (--training-seed 0,1,2)")
+        notes.append("undecided: with one training seed two networks are compared, not two schedules or families; two "
+                     "of the same kind would differ too (--training-seed 0,1,2)")  # fmt: skip
     return [table_of("Paired differences", *part, fields, notes) for part in by_corpus(shown)]
 
 
@@ -187,9 +190,10 @@ def _named(row: Row, which: str) -> str:
 
 
 def _better(row: Row) -> str:
-    """The model with fewer nats, if both errors, over sequences and over seeds, allow that conclusion."""
+    """The model with fewer nats, if both errors, over sequences and over seeds, allow that conclusion. Two networks of
+    one kind would differ too, so that a single training seed decides nothing."""
     values = [row[name] for name in ("p_value", "seed_p_value") if row.get(name) is not None]
-    if not values or max(values) >= 0.05:
+    if len(values) < 2 or max(values) >= 0.05:
         return "undecided"
     return "a" if row["difference"] < 0 else "b"
 
@@ -225,11 +229,11 @@ def markdown(tables: Sequence[Table], *, heading: str = "") -> str:
 
 
 def _perplexity(row: Row) -> str:
-    nats, se = row.get("nats_per_token"), row.get("nats_per_token_se")
+    nats, (se, units) = row.get("nats_per_token"), whole_error(row, "nats_per_token")
     if nats is None or nats > 700:
         return ""
     sign = "≤" if row.get("kind") == "bound" else "="
-    ends = interval(nats, se, units_of(row))
+    ends = interval(nats, se, units)
     if not se or ends is None:
         return f"{sign}{math.exp(nats):.4g}"
     # the interval is four errors wide, so one digit of the error is enough for its ends

@@ -193,7 +193,7 @@ def test_flops_are_those_of_the_matrix_products():
     """Two a weight and token, and those of attention; the tiny network by hand."""
     length = SIZE.length
     block = 16 * 48 + 16 * 16 + 2 * 16 * 32
-    told = 3 * 16 * 32
+    told = (3 * 2 + 2) * 16 * 16
     by_hand = 2 * length * (block + 16 * 11) + 2 * 2 * length * length * 16 + 2 * told
     assert ours.create(SIZE, "mdlm")[1].forward_flops() == by_hand
 
