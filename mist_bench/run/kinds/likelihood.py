@@ -155,7 +155,7 @@ class LikelihoodCell(Cell):
         else:
             evaluator = bench.masked(self.model.family, values, batch=bench.likelihood_batch)
             if self.estimator == "chain-rule":
-                nats = left_to_right(evaluator, tokens, batches)
+                nats = left_to_right(evaluator, tokens, batches, clock=self.model.schedule)
             else:
                 nats, extra = self._bound(evaluator, tokens, split.clusters[:count], progress)
         return {**likelihood_record(bench, nats), **extra, **truth_record(bench, tokens, nats)}
@@ -171,7 +171,8 @@ class LikelihoodCell(Cell):
             def batches(done: int, total: int) -> None:
                 progress(number * total + done, blocks * total, "batches")
 
-            return masked_likelihood(evaluator, tokens, self.draws, self.weight, batches, block=number)
+            return masked_likelihood(evaluator, tokens, self.draws, self.weight, batches, block=number,
+                                     clock=self.model.schedule)  # fmt: skip
 
         if self.target_se is None:
             return block(0, 1), {} if self.weight is None else {"smallest_mask_probability": SMALLEST_MASK}

@@ -141,7 +141,7 @@ class TrainingCell(Cell):
         if self.family.causal:
             return float(causal_likelihood(bench.causal(self.family, values), tokens).mean() / length)
         evaluator = bench.masked(self.family, values, batch=bench.likelihood_batch)
-        return float(masked_likelihood(evaluator, tokens, DRAWS, None).mean() / length)
+        return float(masked_likelihood(evaluator, tokens, DRAWS, None, clock=self.schedule).mean() / length)
 
     def _record(self, graph: TrainingGraph, reached: TrainingProgress) -> dict[str, Any]:
         from ...engine import device
