@@ -89,7 +89,8 @@ def draw(rows: Mapping[str, Sequence[Row]]) -> dict[str, bytes]:
 
 
 def _loss_curves(axes: Axes, rows: list[Row], likelihood: Sequence[Row]) -> bool:
-    """Loss curves: mean over training seeds with their range as a band, and the truth of the sequences where known."""
+    """Loss curves: the mean over training seeds, a band from the lowest to the highest end of their 95 % intervals, and
+    the truth of the last point's sequences where it is known."""
     import pandas as pd
     import seaborn as sns
     from matplotlib.ticker import EngFormatter
@@ -110,19 +111,33 @@ def _loss_curves(axes: Axes, rows: list[Row], likelihood: Sequence[Row]) -> bool
     looks = looks_of(models)
     sns.lineplot(frame, x="tokens", y="nats", hue="model", style="model", dashes=False, legend=False, markersize=5.5,
                  palette={m: looks[m]["color"] for m in models}, markers={m: looks[m]["marker"] for m in models},
-                 errorbar=("pi", 100), ax=axes)  # fmt: skip
+                 errorbar=None, ax=axes)  # fmt: skip
+    for model in models:
+        places, low, high = _band([row for row, name in zip(measured, named, strict=True) if name == model])
+        axes.fill_between(places, low, high, color=looks[model]["color"], alpha=0.15, linewidth=0)
     lines = [(model, {name: looks[model][name] for name in ("color", "marker")}) for model in models]
-    truths = {row[VALIDATION_TRUTH] for row in measured if row.get(VALIDATION_TRUTH) is not None}
+    truths = {row.get("validation_sequences") or 0: row[VALIDATION_TRUTH] for row in measured
+              if row.get(VALIDATION_TRUTH) is not None}  # fmt: skip
     floor: list[tuple[str, dict[str, Any]]] = []
-    if len(truths) == 1:
+    if truths:
         style = {"color": "0.35", "linestyle": DASHES[1], "linewidth": 1.2}
-        axes.axhline(truths.pop(), **style)
-        floor = [("truth of the same sequences", style)]
+        axes.axhline(truths[max(truths)], **style)
+        floor = [("truth of the last point's sequences", style)]
     axes.set(xlabel="tokens seen in training", ylabel="validation, nats per token (lower is better)")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     _log_if_wide(axes)
     legend_of(axes, ("model", lines), ("floor", floor))
     return True
+
+
+def _band(rows: Sequence[Row]) -> tuple[list[int], list[float], list[float]]:
+    """Tokens seen, and the ends of the band at each: the widest of the seeds' 95 % intervals over sequences."""
+    ends: dict[int, list[float]] = {}
+    for row in rows:
+        error = row.get("validation_nats_per_token_se") or 0.0
+        ends.setdefault(row["train_tokens"], []).extend(interval(row["validation_nats_per_token"], error))
+    places = sorted(ends)
+    return places, [min(ends[place]) for place in places], [max(ends[place]) for place in places]
 
 
 def _log_if_wide(axes: Axes) -> None:

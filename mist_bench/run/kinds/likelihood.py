@@ -48,6 +48,21 @@ class LikelihoodRow(ModelColumns, total=False):
     perplexity_high: Annotated[float, Column("exp(nats_per_token + 1.96 SE)", "1", "lower")]
     sequences: Annotated[int, Column("test sequences measured, the same for every model", "numbers")]
     mask_draws: Annotated[int, Column("maskings drawn for each sequence, the same for every model", "numbers")]
+    unseen_sequences: Annotated[
+        int, Column("those of them that are nowhere in the train split, at no offset", "numbers", optional=True)
+    ]
+    unseen_nats_per_token: Annotated[
+        float, Column("nats_per_token of these alone", "nats", "lower", optional=True)
+    ]
+    unseen_nats_per_token_se: Annotated[
+        float, Column("its standard error over sequences", "nats", "lower", optional=True)
+    ]
+    unseen_ratio_to_truth: Annotated[
+        float, Column("their nats over those of the corpus's own law, where it is known", "1", "lower", optional=True)
+    ]
+    unseen_ratio_to_truth_se: Annotated[
+        float, Column("its standard error over sequences", "1", "lower", optional=True)
+    ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
