@@ -128,7 +128,7 @@ def open_dataset(corpus: Corpus, tokenizer: Tokenizer, length: int, cache: Path)
         codec = _tokenize(folder, corpus, tokenizer, settings, cache)
         stored = _read(folder)
     elif stored.meta["codec"] is None:
-        codec = tokenizer.fit(corpus.load(cache).train, corpus.vocabulary())
+        codec = tokenizer.fit(corpus.load_for(cache, length).train, corpus.vocabulary())
     else:
         codec = tokenizer.restore(stored.meta["codec"])
     if stored is None:
@@ -138,7 +138,7 @@ def open_dataset(corpus: Corpus, tokenizer: Tokenizer, length: int, cache: Path)
 
 def _tokenize(folder: Path, corpus: Corpus, tokenizer: Tokenizer, settings: dict[str, Any], cache: Path) -> Codec:
     """Fit the tokenizer and write the folder."""
-    texts = corpus.load(cache)
+    texts = corpus.load_for(cache, settings["length"])
     codec = tokenizer.fit(texts.train, corpus.vocabulary())
     own, length = corpus.fixed_length(), settings["length"]
     if own is not None and own != length and _owns_ids(corpus, codec):
