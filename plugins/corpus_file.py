@@ -12,13 +12,9 @@ from typing import Any
 
 from mist_bench import Corpus, Texts, UserError, hookimpl, parameter
 
-BYTES_OF_A_TOKEN = 32
-"""Least bytes of a document for each token of a sequence: with 3 bytes a token ten sequences, of which half of one is
-lost at the end."""
-DOCUMENTS = 80
-"""Documents that this must leave, so that each held-out split has several."""
-TRAIN_BYTES = 2**20
-"""Bytes of train text that are cut into sequences at once: no error is taken over it, so documents only lose text."""
+BYTES_OF_A_TOKEN = 32  # of a document for each token of a sequence: some ten sequences, half of one lost at the end
+DOCUMENTS = 80  # that this must leave, so that each held-out split has several
+TRAIN_BYTES = 2**20  # of train text that are cut into sequences at once: no error is taken over its documents
 BLANK_LINES = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")
 
 Piece = tuple[str, str]

@@ -99,11 +99,11 @@ def read_rows(finished: Finished, length: int) -> Rows:
 def _unseen(finished: Finished, cell: Entry, length: int) -> dict[str, Any]:
     """The columns of a likelihood about the test sequences that are nowhere in the train split."""
     corpus, clusters = finished.records.get(cell.facts.get("corpus", ""), {}), finished.clusters(cell)
-    if clusters is None or "in_train" not in corpus:
+    if clusters is None or "unseen" not in corpus:
         return {}
-    truth, in_train = corpus["truth"], np.array(corpus["in_train"])
-    nats = pairs.values(finished.records[cell.hash])
-    return splits.unseen(nats, in_train, None if truth is None else np.array(truth), clusters, length)
+    nats, truth = pairs.values(finished.records[cell.hash]), corpus["truth"]
+    new, truth = np.array(corpus["unseen"]), None if truth is None else np.array(truth)
+    return splits.unseen(nats, new, truth, clusters, length)
 
 
 def _of_training(entry: Entry, own: Mapping[str, Row]) -> dict[str, Any]:

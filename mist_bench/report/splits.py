@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..api.component import FloatArray, IntArray
 from ..measure.statistics import ratio
@@ -18,13 +19,13 @@ sequences the train split has too, as sequences of it or at another offset of it
 
 
 def unseen(
-    nats: FloatArray, in_train: IntArray, truth: FloatArray | None, clusters: IntArray, length: int
+    nats: FloatArray, new: npt.NDArray[np.bool_], truth: FloatArray | None, clusters: IntArray, length: int
 ) -> dict[str, Any]:
     """The columns about the test sequences that are nowhere in the train split; none where all sequences are unseen.
 
-    (N,) nats, where each occurs in the train split (0: nowhere), nats under the corpus's own law if that is known.
+    (N,) nats, which are nowhere in it, nats under the corpus's own law if that is known, clusters; N or more each.
     """
-    new = in_train[: len(nats)] == 0
+    new = new[: len(nats)]
     if new.all():
         return {}
     columns: dict[str, Any] = {"unseen_sequences": int(new.sum())}

@@ -22,7 +22,7 @@ def test_unseen_sequences_have_nats_of_their_own_with_their_own_error():
     rng = np.random.default_rng(0)
     nats, truth, in_train = rng.normal(10, 1, 300), rng.normal(8, 1, 300), rng.integers(3, size=300)
     own, its = nats[in_train == 0], truth[in_train == 0]
-    found = splits.unseen(nats, in_train, truth, np.arange(300), LENGTH)
+    found = splits.unseen(nats, in_train == 0, truth, np.arange(300), LENGTH)
     assert found["unseen_sequences"] == len(own)
     assert found["unseen_nats_per_token"] == pytest.approx(own.mean() / LENGTH)
     assert found["unseen_nats_per_token_se"] == pytest.approx(own.std(ddof=1) / np.sqrt(len(own)) / LENGTH)
@@ -34,20 +34,20 @@ def test_unseen_sequences_have_nats_of_their_own_with_their_own_error():
 
 def test_fewer_sequences_are_the_first_ones():
     """A chain rule has fewer: where they occur, their truth and their clusters are those of the first."""
-    found = splits.unseen(np.array([3.0, 5.0]), np.array([1, 0, 0]), np.array([1.0, 4.0, 9.0]), np.arange(3), LENGTH)
+    found = splits.unseen(np.array([3.0, 5.0]), np.array([False, True, True]), np.array([1.0, 4.0, 9.0]), np.arange(3), LENGTH)
     assert (found["unseen_sequences"], found["unseen_nats_per_token"]) == (1, 5 / LENGTH)
     assert found["unseen_ratio_to_truth"] == 5 / 4
 
 
 def test_the_error_of_unseen_sequences_is_over_their_documents():
     nats, clusters = np.array([1.0, 1.0, 3.0, 3.0, 9.0]), np.array([0, 0, 1, 1, 1])
-    found = splits.unseen(nats, np.array([0, 0, 0, 0, 2]), None, clusters, 1)
+    found = splits.unseen(nats, np.arange(5) < 4, None, clusters, 1)
     assert found == {"unseen_sequences": 4, "unseen_nats_per_token": 2.0, "unseen_nats_per_token_se": pytest.approx(1.0)}
 
 
 def test_nothing_is_said_where_nothing_is_shared_and_no_mean_where_all_is():
-    assert splits.unseen(np.ones(3), np.zeros(3), None, np.arange(3), LENGTH) == {}
-    assert splits.unseen(np.ones(3), np.ones(3), None, np.arange(3), LENGTH) == {"unseen_sequences": 0}
+    assert splits.unseen(np.ones(3), np.full(3, True), None, np.arange(3), LENGTH) == {}
+    assert splits.unseen(np.ones(3), np.full(3, False), None, np.arange(3), LENGTH) == {"unseen_sequences": 0}
 
 
 def test_lines_say_what_is_shared_and_what_was_left_out():
@@ -75,7 +75,7 @@ def finished() -> Finished:
     curve = [{"train_step": 1, "loss": 2.0}, {"train_step": 2, "loss": 1.0, "validation_nats_per_token": 1.0,
              "validation_nats_per_token_se": 0.1, "validation_sequences": 256}]  # fmt: skip
     records = {
-        "a": {"clusters": [0, 1, 2, 3, 4], "in_train": [1, 0, 1, 0, 2], "truth": [1.0] * 5, "splits": FACTS,
+        "a": {"clusters": [0, 1, 2, 3, 4], "unseen": [False, True, False, True, False], "truth": [1.0] * 5, "splits": FACTS,
               "validation_truth": {"64": 0.5, "256": 0.7}},
         "b": {"nats_per_token": 1.0, "sequences": 5, "per_sequence": [8.0, 16.0, 8.0, 24.0, 8.0]},
         "c": {"curve": curve},

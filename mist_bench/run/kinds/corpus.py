@@ -29,7 +29,7 @@ class CorpusCell(Cell):
     kind = "corpus"
     prefix = "corpus"
     columns = CorpusColumns
-    unlisted = frozenset({"clusters", "in_train", "truth", "validation_truth", "splits"})
+    unlisted = frozenset({"clusters", "unseen", "truth", "validation_truth", "splits"})
 
     @classmethod
     def plan(cls, experiment: Experiment, planned: Sequence[Cell]) -> Iterator[Cell]:
@@ -50,10 +50,10 @@ class CorpusCell(Cell):
     def make(self, bench: Workbench, progress: Progress) -> dict[str, Any]:
         test, measured = bench.dataset.test, slice(self.experiment.config.likelihood.sequences)
         _, clusters = np.unique(test.clusters[measured], return_inverse=True)
-        tokens, in_train = np.asarray(test.tokens[measured]), test.in_train
+        tokens = np.asarray(test.tokens[measured])
         return {
             "clusters": clusters.tolist(),
-            "in_train": [0] * len(tokens) if in_train is None else in_train[measured].tolist(),
+            "unseen": test.unseen()[measured].tolist(),
             "truth": None if bench.oracle is None else (-bench.oracle.log_probability(tokens)).tolist(),
             "validation_truth": validation_truth(bench),
             "splits": split_facts(bench.dataset),
