@@ -116,8 +116,8 @@ def same_text_for_any_length(its: CorpusStudy) -> str:
     first, again = _words(its.texts), _words(longer)
     if first != again:
         raise Failed(
-            f"load_for(cache, {LONG}) gives {len(again)} words where load(cache) gives {len(first)}, or others; cut the "
-            "same text into longer documents, in the same order"
+            f"load_for(cache, {LONG}) gives {len(again)} words where load(cache) gives {len(first)}, or others; cut "
+            "the same text into longer documents, in the same order"
         )
     return f"{len(its.texts.train)} train documents, {len(longer.train)} for sequences of {LONG} tokens"
 
