@@ -108,7 +108,7 @@ def loads_the_same_again(its: CorpusStudy) -> None:
 
 
 @check("corpus")
-def same_text_for_any_length(its: CorpusStudy) -> str:
+def same_text_for_lengths(its: CorpusStudy) -> str:
     """Documents for long sequences are the same text, cut elsewhere."""
     if type(its.component).load_for is Corpus.load_for:
         return "its documents do not depend on the length of a sequence"
