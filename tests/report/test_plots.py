@@ -182,16 +182,26 @@ def test_the_floor_is_that_of_the_point_with_the_most_sequences(panel):
     assert [line.get_ydata()[0] for line in panel.lines if line.get_linestyle() == "--"] == [0.21]
 
 
+def test_a_point_on_other_sequences_is_not_joined_to_the_curve(panel):
+    own = [row for row in rows.curves() if row["schedule"] == "linear"]
+    known = [{**row, "validation_sequences": 256 if row["train_step"] == 600 else 64, "validation_nats_per_token_se": 0.01}
+             for row in own]  # fmt: skip
+    assert plots._loss_curves(panel, known, rows.likelihood())
+    (bar,) = panel.containers
+    assert [len(line.get_xdata()) for line in panel.lines if line is not bar.lines[0]] == [11]
+    assert bar.lines[0].get_xdata().tolist() == [600 * 4096] and len(bar.lines[2]) == 1, "with its interval"
+
+
 def test_the_band_of_a_curve_is_the_widest_of_the_intervals_of_its_seeds(panel):
     own = [row for row in rows.curves() if row["schedule"] == "linear"]
     known = [{**row, "validation_nats_per_token_se": 0.01 * (1 + row["training_seed"])} for row in own]
-    places, low, high = plots._band(known)
+    places, mean, low, high = plots._band(known)
     at = [row for row in known if row["train_tokens"] == places[3]]
     ends = [(row["validation_nats_per_token"], 1.96 * row["validation_nats_per_token_se"]) for row in at]
-    assert len(at) == 2 and len(places) == 12
+    assert len(at) == 2 and len(places) == 12 and mean[3] == pytest.approx(sum(nats for nats, _ in ends) / 2)
     assert (low[3], high[3]) == (min(nats - wide for nats, wide in ends), max(nats + wide for nats, wide in ends))
     assert plots._loss_curves(panel, known, rows.likelihood())
-    assert len(panel.collections) == 1 and plots._band(own)[1][3] == min(row["validation_nats_per_token"] for row in at)
+    assert len(panel.collections) == 1 and plots._band(own)[2][3] == min(row["validation_nats_per_token"] for row in at)
 
 
 def test_the_truth_of_the_test_split_is_no_floor_of_the_curves(panel):
