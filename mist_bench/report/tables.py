@@ -92,6 +92,8 @@ def _about_unseen(rows: Sequence[Row]) -> list[str]:
     if not known:
         return []
     most = max(known, key=lambda row: row["sequences"])
+    if not most["unseen_sequences"]:
+        return [f"all {most['sequences']} test sequences are in the train split, token for token"]
     return [
         f"unseen: the {most['unseen_sequences']} of {most['sequences']} test sequences that are nowhere in the train "
         "split, token for token; the other columns are of all. Unseen texts are rarer ones: compare their nats with "

@@ -100,5 +100,7 @@ def test_the_table_shows_unseen_sequences_and_its_foot_counts_them():
     shown = dict(zip(table.headers, table.rows[0], strict=True))
     assert shown["unseen nats/token ↓"] == "0.2500 ±0.0021" and shown["unseen ÷truth ↓"] == "1.204 ±0.013"
     assert any(note.startswith("unseen: the 256 of 512 test sequences") for note in table.notes)
+    (known,) = tables.perplexity_tables([], [{**row, "unseen_sequences": 0} for row in synthetic_rows.likelihood()])
+    assert "all 512 test sequences are in the train split, token for token" in known.notes
     (plain,) = tables.perplexity_tables(synthetic_rows.training(), synthetic_rows.likelihood())
     assert not any("unseen" in text for text in (*plain.headers, *plain.notes))
