@@ -12,7 +12,13 @@ from typing import Any
 
 from mist_bench import Corpus, Texts, UserError, hookimpl, parameter
 
+BYTES_OF_A_TOKEN = 32  # of a document for each token of a sequence: some ten sequences, half of one lost at the end
+DOCUMENTS = 80  # that this must leave, so that each held-out split has several
+TRAIN_BYTES = 2**20  # of train text that are cut into sequences at once: no error is taken over its documents
 BLANK_LINES = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")
+
+Piece = tuple[str, str]
+"""A paragraph, record or document, and the text between it and the next."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +27,9 @@ class FileCorpus(Corpus):
 
     Consecutive paragraphs (of a text, at blank lines) or records (of .jsonl and .parquet, one text each, joined by a
     blank line) form a document of about `document_bytes`, so that there are enough documents for error bars; a longer
-    one is a document of its own. Write `file:PATH`, or `file[path=PATH,document_bytes=0]`.
+    one is a document of its own. For long sequences documents are longer, as far as the file allows, and those of the
+    train split are joined, so that less text is left out at their ends. Write `file:PATH`, or
+    `file[path=PATH,document_bytes=0]`.
     """
 
     name = "file"
@@ -29,7 +37,9 @@ class FileCorpus(Corpus):
     layout = "windows"
     path: str = parameter(dataclasses.MISSING, "a UTF-8 text, .jsonl or .parquet file")
     field: str = parameter("text", "the field of .jsonl or column of .parquet that holds the text")
-    document_bytes: int = parameter(4096, "least bytes of a document; 0: each paragraph or record is one")
+    document_bytes: int = parameter(
+        4096, "least bytes of a document, more for long sequences; 0: each paragraph or record is one"
+    )
 
     def __post_init__(self) -> None:
         if not self.path.strip():
@@ -37,19 +47,28 @@ class FileCorpus(Corpus):
 
     def load(self, cache: Path) -> Texts:
         """Raises `UserError` if the file is not UTF-8, lacks the field, or has too few documents."""
-        documents = list(_joined(self._pieces(), self.document_bytes))
+        return _texts(*self._split(self._pieces(), self.document_bytes))
+
+    def load_for(self, cache: Path, length: int) -> Texts:
+        if not self.document_bytes:  # each paragraph or record was asked for by itself
+            return self.load(cache)
+        pieces = list(self._pieces())
+        size = sum(len(piece.encode(errors="surrogatepass")) for piece, _ in pieces)
+        least = max(self.document_bytes, min(BYTES_OF_A_TOKEN * length, size // DOCUMENTS))
+        train, validation, test = self._split(pieces, least)
+        return _texts(list(_joined(train, TRAIN_BYTES)), validation, test)
+
+    def _split(self, pieces: Iterable[Piece], least: int) -> tuple[list[Piece], list[Piece], list[Piece]]:
+        """Train, validation and test documents of at least so many bytes, each with what is between it and the next."""
+        documents = list(_joined(pieces, least))
         held_out = max(1, len(documents) // 20)
         train = len(documents) - 2 * held_out
         if train < 1:
             raise UserError(
-                f"{self.path} has {len(documents)} document(s) of at least {self.document_bytes} bytes, and three are "
+                f"{self.path} has {len(documents)} document(s) of at least {least} bytes, and three are "
                 f"needed; give a longer file, or file[path={self.path},document_bytes=0]"
             )
-        return Texts(
-            train=documents[:train],
-            validation=documents[train : train + held_out],
-            test=documents[train + held_out :],
-        )
+        return documents[:train], documents[train : train + held_out], documents[train + held_out :]
 
     def identity(self) -> dict[str, Any]:
         """The file's hash in place of its path: a file that moves stays the same corpus."""
@@ -69,7 +88,7 @@ class FileCorpus(Corpus):
             raise UserError(f"{self.path} is empty; give a file with text in it, file:PATH")
         return found
 
-    def _pieces(self) -> Iterable[tuple[str, str]]:
+    def _pieces(self) -> Iterable[Piece]:
         """Each paragraph or record, and the text between it and the next."""
         kind = Path(self.path).suffix.lower()
         if kind == ".parquet":
@@ -116,7 +135,13 @@ class FileCorpus(Corpus):
             yield text
 
 
-def _paragraphs(text: str) -> Iterator[tuple[str, str]]:
+def _texts(train: list[Piece], validation: list[Piece], test: list[Piece]) -> Texts:
+    """The documents without what is between them."""
+    alone = ([document for document, _ in split] for split in (train, validation, test))
+    return Texts(**dict(zip(("train", "validation", "test"), alone, strict=True)))
+
+
+def _paragraphs(text: str) -> Iterator[Piece]:
     start = 0
     for blank in BLANK_LINES.finditer(text):
         yield text[start : blank.start()], blank.group()
@@ -124,8 +149,8 @@ def _paragraphs(text: str) -> Iterator[tuple[str, str]]:
     yield text[start:], ""
 
 
-def _joined(pieces: Iterable[tuple[str, str]], least: int) -> Iterator[str]:
-    """Documents of at least `least` bytes, except the last; the space between two documents is dropped."""
+def _joined(pieces: Iterable[Piece], least: int) -> Iterator[Piece]:
+    """Documents of at least `least` bytes, except the last, each with the space between it and the next."""
     parts: list[str] = []
     size = 0
     for piece, between in pieces:
@@ -134,10 +159,10 @@ def _joined(pieces: Iterable[tuple[str, str]], least: int) -> Iterator[str]:
         parts += (piece, between)
         size += len(piece.encode(errors="surrogatepass"))
         if size >= least:
-            yield "".join(parts[:-1])
+            yield "".join(parts[:-1]), between
             parts, size = [], 0
     if parts:
-        yield "".join(parts[:-1])
+        yield "".join(parts[:-1]), parts[-1]
 
 
 @hookimpl

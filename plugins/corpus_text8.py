@@ -8,13 +8,14 @@ from pathlib import Path
 from mist_bench import Corpus, Texts, UserError, download, hookimpl
 
 CHARACTERS = 100_000_000
-DOCUMENT = 8192  # so that error bars have clusters; a multiple of the usual lengths, so that windows drop nothing
+DOCUMENT = 8192  # so that error bars have clusters
 
 
 class Text8Corpus(Corpus):
     """Letters a to z and the space. The usual splits: 90, 5 and 5 million characters.
 
-    The text has no documents: each split is cut into pieces of 8192 characters instead.
+    The text has no documents: each split is cut into pieces of 8192 characters instead, or of the next multiple of the
+    length, so that sequences of characters fill them.
     """
 
     name = "text8"
@@ -22,6 +23,13 @@ class Text8Corpus(Corpus):
     layout = "windows"
 
     def load(self, cache: Path) -> Texts:
+        return self._pieces(cache, DOCUMENT)
+
+    def load_for(self, cache: Path, length: int) -> Texts:
+        return self._pieces(cache, -(-DOCUMENT // length) * length)
+
+    def _pieces(self, cache: Path, size: int) -> Texts:
+        """The splits in pieces of so many characters."""
         found = download("afmck/text8", cache)
         text = ""
         for split in ("train", "validation", "test"):  # the train split may be the whole
@@ -30,11 +38,13 @@ class Text8Corpus(Corpus):
         if len(text) != CHARACTERS:
             raise UserError(f"afmck/text8 has {len(text)} characters, not {CHARACTERS}; get text8 and use file:PATH")
         first, second = CHARACTERS * 90 // 100, CHARACTERS * 95 // 100
-        return Texts(train=_cut(text[:first]), validation=_cut(text[first:second]), test=_cut(text[second:]))
+        parts = (text[:first], text[first:second], text[second:])
+        train, validation, test = (_cut(part, size) for part in parts)
+        return Texts(train=train, validation=validation, test=test)
 
 
-def _cut(text: str) -> Sequence[str]:
-    return [text[i : i + DOCUMENT] for i in range(0, len(text), DOCUMENT)]
+def _cut(text: str, size: int) -> Sequence[str]:
+    return [text[i : i + size] for i in range(0, len(text), size)]
 
 
 @hookimpl

@@ -97,8 +97,8 @@ class MdlmFamily(Family):
     """Masked diffusion language model with the SUBS parameterization and mist's transformer.
 
     The loss is the bound itself: w(t) times the cross-entropy of the masked positions, over L. By default the adaptive
-    layer norms are conditioned on the masked fraction of x_t itself, so that the bound is the same for every schedule
-    and estimator. With self-conditioning the bound is computed with the empty condition.
+    layer norms are conditioned on the masked fraction of x_t itself, so that no schedule enters; with `time`, on t of
+    the schedule of its training. With self-conditioning the bound is computed with the empty condition.
     """
 
     name = "mdlm"
@@ -107,10 +107,6 @@ class MdlmFamily(Family):
     uses_schedule = True
     conditioning: str = parameter("fraction", "input of the layer norms: fraction (masked, of L), time, or none")
     self_conditioning: bool = parameter(False, "give the network its last answer (trained on half of the sequences)")
-
-    @property
-    def one_bound(self) -> bool:
-        return self.conditioning != "time"
 
     def __post_init__(self) -> None:
         if self.conditioning not in CONDITIONING:

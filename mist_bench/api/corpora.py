@@ -38,6 +38,11 @@ class Corpus(Component, ABC):
     def load(self, cache: Path) -> Texts:
         """The documents; downloads are stored in `cache`. Raises `UserError` with what to type when offline."""
 
+    def load_for(self, cache: Path, length: int) -> Texts:
+        """As `load`, for sequences of `length` tokens: a corpus that cuts its text into documents by itself may cut
+        longer ones, so that less is lost at their ends. By default the documents of `load`."""
+        return self.load(cache)
+
     def identity(self) -> dict[str, Any]:
         """All that the content depends on: name, parameters, and e.g. a file's hash. Part of every cell's hash."""
         return self.content()

@@ -176,8 +176,8 @@ class Family(Component, ABC):
 
     @property
     def one_bound(self) -> bool:
-        """Whether all estimators of its bound have the same expectation; False for a network conditioned on time, whose
-        bound depends on the schedule."""
+        """Whether all estimators of its bound have the same expectation, at the times of the schedule of its training;
+        False for a family whose answers depend on more than the text and that time."""
         return True
 
     @abstractmethod

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from ..api.component import UserError
-from ..report.rows import Finished, disagreements, read_rows, shortfalls
+from ..report.rows import Finished, about_splits, disagreements, read_rows, shortfalls
 from ..report.tables import tables_of_run
 from ..run.cells import Entry
 from ..run.store import HASH, Store
@@ -33,7 +33,7 @@ def report(out: Path, store: Path | None) -> int:
         )
     for line in disagreements(finished):
         say(errors, line, style="bold red")
-    for line in [*shortfalls(finished), *info["earlier_speeds"]]:
+    for line in [*about_splits(finished, info["length"]), *shortfalls(finished), *info["earlier_speeds"]]:
         say(errors, line)
     show_tables(tables_of_run(read_rows(finished, info["length"])), screen)
     show_samples(finished, screen)

@@ -18,7 +18,7 @@ from ..host.config import RunConfig
 from ..host.registry import Registry
 from ..measure import speed
 from ..report import files, plots
-from ..report.rows import Finished, disagreements, earlier_speeds, read_rows, shortfalls
+from ..report.rows import Finished, about_splits, disagreements, earlier_speeds, read_rows, shortfalls
 from ..report.tables import markdown, tables_of_run
 from ..run import provenance
 from ..run.cells import Cell
@@ -107,14 +107,14 @@ def _report(
     for line in disagreements(finished):
         say(errors, line, style="bold red")
     earlier = earlier_speeds(finished, provenance.stamp())
-    for line in [*shortfalls(finished), *earlier]:
+    for line in [*about_splits(finished, info["length"]), *shortfalls(finished), *earlier]:
         say(errors, line)
     rows = read_rows(finished, info["length"])
     tables = tables_of_run(rows)
     heading = "\n\n".join([provenance.one_line(info["provenance"]), *earlier])
     written = files.write_run(
-        out, rows, run={**info, "earlier_speeds": earlier}, tables=lambda: markdown(tables, heading=heading),
-        plots=lambda: plots.draw(rows),
+        out, rows, run={**info, "splits": finished.corpus.get("splits", {}), "earlier_speeds": earlier},
+        tables=lambda: markdown(tables, heading=heading), plots=lambda: plots.draw(rows),
     )  # fmt: skip
     show_tables(tables, screen)
     show_samples(finished, screen)

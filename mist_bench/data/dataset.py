@@ -2,6 +2,7 @@
 
     <cache>/data/<key>/meta.json                       settings, counts, the fitted tokenizer
     <cache>/data/<key>/<split>.{tokens,documents,text_bytes}.npy
+    <cache>/data/<key>/{validation,test}.in_train.npy
 
 The key is the hash of everything that determines the tokens. A folder is written under a temporary name and renamed
 when it is complete, so that the leftovers of a killed process are never read.
@@ -21,16 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..api.component import IntArray, UserError
 from ..api.corpora import Corpus, Texts
 from ..api.tokenizers import Codec, Tokenizer
 from .clusters import clusters_of
-from .layouts import SPLITS, RowFile, Sequencer, count_known
+from .layouts import SPLITS, RowFile, Sequencer
+from .occurrences import NOWHERE, SAME, SHIFTED, in_train
 
-FORMAT = 2
+FORMAT = 3
 META = "meta.json"
 ARRAYS = ("tokens", "documents", "text_bytes")
+HELD_OUT = ("validation", "test")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,9 @@ class Split:
     """(N,) where each sequence is in the text: neighbours may depend on each other."""
     text_bytes: IntArray
     """(N,) bytes of raw UTF-8 in each sequence; the end token has none."""
+    in_train: IntArray | None = None
+    """(N,) whether a held-out sequence also occurs, token for token, in the train split: 0 nowhere, 1 as a sequence of
+    it, 2 at another offset of one of its texts. None for the train split itself."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -52,6 +59,15 @@ class Split:
     def clusters(self, count: int) -> IntArray:
         """(count,) the independent unit, for standard errors, of each of the first `count` sequences."""
         return clusters_of(self.documents[:count], self.places[:count])
+
+    def counts_in_train(self) -> dict[str, int]:
+        """How many sequences of a held-out split the train split has too: as `same` sequences, and `shifted`."""
+        kinds = np.zeros(0) if self.in_train is None else self.in_train
+        return {"same": int((kinds == SAME).sum()), "shifted": int((kinds == SHIFTED).sum())}
+
+    def unseen(self) -> npt.NDArray[np.bool_]:
+        """(N,) which sequences occur nowhere in the train split."""
+        return np.ones(len(self), dtype=np.bool_) if self.in_train is None else np.asarray(self.in_train == NOWHERE)
 
     def spread(self) -> Split:
         """The split reordered so that its first sequences, however many, come evenly from all documents.
@@ -63,7 +79,8 @@ class Split:
         if (self.documents[1:, 0] > self.documents[:-1, 2]).all():
             return self
         order = np.argsort(np.argsort(np.arange(len(self)) * ((5**0.5 - 1) / 2) % 1.0))
-        return Split(**{name: np.asarray(getattr(self, name))[order] for name in (*ARRAYS, "places")})
+        held = {name: array for name, array in vars(self).items() if array is not None}
+        return Split(**{name: np.asarray(array)[order] for name, array in held.items()})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,8 +100,8 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
-    duplicates: Mapping[str, int]
-    """For `test` and `validation`, the number of sequences that also occur, token for token, in the train split."""
+    left_out: Mapping[str, float]
+    """For each split, the share of its tokens that is in no sequence: ends of documents, and documents too short."""
     oracle_ids: bool
     """Whether the ids are those of the corpus's oracle: its pieces in its order."""
 
@@ -118,7 +135,7 @@ def open_dataset(corpus: Corpus, tokenizer: Tokenizer, length: int, cache: Path)
         codec = _tokenize(folder, corpus, tokenizer, settings, cache)
         stored = _read(folder)
     elif stored.meta["codec"] is None:
-        codec = tokenizer.fit(corpus.load(cache).train, corpus.vocabulary())
+        codec = tokenizer.fit(corpus.load_for(cache, length).train, corpus.vocabulary())
     else:
         codec = tokenizer.restore(stored.meta["codec"])
     if stored is None:
@@ -128,7 +145,7 @@ def open_dataset(corpus: Corpus, tokenizer: Tokenizer, length: int, cache: Path)
 
 def _tokenize(folder: Path, corpus: Corpus, tokenizer: Tokenizer, settings: dict[str, Any], cache: Path) -> Codec:
     """Fit the tokenizer and write the folder."""
-    texts = corpus.load(cache)
+    texts = corpus.load_for(cache, settings["length"])
     codec = tokenizer.fit(texts.train, corpus.vocabulary())
     own, length = corpus.fixed_length(), settings["length"]
     if own is not None and own != length and _owns_ids(corpus, codec):
@@ -193,8 +210,12 @@ def _read(folder: Path) -> _Stored | None:
             described = {"tokens": (rows, meta["settings"]["length"]), "documents": (rows, 3), "text_bytes": (rows,)}
             if any(arrays[kind].shape != described[kind] for kind in ARRAYS):
                 return None
+            if name in HELD_OUT:
+                arrays["in_train"] = np.load(folder / f"{name}.in_train.npy", mmap_mode="r")
+                if arrays["in_train"].shape != (rows,):
+                    return None
             splits[name] = Split(**arrays, places=np.arange(rows))
-        if meta["settings"]["format"] != FORMAT or not {"codec", "duplicates"} <= meta.keys():
+        if meta["settings"]["format"] != FORMAT or not {"codec", "left_out"} <= meta.keys():
             return None
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
@@ -206,14 +227,13 @@ def _write(folder: Path, sequencer: Sequencer, texts: Texts, settings: dict[str,
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
     try:
-        rows = {name: _write_split(unfinished, name, sequencer, getattr(texts, name)) for name in SPLITS}
-        tokens = {name: np.load(unfinished / f"{name}.tokens.npy", mmap_mode="r") for name in SPLITS}
-        meta = {
-            "settings": settings,
-            "codec": sequencer.codec.state(),
-            "rows": rows,
-            "duplicates": {name: count_known(tokens[name], tokens["train"]) for name in ("validation", "test")},
-        }
+        rows, left_out = {}, {}
+        for name in SPLITS:
+            read, kept = sequencer.read, sequencer.kept
+            rows[name] = _write_split(unfinished, name, sequencer, getattr(texts, name))
+            left_out[name] = 1 - (sequencer.kept - kept) / (sequencer.read - read)
+        _write_occurrences(unfinished, settings["layout"])
+        meta = {"settings": settings, "codec": sequencer.codec.state(), "rows": rows, "left_out": left_out}
         (unfinished / META).write_text(json.dumps(meta), encoding="utf-8")
         _move(unfinished, folder)
     finally:
@@ -233,6 +253,17 @@ def _write_split(folder: Path, name: str, sequencer: Sequencer, texts: Sequence[
     np.save(folder / f"{name}.documents.npy", np.concatenate(documents))
     np.save(folder / f"{name}.text_bytes.npy", np.concatenate(text_bytes))
     return count
+
+
+def _write_occurrences(folder: Path, layout: str) -> None:
+    """Write where the train split has the sequences of the others. A text is a document, or all that is packed."""
+    tokens = {name: np.load(folder / f"{name}.tokens.npy", mmap_mode="r") for name in SPLITS}
+    texts = np.load(folder / "train.documents.npy", mmap_mode="r")[:, 0]
+    if layout != "windows":
+        texts = None if layout == "padded" else np.zeros(len(texts), dtype=np.int8)
+    found = in_train([tokens[name] for name in HELD_OUT], tokens["train"], texts)
+    for name, kinds in zip(HELD_OUT, found, strict=True):
+        np.save(folder / f"{name}.in_train.npy", kinds)
 
 
 def _move(finished: Path, folder: Path) -> None:
@@ -263,6 +294,6 @@ def _dataset(corpus: Corpus, tokenizer: Tokenizer, codec: Codec, stored: _Stored
         train=stored.splits["train"],
         validation=stored.splits["validation"].spread(),
         test=stored.splits["test"].spread(),
-        duplicates=stored.meta["duplicates"],
+        left_out=stored.meta["left_out"],
         oracle_ids=_owns_ids(corpus, codec),
     )

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from ..api.component import IntArray, UserError
 from ..api.corpora import Corpus
@@ -17,7 +16,6 @@ from ..api.tokenizers import Codec, Tokenizer
 
 SPLITS = ("train", "validation", "test")
 BATCH = 512  # documents per call of the codec
-BLOCK = 2**22  # tokens per block of hashes
 
 
 class Sequencer:
@@ -34,6 +32,8 @@ class Sequencer:
         mask = codec.vocab_size + (corpus.layout != "windows")
         self.dtype: np.dtype[Any] = np.dtype(np.uint16 if mask <= np.iinfo(np.uint16).max else np.int32)
         self._bytes = np.append(np.asarray(codec.token_bytes(), dtype=np.int64), 0)
+        self.read = self.kept = 0
+        """Tokens of all documents so far, and how many of them are in sequences."""
 
     def text_bytes(self, rows: IntArray) -> IntArray:
         """(n, L) tokens -> (n,) bytes of raw UTF-8; the end token has none."""
@@ -46,6 +46,7 @@ class Sequencer:
         total = 0
         for rows, documents in layout(self._encoded(texts, split), split):
             total += len(rows)
+            self.kept += int((rows != self._end).sum())
             yield rows.astype(self.dtype), documents.astype(np.int32)
         if not total:
             raise UserError(
@@ -64,6 +65,7 @@ class Sequencer:
                         f"tokenizer {self._tokenizer.spec} gives ids outside 0 to {self.codec.vocab_size - 1} in the "
                         f"{split} split; fix its encode() or its vocab_size"
                     )
+            self.read += sum(map(len, encoded))
             yield encoded
 
     def _padded(self, batches: Iterable[Sequence[IntArray]], split: str) -> Iterator[tuple[IntArray, IntArray]]:
@@ -139,19 +141,3 @@ class RowFile:
                 self._header()
         finally:
             self._file.close()
-
-
-def count_known(rows: IntArray, known: IntArray) -> int:
-    """The number of rows (N, L) that occur among the known rows (M, L), compared by 64-bit hashes.
-
-    The hash is the sum of tokens times odd random numbers modulo 2^64: two rows collide with probability 2^-48 or less.
-    """
-    return int(np.isin(_hashes(rows), _hashes(known)).sum())
-
-
-def _hashes(rows: IntArray) -> npt.NDArray[np.uint64]:
-    length = rows.shape[1]
-    factors = np.random.Generator(np.random.Philox(key=0)).integers(2**63, size=length, dtype=np.uint64) * 2 + 1
-    step = max(1, BLOCK // length)
-    blocks = (rows[i : i + step].astype(np.uint64) for i in range(0, len(rows), step))
-    return np.concatenate([(block * factors).sum(axis=1, dtype=np.uint64) for block in blocks])

@@ -2,6 +2,9 @@
 
 Compared models see the same sequences and the same masks, since noise belongs to the number of a sequence. Draws are
 stratified within each sequence, so that they add no dependence: standard errors are over clusters of sequences.
+
+A network that is told t is told the time of its own clock, the schedule that it was trained under: the time at which as
+much is masked. So its bound, too, is one number, whichever estimator and weight take it.
 """
 
 from __future__ import annotations
@@ -41,12 +44,18 @@ class Estimate:
 
 
 def exact_k(
-    answer: LogProbability, tokens: IntArray, numbers: IntArray, draw: int, draws: int, block: int = 0
-) -> FloatArray:
+    answer: LogProbability, tokens: IntArray, numbers: IntArray, draw: int, draws: int, block: int = 0,
+    clock: Schedule | None = None,
+) -> FloatArray:  # fmt: skip
     """A draw of the exact-k estimator: k random positions masked, weight L/k (LLaDA, eq. 6).
 
     (B, L) tokens, (B,) sequence numbers -> (B,) nats. k is uniform over 1..L and stratified over the draws of each
     sequence. Blocks are independent sets of draws.
+
+    `clock`: the time told is that at which the k-th position is masked, if each is masked where the mask probability
+    passes its noise: the k-th smallest of L uniform numbers, whatever their order. With u that mask probability,
+    du/u u^k (1-u)^(L-k) is 1/k for each set of k positions times the law of the k-th smallest, Beta(k, L-k+1), so that
+    the expectation is that of `weighted`. Without a clock k/L is told.
     """
     length = tokens.shape[1]
     u = noise.uniform_numpy(SEED, 2 * block, noise.TIMES, numbers, 1)[:, 0]  # step 1 belongs to `weighted`
@@ -54,15 +63,19 @@ def exact_k(
     places = noise.uniform_numpy(SEED, block * draws + draw, noise.MASKING, numbers, length)
     order = places.argsort(axis=1, kind="stable")
     masked = order.argsort(axis=1, kind="stable") < k[:, None]
-    return np.asarray(-answer(tokens, masked, k / length).sum(axis=1) * length / k)
+    last = np.take_along_axis(places, np.take_along_axis(order, k[:, None] - 1, axis=1), axis=1)[:, 0]
+    told = k / length if clock is None else clock.inverse(last)
+    return np.asarray(-answer(tokens, masked, told).sum(axis=1) * length / k)
 
 
 def weighted(
-    answer: LogProbability, schedule: Schedule, tokens: IntArray, numbers: IntArray, draw: int, draws: int
-) -> FloatArray:
+    answer: LogProbability, schedule: Schedule, tokens: IntArray, numbers: IntArray, draw: int, draws: int,
+    clock: Schedule | None = None,
+) -> FloatArray:  # fmt: skip
     """A draw of the weighted estimator: t uniform, stratified over the draws; the schedule's w(t) times the masked sum.
 
-    (B, L) tokens, (B,) sequence numbers -> (B,) nats.
+    (B, L) tokens, (B,) sequence numbers -> (B,) nats. `clock`: the time told is that at which it, and not `schedule`,
+    has the mask probability of t.
     """
     u = noise.uniform_numpy(SEED, 1, noise.TIMES, numbers, 1)[:, 0]
     t = (draw + u) / draws
@@ -70,20 +83,24 @@ def weighted(
     masked = noise.uniform_numpy(SEED, draw, noise.CHOICE, numbers, tokens.shape[1]) < m[:, None]
     kept = m >= SMALLEST_MASK
     weight = np.where(kept, schedule.weight(np.where(kept, t, 0.5)), 0.0)
-    return np.asarray(-answer(tokens, masked, t).sum(axis=1) * weight)
+    told = t if clock is None else clock.inverse(m)
+    return np.asarray(-answer(tokens, masked, told).sum(axis=1) * weight)
 
 
 def masked_likelihood(
     evaluator: MaskedEvaluator, tokens: IntArray, draws: int, schedule: Schedule | None,
-    report: Callable[[int, int], None] = lambda done, total: None, *, block: int = 0,
+    report: Callable[[int, int], None] = lambda done, total: None, *, block: int = 0, clock: Schedule | None = None,
 ) -> FloatArray:  # fmt: skip
-    """Bound of a masked model: (N, L) -> (N,) nats, averaged over the draws; exact-k, or weighted by a schedule."""
+    """Bound of a masked model: (N, L) -> (N,) nats, averaged over the draws; exact-k, or weighted by a schedule.
+
+    `clock`: the schedule of its training, by which a network that is told t is told it.
+    """
 
     def one(part: IntArray, numbers: IntArray, draw: int) -> FloatArray:
         answer = evaluator.target_log_probability
         if schedule is None:
-            return exact_k(answer, part, numbers, draw, draws, block)
-        return weighted(answer, schedule, part, numbers, draw, draws)
+            return exact_k(answer, part, numbers, draw, draws, block, clock)
+        return weighted(answer, schedule, part, numbers, draw, draws, clock)
 
     return in_batches(tokens, evaluator.batch, draws, one, report)
 
@@ -100,19 +117,22 @@ def causal_likelihood(
 
 
 def left_to_right(
-    evaluator: MaskedEvaluator, tokens: IntArray, report: Callable[[int, int], None] = lambda done, total: None
-) -> FloatArray:
+    evaluator: MaskedEvaluator, tokens: IntArray, report: Callable[[int, int], None] = lambda done, total: None,
+    *, clock: Schedule | None = None,
+) -> FloatArray:  # fmt: skip
     """Likelihood of a masked model's left-to-right decoder: (N, L) -> (N,) sums of -log p(x_i | x_<i, rest masked).
 
     Its probabilities sum to 1 over all sequences. It takes L evaluations per sequence, in batches of (sequence,
-    position) pairs, so that the graph of the bound is reused.
+    position) pairs, so that the graph of the bound is reused. The time told is that at which the `clock` has as large a
+    share masked; without one, that share.
     """
     length = tokens.shape[1]
 
     def one(pairs: IntArray, numbers: IntArray, draw: int) -> FloatArray:
         row, place = np.divmod(pairs, length)
         masked = np.arange(length) >= place[:, None]
-        answer = evaluator.target_log_probability(tokens[row], masked, (length - place) / length)
+        share = (length - place) / length
+        answer = evaluator.target_log_probability(tokens[row], masked, share if clock is None else clock.inverse(share))
         return np.asarray(-answer[np.arange(len(place)), place])
 
     each = in_batches(np.arange(tokens.size), evaluator.batch, 1, one, report)

@@ -24,6 +24,11 @@ class CurveRow(TypedDict, total=False):
     validation_nats_per_token: Annotated[
         float, Column("likelihood or bound of the validation split per token", "nats", "lower")
     ]
+    validation_nats_per_token_se: Annotated[float, Column("its standard error over sequences", "nats", "lower")]
+    validation_sequences: Annotated[
+        int, Column("validation sequences measured, the first ones; the last point has more", "numbers")
+    ]
+    validation_clusters: Annotated[int, Column("independent units among them", "numbers")]
     validation_truth_nats_per_token: Annotated[
         float, Column("the same sequences under the corpus's own law, where it is known", "nats", optional=True)
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -89,9 +90,9 @@ def draw(rows: Mapping[str, Sequence[Row]]) -> dict[str, bytes]:
 
 
 def _loss_curves(axes: Axes, rows: list[Row], likelihood: Sequence[Row]) -> bool:
-    """Loss curves: mean over training seeds with their range as a band, and the truth of the sequences where known."""
-    import pandas as pd
-    import seaborn as sns
+    """Loss curves: the mean over training seeds, a band from the lowest to the highest end of their 95 % intervals, and
+    the truth of the last point's sequences where it is known. Points on other sequences are not joined: a step between
+    them would be taken for one of the network."""
     from matplotlib.ticker import EngFormatter
 
     measured = [row for row in rows if row.get("validation_nats_per_token") is not None]
@@ -100,29 +101,49 @@ def _loss_curves(axes: Axes, rows: list[Row], likelihood: Sequence[Row]) -> bool
     kinds = {row.get("family"): str(row.get("kind")) for row in likelihood if row.get("kind") != "chain-rule"}
     named = [model_of(row) + _CURVE_KINDS.get(kinds.get(row.get("family"), ""), "") for row in measured]
     models = unique(named)
-    frame = pd.DataFrame(
-        {
-            "tokens": [row["train_tokens"] for row in measured],
-            "nats": [row["validation_nats_per_token"] for row in measured],
-            "model": named,
-        }
-    )
     looks = looks_of(models)
-    sns.lineplot(frame, x="tokens", y="nats", hue="model", style="model", dashes=False, legend=False, markersize=5.5,
-                 palette={m: looks[m]["color"] for m in models}, markers={m: looks[m]["marker"] for m in models},
-                 errorbar=("pi", 100), ax=axes)  # fmt: skip
+    for model, look in looks.items():
+        own = [row for row, name in zip(measured, named, strict=True) if name == model]
+        for count in unique(row.get("validation_sequences") for row in own):
+            _curve(axes, [row for row in own if row.get("validation_sequences") == count], look)
     lines = [(model, {name: looks[model][name] for name in ("color", "marker")}) for model in models]
-    truths = {row[VALIDATION_TRUTH] for row in measured if row.get(VALIDATION_TRUTH) is not None}
+    truths = {row.get("validation_sequences") or 0: row[VALIDATION_TRUTH] for row in measured
+              if row.get(VALIDATION_TRUTH) is not None}  # fmt: skip
     floor: list[tuple[str, dict[str, Any]]] = []
-    if len(truths) == 1:
+    if truths:
         style = {"color": "0.35", "linestyle": DASHES[1], "linewidth": 1.2}
-        axes.axhline(truths.pop(), **style)
-        floor = [("truth of the same sequences", style)]
+        axes.axhline(truths[max(truths)], **style)
+        floor = [("truth of the last point's sequences", style)]
     axes.set(xlabel="tokens seen in training", ylabel="validation, nats per token (lower is better)")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     _log_if_wide(axes)
     legend_of(axes, ("model", lines), ("floor", floor))
     return True
+
+
+def _curve(axes: Axes, rows: Sequence[Row], look: Mapping[str, Any]) -> None:
+    """Draw the points of a model on the same sequences: joined, with a band, or a single one with an error bar."""
+    places, means, low, high = _band(rows)
+    if len(places) > 1:
+        axes.fill_between(places, low, high, color=look["color"], alpha=0.15, linewidth=0)
+        axes.plot(places, means, **look)
+    else:
+        ends = [[means[0] - low[0]], [high[0] - means[0]]]
+        axes.errorbar(places, means, ends, linestyle="none", elinewidth=1.0, **look)
+
+
+def _band(rows: Sequence[Row]) -> tuple[list[int], list[float], list[float], list[float]]:
+    """Tokens seen; at each the mean over seeds, and the ends of the widest of their 95 % intervals over sequences."""
+    values: dict[int, list[float]] = {}
+    ends: dict[int, list[float]] = {}
+    for row in rows:
+        nats, error = row["validation_nats_per_token"], row.get("validation_nats_per_token_se")
+        values.setdefault(row["train_tokens"], []).append(nats)
+        known = interval(nats, error, row.get("validation_clusters"))
+        ends.setdefault(row["train_tokens"], []).extend(known or (nats, nats))
+    places = sorted(ends)
+    means = [math.fsum(values[place]) / len(values[place]) for place in places]
+    return places, means, [min(ends[place]) for place in places], [max(ends[place]) for place in places]
 
 
 def _log_if_wide(axes: Axes) -> None:

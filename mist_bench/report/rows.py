@@ -17,7 +17,7 @@ from ..run.cells import Cell, Entry, Record
 from ..run.columns import Row
 from ..run.kinds import KINDS, kind_named
 from ..run.store import Store
-from . import pairs
+from . import pairs, splits
 from .columns import VALIDATION_TRUTH, files, header_of
 
 
@@ -39,6 +39,11 @@ class Finished:
     def in_file(self, file: str) -> list[Entry]:
         """The cells that have rows of their own in a file."""
         return [entry for entry in self.entries if kind_of(entry).file == file and not kind_of(entry).adds]
+
+    @property
+    def corpus(self) -> Record:
+        """The record of the corpus; empty if it is not finished."""
+        return next((self.records[entry.hash] for entry in self.entries if entry.kind == "corpus"), {})
 
     def clusters(self, entry: Entry) -> IntArray | None:
         """(N,) cluster of each test sequence of a likelihood, None if they are not known."""
@@ -77,16 +82,30 @@ def read_rows(finished: Finished, length: int) -> Rows:
             taken = {*header_of(kind.file), *(name for row in rows[kind.file] for name in row)}
             for about, added in kind.additions(mine, taken).items():
                 own.get(about, {}).update(added)
-    truth = [record["validation_truth"] for record in finished.records.values() if record.get("validation_truth")]
-    rows["curves"] = [{**row, VALIDATION_TRUTH: truth[0]} if truth else row for row in rows["curves"]]
+    truths = finished.corpus.get("validation_truth", {})
+    for row in rows["curves"]:
+        if (truth := truths.get(str(row.get("validation_sequences")))) is not None:
+            row[VALIDATION_TRUTH] = truth
     cells = finished.in_file("likelihood")
     clusters = next((known for cell in cells if (known := finished.clusters(cell)) is not None), None)
     if clusters is not None:
         for hash, found in pairs.columns(cells, finished.records, clusters, length).items():
             own[hash].update(found)
+        for cell in cells:
+            own[cell.hash].update(_unseen(finished, cell, length))
         rows["comparisons"] = pairs.compare(cells, finished.records, clusters, length)
     rows["differences"] = pairs.by_sequence(cells, finished.records, length)
     return rows
+
+
+def _unseen(finished: Finished, cell: Entry, length: int) -> dict[str, Any]:
+    """The columns of a likelihood about the test sequences that are nowhere in the train split."""
+    corpus, clusters = finished.records.get(cell.facts.get("corpus", ""), {}), finished.clusters(cell)
+    if clusters is None or "unseen" not in corpus:
+        return {}
+    nats, truth = pairs.values(finished.records[cell.hash]), corpus["truth"]
+    new, truth = np.array(corpus["unseen"]), None if truth is None else np.array(truth)
+    return splits.unseen(nats, new, truth, clusters, length)
 
 
 def _of_training(entry: Entry, own: Mapping[str, Row]) -> dict[str, Any]:
@@ -126,6 +145,13 @@ def earlier_speeds(finished: Finished, now: Mapping[str, Any]) -> list[str]:
     if not lines:
         return []
     return [f"speeds of an earlier run: {'; '.join(lines)}, of {len(stamps)} (--rerun all measures them again)"]
+
+
+def about_splits(finished: Finished, length: int) -> list[str]:
+    """What the splits share and what was left out of them, in lines. `length`: tokens of a sequence."""
+    entry = next((entry for entry in finished.entries if entry.kind == "corpus"), None)
+    facts = finished.corpus.get("splits", {})
+    return splits.lines(facts, entry.labels["corpus"], length) if entry is not None else []
 
 
 def shortfalls(finished: Finished) -> list[str]:

@@ -37,6 +37,7 @@ _MODEL = ("corpus", "tokenizer", "control", "family", "schedule")
 _LIKELIHOOD_KEY = (*_MODEL, "parameters", "train_tokens", "kind", "estimator", "evaluation_schedule")
 _LIKELIHOOD_VALUES = (
     "nats_per_token", "bits_per_byte", "nats_per_sequence", "truth_nats_per_sequence", "ratio_to_ar",
+    "unseen_nats_per_token", "unseen_ratio_to_truth",
 )  # fmt: skip
 _GENERATION_KEY = (*_MODEL, "sampler", "steps", "temperature", "batch")
 _GENERATION_VALUES = (
@@ -66,6 +67,8 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
         Field(header="÷AR ↓", show=both_errors("ratio_to_ar"), rank=1),
         Field(header="nats/story ↓", show=both_errors("nats_per_sequence"), rank=3),
         Field(header="÷truth ↓", show=_ratio, rank=2),
+        Field(header="unseen nats/token ↓", show=error("unseen_nats_per_token"), rank=4),
+        Field(header="unseen ÷truth ↓", show=error("unseen_ratio_to_truth"), rank=3),
         *declared_fields("likelihood"),
     ]
     notes = [
@@ -82,9 +85,25 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
     if any(row.get("ratio_to_ar") is not None for row in pooled):
         notes.append("÷AR: nats over those of the autoregressive baseline of the same training seed on the same "
                      "sequences, with the error of that ratio")  # fmt: skip
+    notes += _about_unseen(pooled)
     if len({row.get("sequences") for row in pooled}) > 1:
         notes.append("seq.: test sequences measured, the first ones; compare only rows with the same number")
     return [table_of("Perplexity bounds", corpus, rows, fields, notes) for corpus, rows in by_corpus(pooled)]
+
+
+def _about_unseen(rows: Sequence[Row]) -> list[str]:
+    """How many of the test sequences are unseen, by the rows with the most; nothing where the train split has none."""
+    known = [row for row in rows if row.get("unseen_sequences") is not None]
+    if not known:
+        return []
+    most = max(known, key=lambda row: row["sequences"])
+    if not most["unseen_sequences"]:
+        return [f"all {most['sequences']} test sequences are in the train split, token for token"]
+    return [
+        f"unseen: the {most['unseen_sequences']} of {most['sequences']} test sequences that are nowhere in the train "
+        "split, token for token; the other columns are of all. Unseen texts are rarer ones: compare their nats with "
+        "each other, and ÷truth with ÷truth"
+    ]
 
 
 def throughput_tables(generation: Sequence[Row]) -> list[Table]:

@@ -17,6 +17,7 @@ from .core import Failed, Skipped, Study, check, unreachable
 SPLITS = ("train", "validation", "test")
 MOST_TEXTS = 2_000
 SAMPLES = 2_000
+LONG = 4096
 
 
 class CorpusStudy(Study):
@@ -104,6 +105,26 @@ def loads_the_same_again(its: CorpusStudy) -> None:
             raise Failed(
                 f"loaded again, the {split} split differs; sort files, and give every random generator a fixed seed"
             )
+
+
+@check("corpus")
+def same_text_for_lengths(its: CorpusStudy) -> str:
+    """Documents for long sequences are the same text, cut elsewhere."""
+    if type(its.component).load_for is Corpus.load_for:
+        return "its documents do not depend on the length of a sequence"
+    longer = its.component.load_for(machine.cache_folder(), LONG)
+    first, again = _words(its.texts), _words(longer)
+    if first != again:
+        raise Failed(
+            f"load_for(cache, {LONG}) gives {len(again)} words where load(cache) gives {len(first)}, or others; cut "
+            "the same text into longer documents, in the same order"
+        )
+    return f"{len(its.texts.train)} train documents, {len(longer.train)} for sequences of {LONG} tokens"
+
+
+def _words(texts: Texts) -> list[str]:
+    """The words of all splits, one after another: space between documents may be lost."""
+    return [word for split in SPLITS for document in getattr(texts, split) for word in document.split()]
 
 
 @check("corpus")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -22,6 +22,9 @@ from ..engine.graph import fetch
 from ..host.config import TrainingConfig
 from .batch import Batch, Rates
 from .step import RING, TrainingGraph
+
+Validate = Callable[[dict[str, np.ndarray[Any, Any]], bool], Mapping[str, float]]
+"""Measures the averaged weights, and whether they are the last: the columns that a point of the curve gets."""
 
 
 @dataclass(kw_only=True)
@@ -100,11 +103,11 @@ def train(
     seed: int,
     progress: Progress,
     *,
-    validate: Callable[[dict[str, np.ndarray[Any, Any]]], float],
+    validate: Validate,
     save: Callable[[Progress], None],
     report: Callable[[int, float], None],
 ) -> Progress:
-    """Train from `progress` to the last step. `tokens` (N, L); `validate`: nats per token of the averaged weights."""
+    """Train from `progress` to the last step. `tokens` (N, L); `validate`: see `Validate`."""
     config, batch = graph.config, graph.config.batch_size
     order_seed, noise_seed = noise.seed_of(axis="order", seed=seed), noise.seed_of(axis="masks", seed=seed)
     start = time.perf_counter()
@@ -140,15 +143,15 @@ def _record(
     progress: Progress,
     graph: TrainingGraph,
     loss: float,
-    validate: Callable[[dict[str, np.ndarray[Any, Any]]], float],
+    validate: Validate,
     start: float,
 ) -> None:
-    """Add a point to the curve; at the end and every `validate_every` steps with the validation bound."""
+    """Add a point to the curve; at the end and every `validate_every` steps with its validation."""
     config = graph.config
     if not math.isfinite(loss):
         raise UserError(f"the loss is {loss} at step {progress.step}; a smaller learning_rate may help")
     progress.wall_seconds += time.perf_counter() - start
     point = {"train_step": progress.step, "loss": loss, "seconds": progress.wall_seconds}
     if progress.step % config.validate_every == 0 or progress.step == config.train_steps:
-        point["validation_nats_per_token"] = validate(graph.averaged())
+        point.update(validate(graph.averaged(), progress.step == config.train_steps))
     progress.curve.append(point)

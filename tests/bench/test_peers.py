@@ -80,7 +80,7 @@ def test_the_peers_training_is_ours(family):
     schedule = LINEAR if made.uses_schedule else None
     stop = _Stop(3, losses)
     with pytest.raises(StopIteration):
-        train(graph, schedule, data, 0, Progress(), validate=lambda _: 0.0, save=lambda _: None, report=stop)
+        train(graph, schedule, data, 0, Progress(), validate=lambda *_: {}, save=lambda _: None, report=stop)
     peer = Training(net, config, half=False, mode=None)
     order, own = noise.seed_of(axis="order", seed=0), []
     for step in range(stop.reached):

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 
+import numpy as np
 import pandas
 import pytest
 from mist_bench_plugins import corpus_openwebtext, corpus_text8
@@ -17,8 +18,10 @@ from mist_bench_plugins.corpus_openwebtext import OpenWebTextCorpus
 from mist_bench_plugins.corpus_text8 import Text8Corpus
 from mist_bench_plugins.corpus_tinystories import TinyStoriesCorpus
 from mist_bench_plugins.corpus_wikitext import WikiTextCorpus
+from mist_bench_plugins.tokenizer_byte import ByteTokenizer
 
 from mist_bench import TextColumn, Texts, UserError, hold_out
+from mist_bench.data.dataset import open_dataset
 
 
 def plain(texts: Texts) -> dict[str, list[str]]:
@@ -101,6 +104,50 @@ def test_jsonl_and_parquet_give_the_same(tmp_path):
     assert found[0] == found[1] == {"train": records[:36], "validation": records[36:38], "test": records[38:]}
     joined = plain(FileCorpus(path=jsonl, field="story", document_bytes=60).load(tmp_path))
     assert joined["train"][0] == "\n\n".join(records[:3])
+
+
+def prose(tmp_path, paragraphs: int) -> tuple[str, str]:
+    """A file of paragraphs of 150 to 750 bytes, and its text."""
+    rng = np.random.default_rng(0)
+    text = "\n\n".join(f"{i:04d} " + "la " * int(rng.integers(50, 250)) for i in range(paragraphs)) + "\n"
+    return make(tmp_path, "prose.txt", text), text
+
+
+@pytest.mark.parametrize("length", [128, 256, 512, 1024])
+def test_less_of_a_file_is_left_out_than_with_documents_of_one_size(tmp_path, length):
+    path, text = prose(tmp_path, 2_000)
+    corpus = FileCorpus(path=path)
+    found = open_dataset(corpus, ByteTokenizer(), length, tmp_path / "cache")
+    assert found.left_out["train"] < 0.005, "what lies between its documents is read too"
+    before, cut = plain(corpus.load(tmp_path)), plain(corpus.load_for(tmp_path, length))
+    for name in ("validation", "test"):
+        sizes = [len(document) for document in before[name]]
+        lost = sum(size % length for size in sizes) / sum(sizes)
+        assert found.left_out[name] <= (lost if length > 128 else 0.03)  # documents of 4096 bytes are long enough for 128
+        assert min(map(len, cut["validation"])) >= min(32 * length, len(text) // 80)  # the last of a file is its rest
+        assert len(np.unique(getattr(found, name).documents)) == len(cut[name]) >= 3
+    assert "\n\n".join(part for name in cut for part in cut[name]) == text
+
+
+def test_a_small_file_keeps_documents_for_its_errors(tmp_path):
+    path, text = prose(tmp_path, 200)
+    texts = plain(FileCorpus(path=path).load_for(tmp_path, 4096))
+    assert texts["validation"] == plain(FileCorpus(path=path).load(tmp_path))["validation"]
+    path, text = prose(tmp_path, 1_000)
+    texts = plain(FileCorpus(path=path).load_for(tmp_path, 10**6))
+    assert min(len(texts["validation"]), len(texts["test"])) >= 3
+    assert min(len(document) for document in texts["validation"]) >= len(text) // 80
+
+
+def test_records_that_were_asked_for_alone_stay_alone_and_what_is_lost_is_known(tmp_path):
+    records = [f"{i:02d} {'x' * (i % 20)}" for i in range(60)]
+    path = make(tmp_path, "a.jsonl", "\n".join(json.dumps({"text": text}) for text in records))
+    corpus = FileCorpus(path=path, document_bytes=0)
+    assert corpus.load_for(tmp_path, 16) == corpus.load(tmp_path)
+    found = open_dataset(corpus, ByteTokenizer(), 16, tmp_path / "cache")
+    sizes = [len(text) for text in records[:54]]
+    assert found.left_out["train"] == pytest.approx(1 - sum(size // 16 * 16 for size in sizes) / sum(sizes))
+    assert found.left_out["train"] > 0.5
 
 
 def test_file_identity_is_the_content_not_the_place(tmp_path):
@@ -308,6 +355,9 @@ def test_text8(hub, tmp_path, monkeypatch, splits):
     found = plain(Text8Corpus().load(tmp_path))
     assert ["".join(documents) for documents in found.values()] == [text[:900], text[900:950], text[950:]]
     assert [len(documents) for documents in found.values()] == [29, 2, 2]
+    longer = plain(Text8Corpus().load_for(tmp_path, 12))  # the next multiple of 12 is 36
+    assert {len(document) for document in longer["train"]} == {36} and "".join(longer["train"]) == text[:900]
+    assert plain(Text8Corpus().load_for(tmp_path, 16)) == found
     hub(train=["short"])
     with pytest.raises(UserError, match="has 5 characters, not 1000"):
         Text8Corpus().load(tmp_path)

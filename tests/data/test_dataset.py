@@ -17,7 +17,7 @@ from mist_bench_plugins.tokenizer_char import CharacterTokenizer
 from mist_bench_plugins.tokenizer_word import WordTokenizer
 
 from mist_bench import Codec, Corpus, Texts, Tokenizer, UserError, parameter
-from mist_bench.data import dataset, layouts
+from mist_bench.data import dataset, layouts, occurrences
 
 DOCUMENTS = Texts(
     train=["abcdefgh", "", "ab", "héllo w"],
@@ -91,12 +91,14 @@ def test_packed(tmp_path):
 def test_batches_do_not_show(tmp_path, monkeypatch, layout):
     whole = dataset.open_dataset(layout(), ByteTokenizer(), 3, tmp_path / "a")
     monkeypatch.setattr(layouts, "BATCH", 1)
-    monkeypatch.setattr(layouts, "BLOCK", 1)
+    monkeypatch.setattr(occurrences, "BLOCK", 1)
     single = dataset.open_dataset(layout(), ByteTokenizer(), 3, tmp_path / "b")
-    assert single.duplicates == whole.duplicates
+    assert single.left_out == whole.left_out
     for name in ("train", "validation", "test"):
         for field in ("tokens", "documents", "text_bytes"):
             assert getattr(getattr(single, name), field).tolist() == getattr(getattr(whole, name), field).tolist()
+        if name != "train":
+            assert getattr(single, name).in_train.tolist() == getattr(whole, name).in_train.tolist()
 
 
 def test_windows(tmp_path):
@@ -126,19 +128,64 @@ def test_text_bytes_of_longer_tokens(tmp_path):
         assert found.test.text_bytes.sum() > found.test.tokens.size
 
 
-def test_duplicates_are_counted(tmp_path):
+def test_sequences_of_the_train_split_are_found(tmp_path):
     # 4-byte windows: "abcd" of the test set (twice), and the two of "héllo w", are in the train split
     found = dataset.open_dataset(Windows(), ByteTokenizer(), 4, tmp_path)
-    assert found.duplicates == {"validation": 1, "test": 4}
-    assert dataset.open_dataset(Padded(), ByteTokenizer(), 9, tmp_path).duplicates == {"validation": 1, "test": 1}
+    assert found.validation.counts_in_train() == {"same": 1, "shifted": 0}
+    assert found.test.counts_in_train() == {"same": 4, "shifted": 0}
+    unseen = [found.decode(row) for row in found.test.tokens[found.test.unseen()]]
+    assert unseen == ["wxyz"] and found.train.in_train is None and found.train.unseen().all()
+    padded = dataset.open_dataset(Padded(), ByteTokenizer(), 9, tmp_path)
+    assert padded.validation.counts_in_train() == {"same": 1, "shifted": 0}
+    assert padded.test.counts_in_train() == {"same": 1, "shifted": 0}
 
 
-def test_count_known_by_brute_force():
+@pytest.mark.parametrize("layout", [Windows, Packed, Padded])
+def test_another_offset_counts_within_a_text_alone(tmp_path, layout):
+    """Windows of 4: `cdef` and `ijab` begin within a sequence of the train split, the second in two documents."""
+
+    class Moved(layout):
+        def load(self, cache):
+            held_out = ["cdef", "ijab", "abcd", "zzzz"]
+            return Texts(train=["abcdefghij", "abcd", "efgh"], validation=["hijk"], test=held_out)
+
+    kinds = {"windows": [2, 0, 1, 0], "padded": [0, 0, 1, 0]}.get(layout.layout)
+    found = dataset.open_dataset(Moved(), ByteTokenizer(), 10 if layout is Padded else 4, tmp_path)
+    if kinds is None:  # cdef⏎ijab⏎abcd⏎zzzz⏎ is cut elsewhere
+        assert found.test.counts_in_train() == {"same": 0, "shifted": 1}
+        assert found.decode(found.test.tokens[found.test.in_train == 2][0]) == "cdef"
+    else:
+        assert found.test.in_train.tolist() == kinds
+
+
+@pytest.mark.parametrize("block", [1, 50, 2**20])
+def test_occurrences_by_brute_force(monkeypatch, block):
+    monkeypatch.setattr(occurrences, "BLOCK", block)
     rng = np.random.default_rng(0)
-    rows, known = rng.integers(3, size=(200, 4)), rng.integers(3, size=(30, 4))
-    truth = sum(tuple(row) in {tuple(other) for other in known} for row in rows)
-    assert 0 < truth < 200
-    assert layouts.count_known(rows.astype(np.uint16), known.astype(np.int32)) == truth
+    rows, train = rng.integers(3, size=(300, 5)), rng.integers(3, size=(40, 5))
+    texts = np.sort(rng.integers(6, size=40))
+    same = {tuple(row) for row in train}
+    moved = {tuple(text[i : i + 5]) for n in range(6) for text in [train[texts == n].ravel()] for i in range(len(text) - 4)}
+    truth = [1 if tuple(row) in same else 2 if tuple(row) in moved else 0 for row in rows]
+    first, second = occurrences.in_train([rows[:100], rows[100:]], train.astype(np.uint16), texts)
+    assert [*first, *second] == truth and set(truth) == {0, 1, 2}
+    (alone,) = occurrences.in_train([rows], train, None)
+    assert alone.tolist() == [int(tuple(row) in same) for row in rows]
+
+
+def test_half_of_the_test_stories_of_tales_are_in_its_train_split(tmp_path):
+    found = dataset.open_dataset(TalesCorpus(), WordTokenizer(), 64, tmp_path)
+    texts = TalesCorpus().load(tmp_path)
+    assert found.test.counts_in_train() == {"same": sum(text in set(texts.train) for text in texts.test), "shifted": 0}
+    assert found.test.counts_in_train()["same"] == 555 and len(found.test) == 1024
+
+
+def test_what_is_left_out_of_a_split(tmp_path):
+    windows = dataset.open_dataset(Windows(), ByteTokenizer(), 4, tmp_path)
+    assert windows.left_out == {"train": 1 - 16 / 18, "validation": 1 - 4 / 7, "test": 1 - 20 / 21}
+    assert set(dataset.open_dataset(Padded(), ByteTokenizer(), 9, tmp_path).left_out.values()) == {0.0}
+    packed = dataset.open_dataset(Packed(), ByteTokenizer(), 4, tmp_path)  # train: abcd efgh ⏎⏎ab ⏎hé llo⎵ and w⏎
+    assert packed.left_out == {"train": 1 - 17 / 18, "validation": 1 - 7 / 7, "test": 1 - 21 / 21}
 
 
 # ---- the cache
@@ -153,7 +200,7 @@ def test_the_second_time_nothing_is_loaded_or_fitted(tmp_path, monkeypatch):
     monkeypatch.setattr(ByteTokenizer, "fit", forbidden)
     monkeypatch.setattr(Utf8Codec, "encode", forbidden)
     second = dataset.open_dataset(Packed(forbidden=True), ByteTokenizer(), 4, tmp_path)
-    assert second.duplicates == first.duplicates
+    assert second.left_out == first.left_out
     assert isinstance(second.train.tokens, np.memmap)
     assert not second.train.tokens.flags.writeable
     for name in ("train", "validation", "test"):
@@ -259,10 +306,10 @@ def another_description(folder):
     (folder / "meta.json").write_text("[]")
 
 
-def no_duplicates(folder):
+def nothing_left_out(folder):
     path = folder / "meta.json"
     meta = json.loads(path.read_text())
-    del meta["duplicates"]
+    del meta["left_out"]
     path.write_text(json.dumps(meta))
 
 
@@ -273,7 +320,8 @@ def no_duplicates(folder):
         lose_rows,
         half_a_description,
         another_description,
-        no_duplicates,
+        nothing_left_out,
+        lambda folder: np.save(folder / "test.in_train.npy", np.zeros(1, dtype=np.int8)),
         lambda folder: (folder / "meta.json").unlink(),
         lambda folder: (folder / "train.text_bytes.npy").unlink(),
         lambda folder: (folder / "train.tokens.npy").write_bytes(b""),

@@ -32,6 +32,11 @@ class AnotherOneEachTime(Plain):
         return Texts(train=[f"text {next(self.loads)}"], validation=["a"], test=["b"])
 
 
+class LosesTextForLongSequences(Plain):
+    def load_for(self, cache, length):
+        return Texts(train=["one two"], validation=["four"], test=["five"])
+
+
 class OffLine(Plain):
     def load(self, cache):
         raise UserError("cannot download 'it': no network; run once with a network")
@@ -143,6 +148,7 @@ BAD = [
     (with_texts("Blank", test=["", ""]), "splits", "every document of the test split is empty"),
     (with_texts("OfBytes", validation=[b"four"]), "splits", r"validation\[0\] is bytes; documents are str"),
     (with_texts("Broken", train=["a\ud83d"]), "splits", r"train\[0\]: character 1 .* lone surrogate U\+D83D"),
+    (LosesTextForLongSequences, "same-text-for-lengths", "gives 4 words where load.cache. gives 5, or others; cut"),
     (AnotherOneEachTime, "loads-the-same-again", "loaded again, the train split differs; .*a fixed seed"),
     (with_texts("HeldIn", test=["one", "two"]), "overlap", "2 of 2 documents of the test split are in the train split"),
     (IdentityOfSets, "identity", r"identity\(\) is not JSON \(Object of type set"),

@@ -50,7 +50,8 @@ def train(its: TrainingGraph, progress: Any = None, save: Callable[[Any], None] 
     """The progress; each point has as its validation a number that depends on all averaged weights."""
     return loop.train(
         its, LinearSchedule(), DATA, 3, progress or loop.Progress(),
-        validate=lambda values: float(sum(np.abs(v).sum() for v in values.values())), save=save,
+        validate=lambda values, last: {"validation_nats_per_token": float(sum(np.abs(v).sum() for v in values.values()))},
+        save=save,
         report=lambda step, loss: None,
     )  # fmt: skip
 

@@ -5,13 +5,16 @@ Two ways. Enumerated: the estimator's own code runs on every value that its nois
 """
 
 from itertools import permutations, product
+from math import comb
 
 import numpy as np
 import pytest
 from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_cosine_md4 import CosineMd4Schedule
 from mist_bench_plugins.schedule_cosine_squared import CosineSquaredSchedule
+from mist_bench_plugins.schedule_geometric import GeometricSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
+from mist_bench_plugins.schedule_linear_sigma import LinearSigmaSchedule
 from mist_bench_plugins.schedule_polynomial import PolynomialSchedule
 
 from harness.brute_force import (
@@ -126,6 +129,80 @@ def test_a_wrong_weight_is_caught_by_enumeration(monkeypatch, schedule):
     assert np.abs(integral(monkeypatch, schedule, likelihood.SMALLEST_MASK, 1.0) - bound(table())).max() > 1e-2
 
 
+# ---- a network that is told the time
+
+
+def told_costs(t) -> np.ndarray:
+    """(N, 16): the costs of the table, and how far a network that is told t changes those of each number of masks."""
+    return 1 + 0.5 * np.sin(3 * np.asarray(t)[:, None] + MASKS.sum(axis=1))
+
+
+def told(tokens, masked, t):
+    """An `answer` that depends on t: text and mask from the table, changed by `told_costs`."""
+    mask = masked @ 2 ** np.arange(L - 1, -1, -1)
+    return lookup(table())(tokens, masked, t) * told_costs(t)[np.arange(len(t)), mask][:, None]
+
+
+def bound_by_the_clock(clock) -> np.ndarray:
+    """(81,) the integral over the mask probability u of the law of the masks over u times their cost at the time of u,
+    written again: 400 Gauss-Legendre nodes."""
+    node, weight = np.polynomial.legendre.leggauss(400)
+    u, k = (node + 1) / 2, MASKS.sum(axis=1)
+    law = np.where(k > 0, u[:, None] ** np.maximum(k - 1, 0) * (1 - u[:, None]) ** (L - k), 0.0)
+    return table() @ (law * told_costs(clock.inverse(u)) * weight[:, None] / 2).sum(axis=0)
+
+
+def exact_k_by_the_clock(monkeypatch, clock) -> np.ndarray:
+    """(81,) of `exact_k` over all k, all sets of k positions, and 64 nodes of the k-th smallest number's law."""
+    node, weight = np.polynomial.legendre.leggauss(64)
+    u, weight = (node + 1) / 2, weight / 2
+    times, places, laws = [], [], []
+    for mask in MASKS[1:]:
+        k = int(mask.sum())
+        last = L * comb(L - 1, k - 1) * u ** (k - 1) * (1 - u) ** (L - k)  # Beta(k, L - k + 1)
+        rank = np.where(mask, mask.cumsum(), 0)
+        places.append(np.where(mask, u[:, None] * rank / k, (1 + u[:, None]) / 2))
+        times.append(np.full(len(u), (k - 0.5) / L))
+        laws.append(weight * last / comb(L, k) / L)
+    each = [np.concatenate(part) for part in (times, places, laws)]
+    plant_noise(monkeypatch, np.tile(each[0], len(TEXTS)), np.tile(each[1], (len(TEXTS), 1)))
+    texts = np.repeat(TEXTS, len(each[0]), axis=0)
+    found = likelihood.exact_k(told, texts, np.arange(len(texts)), 0, 1, clock=clock)
+    return found.reshape(len(TEXTS), -1) @ each[2]
+
+
+CLOCKS = [CosineSchedule(), CosineMd4Schedule(), PolynomialSchedule(), GeometricSchedule(), LinearSigmaSchedule()]
+
+
+@pytest.mark.parametrize("clock", CLOCKS, ids=lambda s: s.spec)
+def test_exact_k_is_the_bound_of_a_network_by_its_own_clock(monkeypatch, clock):
+    truth = bound_by_the_clock(clock)
+    np.testing.assert_allclose(exact_k_by_the_clock(monkeypatch, clock), truth, rtol=1e-4)
+    assert np.abs(exact_k_by_the_clock(monkeypatch, None) / truth - 1).max() > 1e-2, "k/L is not its time"
+
+
+@pytest.mark.parametrize("clock", CLOCKS, ids=lambda s: s.spec)
+def test_every_weight_gives_the_bound_of_a_network_by_its_own_clock(clock):
+    """Also for a clock that does not reach all mask probabilities, and under the weight of another schedule."""
+    numbers, truth = np.arange(len(MANY)), np.tile(bound_by_the_clock(clock), 60)
+    for schedule in (LinearSchedule(), CosineSchedule()):
+        draws = [likelihood.weighted(told, schedule, MANY, numbers, d, 16, clock) for d in range(16)]
+        assert_within_4_se(np.mean(draws, axis=0), truth)
+    draws = [likelihood.exact_k(told, MANY, numbers, d, 16, clock=clock) for d in range(16)]
+    assert_within_4_se(np.mean(draws, axis=0), truth)
+
+
+def test_a_network_that_is_told_the_time_has_one_bound_as_in_a_run():
+    evaluator, _ = told_last()
+    texts, clock = np.tile(TEXTS, (13, 1)), CosineSchedule()
+    exact, own, other = (likelihood.masked_likelihood(evaluator, texts, 8, schedule, clock=clock)
+                         for schedule in (None, clock, LinearSchedule()))  # fmt: skip
+    for weighted in (own, other):
+        difference, error = statistics.disagreement(exact, weighted, np.arange(len(exact)))
+        assert abs(difference) < 4 * error < 0.1 * exact.mean()
+    assert np.abs(exact - likelihood.masked_likelihood(evaluator, texts, 8, None)).max() > 1e-3
+
+
 # ---- Monte Carlo
 
 
@@ -228,6 +305,15 @@ def test_left_to_right_tells_the_time_of_what_is_masked():
     found = likelihood.left_to_right(evaluator, TEXTS)
     np.testing.assert_allclose(found, chain_rule_of(values, (L - np.arange(L)) / L), rtol=0, atol=1e-5)
     assert np.abs(found - chain_rule_of(values, np.ones(L))).max() > 1e-3
+
+
+def test_left_to_right_tells_the_time_of_the_networks_clock():
+    """That at which as large a share is masked. A recorder is asked, since a network's sines of 1000 t round in float32."""
+    recorder = Recorder(16)
+    likelihood.left_to_right(recorder, TEXTS[:5], clock=CosineSchedule())
+    for asked in recorder.asked.values():
+        for mask, time in asked:
+            assert CosineSchedule().mask_probability(time) == pytest.approx(sum(mask) / L, abs=1e-12)
 
 
 def test_the_oracle_from_left_to_right_is_the_truth():

@@ -36,7 +36,7 @@ FIXED = {
     "training_seed training_seeds sequences clusters difference difference_se difference_low difference_high z p_value "
     "difference_seed_se seed_p_value",
     "curves": "checkpoint corpus family schedule training_seed train_step train_tokens seconds loss "
-    "validation_nats_per_token",
+    "validation_nats_per_token validation_nats_per_token_se validation_sequences validation_clusters",
 }
 
 

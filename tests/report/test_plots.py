@@ -172,7 +172,36 @@ def test_the_floor_of_the_curves_is_that_of_their_own_sequences(panel):
     assert [line.get_ydata()[0] for line in panel.lines if line.get_linestyle() == "--"] == [0.2031]
     said = [text.get_text() for text in panel.get_legend().get_texts()]
     assert said == ["model", "mdlm · linear (≤ bound)", "mdlm · cosine (≤ bound)", "autoregressive (exact)", "floor",
-                    "truth of the same sequences"]  # fmt: skip
+                    "truth of the last point's sequences"]  # fmt: skip
+
+
+def test_the_floor_is_that_of_the_point_with_the_most_sequences(panel):
+    known = [{**row, "validation_sequences": 256 if row["train_step"] == 600 else 64,
+              "validation_truth_nats_per_token": 0.21 if row["train_step"] == 600 else 0.2} for row in rows.curves()]
+    assert plots._loss_curves(panel, known, rows.likelihood())
+    assert [line.get_ydata()[0] for line in panel.lines if line.get_linestyle() == "--"] == [0.21]
+
+
+def test_a_point_on_other_sequences_is_not_joined_to_the_curve(panel):
+    own = [row for row in rows.curves() if row["schedule"] == "linear"]
+    known = [{**row, "validation_sequences": 256 if row["train_step"] == 600 else 64, "validation_nats_per_token_se": 0.01}
+             for row in own]  # fmt: skip
+    assert plots._loss_curves(panel, known, rows.likelihood())
+    (bar,) = panel.containers
+    assert [len(line.get_xdata()) for line in panel.lines if line is not bar.lines[0]] == [11]
+    assert bar.lines[0].get_xdata().tolist() == [600 * 4096] and len(bar.lines[2]) == 1, "with its interval"
+
+
+def test_the_band_of_a_curve_is_the_widest_of_the_intervals_of_its_seeds(panel):
+    own = [row for row in rows.curves() if row["schedule"] == "linear"]
+    known = [{**row, "validation_nats_per_token_se": 0.01 * (1 + row["training_seed"])} for row in own]
+    places, mean, low, high = plots._band(known)
+    at = [row for row in known if row["train_tokens"] == places[3]]
+    ends = [(row["validation_nats_per_token"], 1.96 * row["validation_nats_per_token_se"]) for row in at]
+    assert len(at) == 2 and len(places) == 12 and mean[3] == pytest.approx(sum(nats for nats, _ in ends) / 2)
+    assert (low[3], high[3]) == (min(nats - wide for nats, wide in ends), max(nats + wide for nats, wide in ends))
+    assert plots._loss_curves(panel, known, rows.likelihood())
+    assert len(panel.collections) == 1 and plots._band(own)[2][3] == min(row["validation_nats_per_token"] for row in at)
 
 
 def test_the_truth_of_the_test_split_is_no_floor_of_the_curves(panel):

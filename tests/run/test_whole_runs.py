@@ -98,11 +98,46 @@ def test_the_oracles_bound_meets_its_truth(finished):
 
 def test_the_curves_know_the_truth_of_their_own_sequences(finished):
     _, out = finished
-    texts = MarkovCorpus().load(out).validation[:64]
+    texts = MarkovCorpus().load(out).validation[:256]
     ids = np.array([["abc".index(letter) for letter in text] for text in texts])
-    truth = -MarkovCorpus().oracle().log_probability(ids).mean() / 4
+    each = -MarkovCorpus().oracle().log_probability(ids) / 4
     rows = files.read_csv(out / "curves.csv")
-    assert rows and [row[columns.VALIDATION_TRUTH] for row in rows] == pytest.approx([truth] * len(rows))
+    measured = [row for row in rows if row["validation_nats_per_token"] is not None]
+    last = {row["checkpoint"]: max(r["train_step"] for r in rows if r["checkpoint"] == row["checkpoint"]) for row in rows}
+    for row in measured:
+        count = 256 if row["train_step"] == last[row["checkpoint"]] else 64
+        assert row["validation_sequences"] == count and row["validation_nats_per_token_se"] > 0
+        assert row[columns.VALIDATION_TRUTH] == pytest.approx(each[:count].mean())
+    assert measured and all(row[columns.VALIDATION_TRUTH] is None for row in rows if row not in measured)
+
+
+def test_the_last_point_of_a_curve_agrees_with_the_table(finished):
+    """Held-out sequences of two splits, under the truth each: the ratios differ by no more than both errors."""
+    _, out = finished
+    table = [row for row in files.read_csv(out / "likelihood.csv") if row["estimator"] == "exact-k" or row["kind"] == "exact"]
+    curves = files.read_csv(out / "curves.csv")
+    compared = 0
+    for row in table:
+        own = [point for point in curves if point["checkpoint"] == row["checkpoint"]]
+        if row["checkpoint"] is None or not own:
+            continue
+        last, compared = max(own, key=lambda point: point["train_step"]), compared + 1
+        truth = row["truth_nats_per_sequence"] / 4
+        apart = last["validation_nats_per_token"] / last[columns.VALIDATION_TRUTH] - row["nats_per_token"] / truth
+        error = np.hypot(last["validation_nats_per_token_se"], row["nats_per_token_se"]) / truth
+        assert abs(apart) < 4 * error
+    assert compared
+
+
+def test_what_the_splits_share_is_in_the_description_of_the_run(finished):
+    _, out = finished
+    said = json.loads((out / "run.json").read_text())["splits"]
+    known = set(MarkovCorpus().load(out).train)
+    for name in ("validation", "test"):
+        texts = getattr(MarkovCorpus().load(out), name)
+        same = sum(text in known for text in texts)
+        assert said[name] == {"sequences": len(texts), "left_out": 0.0, "same": same, "shifted": 0}
+    assert said["train"] == {"sequences": 20_000, "left_out": 0.0}
 
 
 def test_networks_are_compared_in_pairs(finished):
@@ -392,8 +427,8 @@ def test_tables_of_another_run_are_not_replaced_in_silence(finished, tmp_path, c
     assert in_process(*run_command(store, tmp_path, *more, "--steps", "4", "--dry-run")) == 0
     assert "another run" not in capsys.readouterr().err
     assert in_process(*run_command(store, tmp_path, *more, "--steps", "4")) == 0
-    said = capsys.readouterr().err.strip()
-    assert "\n" not in said
+    said, *others = capsys.readouterr().err.strip().split("\n")  # in one line, whatever else the run says
+    assert said.endswith("writes them again)") and not any("tables" in line for line in others)
     assert said.startswith(f"the tables in {tmp_path} are of another run and are replaced; a different --out DIR keeps them")
     (tmp_path / "run.json").write_text("[]")
     assert in_process(*run_command(store, tmp_path, *more)) == 0

@@ -35,7 +35,7 @@ def dataset(codec, *, end=True, length=8, usual=5) -> Dataset:
     split = Split(tokens=rows, documents=np.arange(9).reshape(3, 3) // 3, places=np.arange(3), text_bytes=np.full(3, 9))
     return Dataset(
         corpus="made", tokenizer="word", codec=codec, vocab_size=vocab, end=vocab - 1 if end else None, mask=vocab,
-        length=length, train=split, validation=split, test=split, duplicates={}, oracle_ids=False,
+        length=length, train=split, validation=split, test=split, left_out={}, oracle_ids=False,
     )  # fmt: skip
 
 

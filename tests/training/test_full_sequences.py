@@ -69,7 +69,7 @@ def trained(full: int | None, **options) -> TrainingGraph:
         its = TrainingGraph(family, model, CONFIG, full=full)
         its.start(values)
         progress = loop.train(
-            its, LinearSchedule(), DATA, 3, loop.Progress(), validate=lambda values: 0.0, save=lambda now: None,
+            its, LinearSchedule(), DATA, 3, loop.Progress(), validate=lambda values, last: {}, save=lambda now: None,
             report=lambda step, loss: None,
         )  # fmt: skip
         its.found = progress.curve

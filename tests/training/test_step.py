@@ -64,7 +64,8 @@ def start(config: TrainingConfig, *, shake: bool) -> dict[str, np.ndarray]:
 def train(progress=None, *, save=lambda now: None, schedule=None, tokens=DATA, seed=0):
     return loop.train(
         graph(), schedule or LinearSchedule(), tokens, seed, progress or loop.Progress(),
-        validate=lambda values: float(sum(np.abs(v).sum() for v in values.values())), save=save,
+        validate=lambda values, last: {"validation_nats_per_token": float(sum(np.abs(v).sum() for v in values.values()))},
+        save=save,
         report=lambda step, loss: None,
     )  # fmt: skip
 

@@ -6,11 +6,15 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import numpy as np
+
+from ...data.layouts import SPLITS
 from ..cells import Cell, Progress, Record
 from ..experiment import Experiment
 from .validation import validation_truth
 
 if TYPE_CHECKING:
+    from ...data.dataset import Dataset, Split
     from ..workbench import Workbench
 
 
@@ -25,7 +29,7 @@ class CorpusCell(Cell):
     kind = "corpus"
     prefix = "corpus"
     columns = CorpusColumns
-    unlisted = frozenset({"clusters", "validation_truth", "duplicates"})
+    unlisted = frozenset({"clusters", "unseen", "truth", "validation_truth", "splits"})
 
     @classmethod
     def plan(cls, experiment: Experiment, planned: Sequence[Cell]) -> Iterator[Cell]:
@@ -44,14 +48,28 @@ class CorpusCell(Cell):
         return f"{self.experiment.corpus.spec} by {self.experiment.tokenizer.spec}"
 
     def make(self, bench: Workbench, progress: Progress) -> dict[str, Any]:
-        data = bench.dataset
+        test, count = bench.dataset.test, self.experiment.config.likelihood.sequences
+        tokens = np.asarray(test.tokens[:count])
         return {
-            "clusters": data.test.clusters(self.experiment.config.likelihood.sequences).tolist(),
+            "clusters": test.clusters(count).tolist(),
+            "unseen": test.unseen()[:count].tolist(),
+            "truth": None if bench.oracle is None else (-bench.oracle.log_probability(tokens)).tolist(),
             "validation_truth": validation_truth(bench),
-            "duplicates": dict(data.duplicates),
-            "sequences": {name: len(getattr(data, name)) for name in ("train", "validation", "test")},
+            "splits": split_facts(bench.dataset),
         }
 
     @staticmethod
     def summary(record: Record) -> str:
-        return f"{record['sequences']['train']} train sequences"
+        return f"{record['splits']['train']['sequences']} train sequences"
+
+
+def split_facts(data: Dataset) -> dict[str, dict[str, Any]]:
+    """By split: its `sequences`, the share of its tokens `left_out` of them, and of held-out splits how many sequences
+    the train split has too, the `same` or `shifted` to another offset."""
+    facts: dict[str, dict[str, Any]] = {}
+    for name in SPLITS:
+        split: Split = getattr(data, name)
+        facts[name] = {"sequences": len(split), "left_out": data.left_out[name]}
+        if split.in_train is not None:
+            facts[name] |= split.counts_in_train()
+    return facts

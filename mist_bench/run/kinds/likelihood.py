@@ -49,6 +49,21 @@ class LikelihoodRow(ModelColumns, total=False):
     sequences: Annotated[int, Column("test sequences measured, the same for every model", "numbers")]
     clusters: Annotated[int, Column("independent units among them: sequences, documents or blocks", "numbers")]
     mask_draws: Annotated[int, Column("maskings drawn for each sequence, the same for every model", "numbers")]
+    unseen_sequences: Annotated[
+        int, Column("those of them that are nowhere in the train split, at no offset", "numbers", optional=True)
+    ]
+    unseen_nats_per_token: Annotated[
+        float, Column("nats_per_token of these alone", "nats", "lower", optional=True)
+    ]
+    unseen_nats_per_token_se: Annotated[
+        float, Column("its standard error over sequences", "nats", "lower", optional=True)
+    ]
+    unseen_ratio_to_truth: Annotated[
+        float, Column("their nats over those of the corpus's own law, where it is known", "1", "lower", optional=True)
+    ]
+    unseen_ratio_to_truth_se: Annotated[
+        float, Column("its standard error over sequences", "1", "lower", optional=True)
+    ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,7 +171,7 @@ class LikelihoodCell(Cell):
         else:
             evaluator = bench.masked(self.model.family, values, batch=bench.likelihood_batch)
             if self.estimator == "chain-rule":
-                nats = left_to_right(evaluator, tokens, batches)
+                nats = left_to_right(evaluator, tokens, batches, clock=self.model.schedule)
             else:
                 nats, extra = self._bound(evaluator, tokens, split.clusters(count), progress)
         return {**likelihood_record(bench, nats), **extra, **truth_record(bench, tokens, nats)}
@@ -172,7 +187,8 @@ class LikelihoodCell(Cell):
             def batches(done: int, total: int) -> None:
                 progress(number * total + done, blocks * total, "batches")
 
-            return masked_likelihood(evaluator, tokens, self.draws, self.weight, batches, block=number)
+            return masked_likelihood(evaluator, tokens, self.draws, self.weight, batches, block=number,
+                                     clock=self.model.schedule)  # fmt: skip
 
         if self.target_se is None:
             return block(0, 1), {} if self.weight is None else {"smallest_mask_probability": SMALLEST_MASK}

@@ -11,10 +11,11 @@ import numpy as np
 from ...api.component import Component
 from ...api.families import Family
 from ...api.schedules import Schedule
+from ...measure.statistics import mean_and_error
 from ..cells import Cell, Entry, Progress, Record
 from ..columns import Column, ModelColumns, Row
 from ..experiment import Experiment
-from .validation import DRAWS, validation_tokens
+from .validation import ALONG, LAST, validation_tokens
 
 if TYPE_CHECKING:
     from ...training.loop import Progress as TrainingProgress
@@ -112,7 +113,7 @@ class TrainingCell(Cell):
 
         reached = train(
             graph, self.schedule, bench.dataset.train.tokens, self.seed, reached,
-            validate=lambda values: self._validation(bench, values), save=save,
+            validate=lambda values, last: self._validation(bench, values, last), save=save,
             report=lambda step, loss: progress(step, config.train_steps, f"loss {loss:.3f}{parts}"),
         )  # fmt: skip
         bench.store.save_checkpoint(self.hash, graph.averaged(), {"content": self.content, "labels": self.labels})
@@ -133,15 +134,24 @@ class TrainingCell(Cell):
             graph.restore(saved[0])
         return graph, reached
 
-    def _validation(self, bench: Workbench, values: Parameters) -> float:
-        """Nats per token of the first validation sequences: exact, or the bound by exact-k with few draws."""
+    def _validation(self, bench: Workbench, values: Parameters, last: bool) -> dict[str, float]:
+        """The columns of a point: nats per token of the first validation sequences with their error, exact or the bound
+        by exact-k. The last point has more sequences and draws."""
         from ...measure.likelihood import causal_likelihood, masked_likelihood
 
-        tokens, length = validation_tokens(bench), bench.dataset.length
+        amount = LAST if last else ALONG
+        tokens = validation_tokens(bench, amount)
         if self.family.causal:
-            return float(causal_likelihood(bench.causal(self.family, values), tokens).mean() / length)
-        evaluator = bench.masked(self.family, values, batch=bench.likelihood_batch)
-        return float(masked_likelihood(evaluator, tokens, DRAWS, None).mean() / length)
+            nats = causal_likelihood(bench.causal(self.family, values), tokens)
+        else:
+            evaluator = bench.masked(self.family, values, batch=bench.likelihood_batch)
+            nats = masked_likelihood(evaluator, tokens, amount.draws, None, clock=self.schedule)
+        clusters = bench.dataset.validation.clusters(len(nats))
+        value, error = mean_and_error(nats / bench.dataset.length, clusters)
+        return {
+            "validation_nats_per_token": value, "validation_nats_per_token_se": error,
+            "validation_sequences": len(nats), "validation_clusters": len(np.unique(clusters)),
+        }  # fmt: skip
 
     def _record(self, graph: TrainingGraph, reached: TrainingProgress) -> dict[str, Any]:
         from ...engine import device
