@@ -23,7 +23,7 @@ from ..host.config import TrainingConfig
 from .batch import Batch, Rates
 from .step import RING, TrainingGraph
 
-Validate = Callable[[dict[str, np.ndarray[Any, Any]], bool], Mapping[str, float]]
+Validate = Callable[[dict[str, np.ndarray[Any, Any]], bool], Mapping[str, float | None]]
 """Measures the averaged weights, and whether they are the last: the columns that a point of the curve gets."""
 
 
@@ -32,7 +32,7 @@ class Progress:
     """Where a training stands: what a checkpoint holds beside the tensors."""
 
     step: int = 0
-    curve: list[dict[str, float]] = field(default_factory=list)
+    curve: list[dict[str, float | None]] = field(default_factory=list)
     step_seconds: list[float] = field(default_factory=list)
     compile_seconds: float = 0.0
     wall_seconds: float = 0.0
@@ -151,7 +151,7 @@ def _record(
     if not math.isfinite(loss):
         raise UserError(f"the loss is {loss} at step {progress.step}; a smaller learning_rate may help")
     progress.wall_seconds += time.perf_counter() - start
-    point = {"train_step": progress.step, "loss": loss, "seconds": progress.wall_seconds}
+    point: dict[str, float | None] = {"train_step": progress.step, "loss": loss, "seconds": progress.wall_seconds}
     if progress.step % config.validate_every == 0 or progress.step == config.train_steps:
         point.update(validate(graph.averaged(), progress.step == config.train_steps))
     progress.curve.append(point)

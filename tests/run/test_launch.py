@@ -106,11 +106,11 @@ def test_a_launcher_of_anybody_makes_the_trainings_and_their_likelihoods(plugin,
     assert kinds_of(tmp_path / "note") == {"cell": ["training", "likelihood", "likelihood"]}
     assert not list((tmp_path / "store" / "jobs").iterdir()), "nothing is left of what passed between processes"
     assert run(tmp_path, plugin, "exclusive") == 0, "nothing is left to launch"
+    (tmp_path / "note").unlink()
     for path in (tmp_path / "store" / "cells").iterdir():
-        if '"sampler": "random"' in path.read_text():
-            path.unlink()
+        path.unlink()
     assert run(tmp_path, plugin, "exclusive") == 0
-    assert kinds_of(tmp_path / "note") == {"cell": ["generation"]}, "with a machine to itself, speeds too"
+    assert "generation" in kinds_of(tmp_path / "note")["cell"], "with a machine to itself, speeds too"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_launcher_of_anybody_makes_the_trainings_and_their_likelihoods(plugin,
 )  # fmt: skip
 def test_what_a_launcher_leaves_is_made_here_and_said(launcher, ending, plugin, tmp_path, capsys, monkeypatch):
     if launcher != "idle":  # one whole run is enough
-        monkeypatch.setattr("mist_bench.run.execute.make", lambda *given, **more: Outcome(None, "no time"))
+        monkeypatch.setattr("mist_bench.run.execute.make", lambda *given, **more: Outcome(failure="no time"))
     assert run(tmp_path, plugin, launcher) == (0 if launcher == "idle" else 1)
     said = " ".join(capsys.readouterr().err.split())
     assert f"launcher '{launcher}' left 3 of 3 cells ({ending}); they are made here" in said

@@ -134,7 +134,7 @@ class TrainingCell(Cell):
             graph.restore(saved[0])
         return graph, reached
 
-    def _validation(self, bench: Workbench, values: Parameters, last: bool) -> dict[str, float]:
+    def _validation(self, bench: Workbench, values: Parameters, last: bool) -> dict[str, float | None]:
         """The columns of a point: nats per token of the first validation sequences with their error, exact or the bound
         by exact-k. The last point has more sequences and draws."""
         from ...measure.likelihood import causal_likelihood, masked_likelihood
