@@ -92,20 +92,21 @@ def read_rows(finished: Finished, length: int) -> Rows:
         for hash, found in pairs.columns(cells, finished.records, clusters, length).items():
             own[hash].update(found)
         for cell in cells:
-            own[cell.hash].update(_unseen(finished, cell, length))
+            own[cell.hash].update(_of_splits(finished, cell, length))
         rows["comparisons"] = pairs.compare(cells, finished.records, clusters, length)
     rows["differences"] = pairs.by_sequence(cells, finished.records, length)
     return rows
 
 
-def _unseen(finished: Finished, cell: Entry, length: int) -> dict[str, Any]:
-    """The columns of a likelihood about the test sequences that are nowhere in the train split."""
+def _of_splits(finished: Finished, cell: Entry, length: int) -> dict[str, Any]:
+    """The columns of a likelihood that hold it against the truth, and of the sequences that are nowhere in the train
+    split."""
     corpus, clusters = finished.records.get(cell.facts.get("corpus", ""), {}), finished.clusters(cell)
     if clusters is None or "unseen" not in corpus:
         return {}
     nats, truth = pairs.values(finished.records[cell.hash]), corpus["truth"]
     new, truth = np.array(corpus["unseen"]), None if truth is None else np.array(truth)
-    return splits.unseen(nats, new, truth, clusters, length)
+    return {**splits.to_truth(nats, truth, clusters), **splits.unseen(nats, new, truth, clusters, length)}
 
 
 def _of_training(entry: Entry, own: Mapping[str, Row]) -> dict[str, Any]:

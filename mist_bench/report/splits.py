@@ -18,6 +18,14 @@ Facts = Mapping[str, Mapping[str, Any]]
 sequences the train split has too, as sequences of it or at another offset of its texts."""
 
 
+def to_truth(nats: FloatArray, truth: FloatArray | None, clusters: IntArray) -> dict[str, Any]:
+    """(N,) nats over those of the same sequences under the corpus's own law; no column where that is not known."""
+    if truth is None:
+        return {}
+    value, error = ratio(nats, truth[: len(nats)], clusters[: len(nats)])
+    return {"ratio_to_truth": value, "ratio_to_truth_se": error if np.isfinite(error) else None}
+
+
 def unseen(
     nats: FloatArray, new: npt.NDArray[np.bool_], truth: FloatArray | None, clusters: IntArray, length: int
 ) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from .pooling import over_seeds, units_of, valid_interval, whole_error
 _MODEL = ("corpus", "tokenizer", "control", "family", "schedule")
 _LIKELIHOOD_KEY = (*_MODEL, "parameters", "train_tokens", "kind", "estimator", "evaluation_schedule")
 _LIKELIHOOD_VALUES = (
-    "nats_per_token", "bits_per_byte", "nats_per_sequence", "truth_nats_per_sequence", "ratio_to_ar",
+    "nats_per_token", "bits_per_byte", "nats_per_sequence", "truth_nats_per_sequence", "ratio_to_ar", "ratio_to_truth",
     "unseen_nats_per_token", "unseen_ratio_to_truth",
 )  # fmt: skip
 _GENERATION_KEY = (*_MODEL, "sampler", "steps", "temperature", "batch")
@@ -66,9 +66,9 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
         Field(header="seq.", show=number("sequences"), hoist=True, rank=2),
         Field(header="÷AR ↓", show=both_errors("ratio_to_ar"), rank=1),
         Field(header="nats/story ↓", show=both_errors("nats_per_sequence"), rank=3),
-        Field(header="÷truth ↓", show=_ratio, rank=2),
-        Field(header="unseen nats/token ↓", show=error("unseen_nats_per_token"), rank=4),
-        Field(header="unseen ÷truth ↓", show=error("unseen_ratio_to_truth"), rank=3),
+        Field(header="÷truth ↓", show=both_errors("ratio_to_truth"), rank=2),
+        Field(header="unseen nats/token ↓", show=both_errors("unseen_nats_per_token"), rank=4),
+        Field(header="unseen ÷truth ↓", show=both_errors("unseen_ratio_to_truth"), rank=3),
         *declared_fields("likelihood"),
     ]
     notes = [
@@ -272,11 +272,6 @@ def _valid(row: Row) -> str:
     digits = max(0, decimals((high - low) / 4) - 1)
     shown = [f"{end:.0f}" if end in (0, 100) else rounded(end, digits) for end in (value, low, high)]
     return f"{shown[0]} [{shown[1]},{shown[2]}]"
-
-
-def _ratio(row: Row) -> str:
-    measured, truth = row.get("nats_per_sequence"), row.get("truth_nats_per_sequence")
-    return f"{measured / truth:.3f}" if measured is not None and truth else ""
 
 
 def _speed(row: Row) -> str:

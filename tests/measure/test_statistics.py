@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mist_bench.measure import statistics
-from mist_bench.measure.statistics import Z, wilson
+from mist_bench.measure.statistics import Z, combined, interval, standard_error, wilson
 from mist_bench.measure.text import clusters_of_samples
 from mist_bench.report import pooling
 from mist_bench.report.pooling import valid_interval
@@ -98,3 +98,24 @@ def test_samples_that_are_one_text_are_one_unit():
     assert clusters_of_samples(tokens, np.array([4, 4, 7])).tolist() == [4, 4, 7]
     assert clusters_of_samples(tokens[:2]).tolist() == [0, 0]
     assert clusters_of_samples(tokens[:2], np.array([4, 7])).tolist() == [0, 0]
+
+
+def test_two_sources_of_error_are_added_as_squares():
+    assert combined(0.3, 20, None, 1) == (0.3, pytest.approx(20))
+    assert combined(None, 1, 0.4, 3) == (0.4, pytest.approx(3))
+    assert combined(0.3, None, 0.4, 3)[0] == pytest.approx(0.5)
+    assert combined(0.2, 11, 0.2, 11) == (pytest.approx(0.2 * 2**0.5), pytest.approx(21)), "twice the degrees of freedom"
+    assert combined(0.0, 5, 0.0, 3) == (0.0, math.inf), "nothing varies"
+    assert combined(None, 1, None, 1) == (None, 1)
+
+
+def test_the_interval_of_both_errors_covers_as_it_says():
+    """Four networks measured on the same thirty sequences: the mean over networks and texts, 4000 times."""
+    rng, covered, seeds, sequences = np.random.default_rng(0), 0, 4, 30
+    for _ in range(4000):
+        networks, texts = rng.normal(0, 0.5, seeds), rng.normal(0, 2.0, sequences)
+        measured = networks[:, None] + texts + rng.normal(0, 0.3, (seeds, sequences))
+        error = texts.std(ddof=1) / sequences**0.5
+        ends = interval(measured.mean(), *combined(error, sequences, standard_error(measured.mean(axis=1).tolist()), seeds))
+        covered += ends[0] <= 0 <= ends[1]
+    assert 0.94 < covered / 4000 < 0.97

@@ -90,7 +90,7 @@ def test_files_and_their_names(written):
 def test_fixed_columns_come_first_and_extra_ones_by_name_after_them(written):
     header = written["likelihood.csv"].read_text().splitlines()[0].split(",")
     extra = ["bound_minus_chain_rule", "bound_minus_chain_rule_se", "control", "nats_per_sequence", "nats_per_sequence_se",
-             "ratio_to_ar", "ratio_to_ar_se", "truth_nats_per_sequence"]  # fmt: skip
+             "ratio_to_ar", "ratio_to_ar_se", "ratio_to_truth", "ratio_to_truth_se", "truth_nats_per_sequence"]  # fmt: skip
     assert header == [*columns.header_of("likelihood"), *extra]
 
 

@@ -39,6 +39,17 @@ def test_fewer_sequences_are_the_first_ones():
     assert found["unseen_ratio_to_truth"] == 5 / 4
 
 
+def test_nats_are_held_against_the_truth_pair_by_pair():
+    rng = np.random.default_rng(1)
+    truth = rng.gamma(9.0, 1.0, 4000)
+    nats = 1.25 * truth + rng.normal(0, 0.1, 4000)
+    found = splits.to_truth(nats, np.append(truth, 7.0), np.arange(4001))
+    assert found["ratio_to_truth"] == pytest.approx(nats.sum() / truth.sum())
+    assert found["ratio_to_truth_se"] == pytest.approx(0.1 / truth.mean() / 4000**0.5, rel=0.1), "what both share cancels"
+    assert splits.to_truth(nats, None, np.arange(4000)) == {}
+    assert splits.to_truth(nats, truth, np.zeros(4000, dtype=int))["ratio_to_truth_se"] is None
+
+
 def test_the_error_of_unseen_sequences_is_over_their_documents():
     nats, clusters = np.array([1.0, 1.0, 3.0, 3.0, 9.0]), np.array([0, 0, 1, 1, 1])
     found = splits.unseen(nats, np.arange(5) < 4, None, clusters, 1)

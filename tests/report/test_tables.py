@@ -74,7 +74,8 @@ def test_rows_are_means_over_training_seeds_with_both_errors(bounds):
     assert column(bounds, "nats/token")[index] == f"{nats:.4f} ±{0.13 / 64:.4f}"
     assert column(bounds, "±seeds")[index] == f"±{seeds:.5f}"
     assert column(bounds, "nats/story")[index] in ("13.97 ±0.14", "13.98 ±0.14"), "of both errors"
-    assert column(bounds, "÷truth")[index] == f"{13.975 / 13.21:.3f}"
+    whole = math.hypot(0.8 * 0.13, 64 * seeds) / 13.21
+    assert column(bounds, "÷truth")[index] == f"{13.975 / 13.21:.4f} ±{whole:.4f}"
     sequences, both = 0.13 / 64, math.hypot(0.13 / 64, seeds)
     freedom = both**4 / (sequences**4 / 511 + seeds**4 / 1)  # Welch and Satterthwaite
     assert 40 < freedom < 45 and 2.01 < quantile(freedom) < 2.02
@@ -163,9 +164,10 @@ def test_a_terminal_table_keeps_its_width_and_breaks_no_word(width):
 
 def test_at_120_columns_a_spare_column_alone_is_left_out_and_throughput_rows_are_one_line():
     text = printed(120)
-    assert text.count("too narrow") == 1 and "too narrow here for: copied (" in text
+    assert text.count("too narrow") == 2 and "too narrow here for: copied (" in text
+    assert "too narrow here for: nats/story ↓ (" in text, "÷truth says as much"
     one_seed = [row for row in rows.generation() if row.get("training_seed") in (0, None)]
-    assert "too narrow" not in printed(126, generation=one_seed), "without ±seeds there is more room"
+    assert "too narrow here for: copied" not in printed(126, generation=one_seed), "without ±seeds there is more room"
     assert sum("±0.0091" in line for line in text.splitlines()) == len(
         tables.throughput_tables(rows.generation())[0].rows
     )

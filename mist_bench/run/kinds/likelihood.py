@@ -49,6 +49,13 @@ class LikelihoodRow(ModelColumns, total=False):
     sequences: Annotated[int, Column("test sequences measured, the same for every model", "numbers")]
     clusters: Annotated[int, Column("independent units among them: sequences, documents or blocks", "numbers")]
     mask_draws: Annotated[int, Column("maskings drawn for each sequence, the same for every model", "numbers")]
+    ratio_to_truth: Annotated[
+        float, Column("nats over those of the corpus's own law on the same sequences, where it is known", "1", "lower",
+                      optional=True)
+    ]  # fmt: skip
+    ratio_to_truth_se: Annotated[
+        float, Column("its standard error over clusters, paired", "1", "lower", optional=True)
+    ]
     unseen_sequences: Annotated[
         int, Column("those of them that are nowhere in the train split, at no offset", "numbers", optional=True)
     ]
