@@ -12,6 +12,7 @@ from .rotation import angles
 
 FREQUENCIES = 32
 """Of the sinusoidal embedding of the time."""
+POSITION_SCALE = 0.02
 BIAS_SCALE = 0.5
 """Scale of the random biases, which make each head prefer some distances; 0.5 did best of 0 to 1 on prose."""
 LOCAL_SCALE, NEIGHBOURS = 5.0, (-1, 1, -2, 2)
@@ -27,8 +28,9 @@ def initial_parameters(
     rng = np.random.default_rng(np.random.Philox(key=seed))
     d, c = size.dim, size.conditioning_dim
     gates = 2 if size.activation in GATED else 1
-    # as large as the output of a block: a smaller table drowns in the residual stream and is learned late
-    values = {"tokens": normal(rng, (padded(vocab_size + 1), d), 0.2), "positions": normal(rng, (length, d), 0.2)}
+    # small, since the branches begin at nothing: they cannot drown these
+    values = {"tokens": normal(rng, (padded(vocab_size + 1), d), (3 * d) ** -0.5)}
+    values["positions"] = normal(rng, (length, d), POSITION_SCALE)
     if conditioned:
         values["time.in"] = normal(rng, (2 * FREQUENCIES, c), (2 * FREQUENCIES) ** -0.5)
         values["time.out"] = normal(rng, (c, c), c**-0.5)

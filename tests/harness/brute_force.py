@@ -37,7 +37,7 @@ def shaken(model: Model, seed: int) -> Values:
     values = {}
     for name, tensor in model.parameters.items():
         fan_in = tensor.shape[0] ** -0.5
-        scale = {"tokens": 0.5, "positions": 0.5, "head": 0.5 * fan_in}.get(name, fan_in)
+        scale = {"tokens": 0.5, "positions": 0.5, "head": 0.5 * fan_in, "modulation": 0.6}.get(name, fan_in)
         base = 1.0 if len(tensor.shape) == 1 else 0.0
         values[name] = (base + scale * rng.standard_normal(tensor.shape)).astype(np.float32)
     put(model, values)
