@@ -98,6 +98,8 @@ class TrainingConfig:
     """Steps between two evaluations of the validation split."""
     checkpoint_every: int
     """Steps between two saved states, from which a stopped training resumes."""
+    keep: Literal["last", "best"] = "last"
+    """Weights that are measured: the `last` ones, or the `best` on the validation split (for many epochs)."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "train_steps", "batch_size", "devices", "validate_every", "checkpoint_every")

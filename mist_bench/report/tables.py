@@ -86,6 +86,7 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
         notes.append("÷AR: nats over those of the autoregressive baseline of the same training seed on the same "
                      "sequences, with the error of that ratio")  # fmt: skip
     notes += _about_unseen(pooled)
+    notes += _about_kept(in_order(training))
     if len({row.get("sequences") for row in pooled}) > 1:
         notes.append("seq.: test sequences measured, the first ones; compare only rows with the same number")
     return [table_of("Perplexity bounds", corpus, rows, fields, notes) for corpus, rows in by_corpus(pooled)]
@@ -104,6 +105,14 @@ def _about_unseen(rows: Sequence[Row]) -> list[str]:
         "split, token for token; the other columns are of all. Unseen texts are rarer ones: compare their nats with "
         "each other, and ÷truth with ÷truth"
     ]
+
+
+def _about_kept(training: Sequence[Row]) -> list[str]:
+    """Which steps' weights are measured, where these are not the last."""
+    kept = [f"{row['family']} {row.get('schedule') or ''}".strip() + f" {row['kept_step']}" for row in training
+            if row.get("kept_step") and row["kept_step"] < row["train_steps"]]  # fmt: skip
+    steps = ", ".join(dict.fromkeys(kept))
+    return [f"measured are the weights that were best on the validation split, of step: {steps}"] if kept else []
 
 
 def throughput_tables(generation: Sequence[Row]) -> list[Table]:

@@ -38,6 +38,9 @@ class Progress:
     wall_seconds: float = 0.0
     micro_batch: int = 0
     """Sequences read at once, so that a resumed training rounds like an undisturbed one."""
+    best_step: int = 0
+    """The step with the best validation so far; 0: none is looked for."""
+    best_nats: float = 0.0
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:

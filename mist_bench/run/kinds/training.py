@@ -15,7 +15,7 @@ from ...measure.statistics import mean_and_error
 from ..cells import Cell, Entry, Progress, Record
 from ..columns import Column, ModelColumns, Row
 from ..experiment import Experiment
-from .validation import ALONG, LAST, validation_tokens
+from .validation import ALONG, LAST, Amount, validation_tokens
 
 if TYPE_CHECKING:
     from ...training.loop import Progress as TrainingProgress
@@ -41,6 +41,9 @@ class TrainingRow(ModelColumns, total=False):
     wall_seconds: Annotated[float, Column("time of the whole cell", "s", "lower")]
     peak_memory_bytes: Annotated[
         int, Column("everything that its captured graphs read and write, with the parameters", "bytes", "lower")
+    ]
+    kept_step: Annotated[
+        int, Column("step of the weights that are measured: the last, or the best on the validation split", "steps")
     ]
     micro_batch: Annotated[int, Column("sequences read at once; the whole batch if it fits", "numbers")]
     devices: Annotated[int, Column("devices that shared each step", "numbers")]
@@ -113,12 +116,15 @@ class TrainingCell(Cell):
 
         reached = train(
             graph, self.schedule, bench.dataset.train.tokens, self.seed, reached,
-            validate=lambda values, last: self._validation(bench, values, last), save=save,
+            validate=lambda values, last: self._validated(bench, values, last, reached), save=save,
             report=lambda step, loss: progress(step, config.train_steps, f"loss {loss:.3f}{parts}"),
         )  # fmt: skip
-        bench.store.save_checkpoint(self.hash, graph.averaged(), {"content": self.content, "labels": self.labels})
-        bench.store.checkpoint_path(partial).unlink(missing_ok=True)
-        return self._record(graph, reached)
+        best = bench.store.load_checkpoint(f"{self.hash}-best") if reached.best_step else None
+        values = graph.averaged() if best is None else best[0]
+        bench.store.save_checkpoint(self.hash, values, {"content": self.content, "labels": self.labels})
+        for unfinished in (partial, f"{self.hash}-best"):
+            bench.store.checkpoint_path(unfinished).unlink(missing_ok=True)
+        return {**self._record(graph, reached), "kept_step": reached.best_step if best else config.train_steps}
 
     def _resume(self, bench: Workbench, partial: str) -> tuple[TrainingGraph, TrainingProgress]:
         """The training as it was last saved, or at its beginning."""
@@ -134,12 +140,24 @@ class TrainingCell(Cell):
             graph.restore(saved[0])
         return graph, reached
 
-    def _validation(self, bench: Workbench, values: Parameters, last: bool) -> dict[str, float | None]:
-        """The columns of a point: nats per token of the first validation sequences with their error, exact or the bound
-        by exact-k. The last point has more sequences and draws."""
+    def _validated(
+        self, bench: Workbench, values: Parameters, last: bool, reached: TrainingProgress
+    ) -> dict[str, float | None]:
+        """The columns of a point, whose last has more sequences and draws. The weights are kept if they are asked for
+        and are the best so far, on the sequences and masks of all points but the last."""
+        columns = self._validation(bench, values, LAST if last else ALONG)
+        if self.experiment.config.training.keep == "best":
+            nats = (self._validation(bench, values, ALONG) if last else columns)["validation_nats_per_token"]
+            assert nats is not None
+            if not reached.best_step or nats < reached.best_nats:
+                reached.best_step, reached.best_nats = reached.step, nats
+                bench.store.save_checkpoint(f"{self.hash}-best", values, {"step": reached.step})
+        return columns
+
+    def _validation(self, bench: Workbench, values: Parameters, amount: Amount) -> dict[str, float | None]:
+        """Nats per token of the first validation sequences with their error, exact or the bound by exact-k."""
         from ...measure.likelihood import causal_likelihood, masked_likelihood
 
-        amount = LAST if last else ALONG
         tokens = validation_tokens(bench, amount)
         if self.family.causal:
             nats = causal_likelihood(bench.causal(self.family, values), tokens)
