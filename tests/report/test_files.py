@@ -23,7 +23,7 @@ from mist_bench.run.columns import Column
 FIXED = {
     "training": "corpus tokenizer family schedule training_seed checkpoint parameters embedding_parameters train_steps "
     "train_tokens final_loss tokens_per_second model_flops_utilization compile_seconds wall_seconds peak_memory_bytes "
-    "micro_batch devices",
+    "kept_step micro_batch devices",
     "likelihood": "corpus tokenizer family schedule training_seed checkpoint parameters train_tokens kind estimator "
     "evaluation_schedule nats_per_token nats_per_token_se bits_per_byte bits_per_byte_se perplexity perplexity_low "
     "perplexity_high sequences clusters mask_draws",

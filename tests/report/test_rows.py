@@ -97,7 +97,7 @@ def test_two_clusters_are_not_enough_for_estimators_to_disagree():
 
 
 def test_a_table_of_one_sequence_says_why_it_has_no_errors():
-    none = {name: None for name in ("nats_per_token_se", "bits_per_byte_se", "nats_per_sequence_se", "ratio_to_ar_se")}
+    none = {name: None for name in ("nats_per_token_se", "bits_per_byte_se", "nats_per_sequence_se", "ratio_to_ar_se", "ratio_to_truth_se")}
     rows = [{**row, **none, "sequences": 1, "clusters": 1, "training_seed": 0} for row in synthetic_rows.likelihood()[:1]]
     (table,) = tables.perplexity_tables([], rows)
     assert any("one independent unit" in note for note in table.notes)

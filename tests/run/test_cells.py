@@ -70,7 +70,7 @@ def hashes(found, kind=None):
 def changed(value):
     """Another value that the field allows."""
     if isinstance(value, str):
-        return {"float32": "bfloat16"}[value]
+        return {"float32": "bfloat16", "gelu": "squared-relu", "last": "best"}[value]
     return value / 2 if isinstance(value, float) and value else value + 1 if isinstance(value, int) else 0.5
 
 
