@@ -76,23 +76,23 @@ def rule_top_k(places, p, x, numbers):
 
 
 def situation(step: int, steps: int, *, last: bool) -> tuple[Start, list[Numbers]]:
-    """Six rows: masks, fixed tokens (kept from the start), masks that may not be revealed yet, and equal scores."""
+    """Rows of masks, fixed tokens (kept from the start), masks that may not be revealed yet, and equal scores."""
     m = MASK
-    tokens = np.array([[m, m, m, m], [2, m, m, m], [m, 1, m, 0], [m, m, 3, m], [0, 1, 2, 3], [m, m, m, m]])
-    free = np.ones((6, L), dtype=bool)
+    tokens = np.array([[m, m, m, m], [2, m, m, m], [m, 1, m, 0], [m, m, 3, m], [0, 1, 2, 3], [m, m, m, m], [m, m, m, 2]])
+    free = np.ones((7, L), dtype=bool)
     free[1, 0] = free[2, 3] = False
-    free[3, 1] = False  # a mask that belongs to a later block
-    p = np.random.default_rng(7).dirichlet(np.ones(V), size=(6, L))
+    free[3, 1] = free[6, 2] = False  # a mask that belongs to a later block; in row 6 one of the others stays too
+    p = np.random.default_rng(7).dirichlet(np.ones(V), size=(7, L))
     p[5] = p[0, 2]  # the same law everywhere: all ties
-    target, fill = np.array([2, 3, 1, 0, 0, 2]), np.array([4, 3, 3, 2, 4, 4])  # row 1: all stay, yet one must go
-    r = np.array([0.3, 0.55, 0.9, 0.05, 0.4, 0.3])
+    target, fill = np.array([2, 3, 1, 0, 0, 2, 1]), np.array([4, 3, 3, 2, 4, 4, 2])  # row 1: all stay, yet one must go
+    r = np.array([0.3, 0.55, 0.9, 0.05, 0.4, 0.3, 0.7])
     if last:
         r = np.ones_like(r)  # the target stays: `last` alone must be enough to reveal all
     start = Start(
         tokens=tokens, free=free, log_probabilities=np.log(p), to_fill=fill, target_masked=target,
-        reveal_probability=r, alpha_t=np.full(6, 0.2), alpha_s=np.full(6, 0.5), step=step, steps=steps, last=last,
+        reveal_probability=r, alpha_t=np.full(7, 0.2), alpha_s=np.full(7, 0.5), step=step, steps=steps, last=last,
     )  # fmt: skip
-    return start, [Numbers(int(target[b]), int(fill[b]), r[b], step, steps, last) for b in range(6)]
+    return start, [Numbers(int(target[b]), int(fill[b]), r[b], step, steps, last) for b in range(7)]
 
 
 def proposals(start: Start, b: int):
