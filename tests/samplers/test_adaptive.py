@@ -74,6 +74,7 @@ def corners() -> Start:
         ([m, m, m, m], [sure(1.0, 2), sure(0.8), sure(1.0, 3), sure(0.8)]),
         ([m, m, m, m], [sure(0.995), sure(0.6), sure(0.9, 1), sure(0.995, 3)]),
         ([m, m, 0, 1], [sure(0.81), sure(0.5), even, even]),  # an entropy of 0.682: a bar of 0.7 is just above
+        ([m, m, m, m], [sure(0.4), sure(0.45, 2), sure(0.42), sure(0.99, 1)]),  # the surest is of a later block
     ]
     tokens, p = np.array([row for row, _ in rows]), np.array([law for _, law in rows])
     count = len(rows)
@@ -81,7 +82,7 @@ def corners() -> Start:
         answer = np.maximum(np.log(p), -1e9)
     free = np.ones((count, L), dtype=bool)
     free[3, 1] = free[4, :3] = False
-    free[6, 3] = False  # a mask of a later block
+    free[6, 3] = free[11, 3] = False  # masks of a later block
     return Start(
         tokens=tokens, free=free, log_probabilities=answer, to_fill=((tokens == m) & free).sum(axis=1),
         target_masked=np.zeros(count, dtype=int), reveal_probability=np.full(count, 0.5), alpha_t=np.full(count, 0.2),
