@@ -87,7 +87,8 @@ def ours(its: Setting, seed: int) -> Curve:
 def theirs(its: Setting, seed: int) -> Curve:
     """The authors' network, with their optimiser."""
     config, data, size = its.config, its.bench.dataset, its.bench.config.model
-    wanted = its.bench._create(Registry.discover().make("family", "mdlm"), 0).parameter_count()
+    family = Registry.discover().make("family", "mdlm")
+    wanted = family.create(size.size(), data.vocab_size, data.length, 0, None).parameter_count()
     torch.manual_seed(seed)
     net = DitNetwork(size.dim, size.layers, size.heads, size.conditioning_dim, data.vocab_size, data.length,
                      parameters_wanted=wanted)  # fmt: skip

@@ -24,7 +24,6 @@ from mist_bench.measure.statistics import quantile, standard_error, with_error
 from mist_bench.run.experiment import Experiment
 from mist_bench.run.grid import lay_out
 from mist_bench.run.kinds.likelihood import LikelihoodCell
-from mist_bench.run.kinds.training import TrainingCell
 from mist_bench.run.make import make
 from mist_bench.run.store import Store
 from mist_bench.run.workbench import Workbench
@@ -61,14 +60,9 @@ def bounds(variant: str, preset: str, seeds: str, store: Store) -> Iterator[tupl
                       steps="2", training_seeds=seeds)  # fmt: skip
     precision = device.precision_name(config.training.precision)
     experiment = Experiment.of(config, Registry.discover(), device=device.name(), precision=precision)
-    bench, networks = Workbench(experiment, store), {}
-    cells = lay_out(experiment)
-    for cell in cells:
-        if isinstance(cell, TrainingCell):
-            networks[cell.hash] = cell
-    for cell in cells:
-        if isinstance(cell, LikelihoodCell) and cell.needs:
-            network = networks[cell.needs[0]]
+    bench = Workbench(experiment, store)
+    for cell in lay_out(experiment):
+        if isinstance(cell, LikelihoodCell) and (network := cell.model.training):
             for needed in (network, cell):
                 if store.status(needed.hash) != "done":
                     outcome = make(needed, bench, lambda *progress: None)
@@ -96,7 +90,7 @@ def main() -> None:
         means = {seed: float(nats.mean()) for seed, nats in bounds(variant, given.preset, given.seeds, store)}
         found[variant] = means
         against = found.get("baseline" if variant.startswith("baseline") else BASE, {})
-        apart = [means[seed] - against[seed] for seed in means if seed in against] if variant in found else []
+        apart = [means[seed] - against[seed] for seed in means if seed in against]
         error = standard_error(apart)
         wide = f" (95 % ±{quantile(len(apart) - 1) * error:.2f})" if error else ""
         difference = "" if not error else with_error(float(np.mean(apart)), error) + wide

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from tinygrad import Tensor, dtypes
+from tinygrad.helpers import TRAINING
 
 from ..api.families import NetworkSize
 from ..engine.device import on_cpu
@@ -109,10 +110,12 @@ class Transformer:
         return joint(layer_norm(x) * (1 + scale_shift[0]) + scale_shift[1], self.compute)
 
     def _gated(self, branch: Tensor, which: int, modulation: Tensor | None) -> Tensor:
-        """Branch number `which`, two in each block, times its gate, which begins at 0."""
+        """Branch number `which`, two in each block, times its gate, which begins at 0. The gate's gradient alone needs
+        the branch stored."""
+        branch = joint(branch, self.compute) if TRAINING else branch
         if modulation is None:
-            return joint(branch, self.compute) * self.parameters["gates"].reshape(-1, self.size.dim)[which]
-        return joint(branch, self.compute) * modulation[2 * (2 * self.size.layers + 1) + which].contiguous_backward()
+            return branch * self.parameters["gates"].reshape(-1, self.size.dim)[which]
+        return branch * modulation[2 * (2 * self.size.layers + 1) + which].contiguous_backward()
 
     def modulation(self, level: Tensor) -> Tensor:
         """What the time or masked fraction in 0..1 does: (B,) -> (N, B, 1, D) scales and shifts in turn, then gates."""

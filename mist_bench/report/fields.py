@@ -61,7 +61,7 @@ def table_of(title: str, corpus: str, rows: list[Row], fields: Sequence[Field], 
     same += [f"truth {truth} nats/story" for truth in sorted(truths)] if len(truths) == 1 else []
     models = sum(not control(row) for row in rows)
     marks = ["† control: not a model to compare"] if models < len(rows) else []
-    shown_seeds = [SEEDS] if SEEDS.split(":")[0] in {fields[i].header for i in kept} else []
+    shown_seeds = [SEEDS] if any(fields[i].header == "±seeds" for i in kept) else []
     return Table(
         title=f"{title}: {corpus}" if corpus else title,
         same=" · ".join(same),

@@ -147,11 +147,17 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
         *declared_fields("generation"),
         *(Field(header=name, show=error(name), hoist=True, rank=rank) for name, rank in asked.items()),
     ]
+    notes = _about_samples(pooled, asked)
+    return [table_of("Throughput and what it buys", *part, fields, notes) for part in by_corpus(pooled)]
+
+
+def _about_samples(pooled: Sequence[Row], asked: Mapping[str, int]) -> list[str]:
+    """The notes below table 2. `asked`: the columns of the metrics that were asked for."""
     notes = ["tokens/s: median and interquartile range of rounds, without compilation; ± standard error over samples"]
     if any(units_of(row) == 1 for row in pooled):
         notes.append("no ± and no interval where all samples are the same text (temperature 0, the repeater): they are "
                      "one measurement")  # fmt: skip
-    if has_oracle:
+    if any(row.get("oracle_valid_rate") is not None for row in pooled):
         notes.append("valid [95%CI]: Wilson's interval over samples; dist. and div. have no error of their own")
         notes.append("valid: stories that are possible in the world; dist. →1: distinct stories over those of perfect "
                      "samples; div.: total variation of the world's slots from the truth")  # fmt: skip
@@ -166,7 +172,7 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
                      "token of the judge, as papers give it")  # fmt: skip
     if asked:
         notes.append(f"{', '.join(asked)}: of metrics that were asked for (mist-bench ls metrics -v)")
-    return [table_of("Throughput and what it buys", *part, fields, notes) for part in by_corpus(pooled)]
+    return notes
 
 
 def _metric_columns(rows: Sequence[Row]) -> dict[str, int]:

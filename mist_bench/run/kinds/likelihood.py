@@ -63,13 +63,13 @@ class LikelihoodRow(ModelColumns, total=False):
         float, Column("nats_per_token of these alone", "nats", "lower", optional=True)
     ]
     unseen_nats_per_token_se: Annotated[
-        float, Column("its standard error over sequences", "nats", "lower", optional=True)
+        float, Column("its standard error over clusters", "nats", "lower", optional=True)
     ]
     unseen_ratio_to_truth: Annotated[
         float, Column("their nats over those of the corpus's own law, where it is known", "1", "lower", optional=True)
     ]
     unseen_ratio_to_truth_se: Annotated[
-        float, Column("its standard error over sequences", "1", "lower", optional=True)
+        float, Column("its standard error over clusters", "1", "lower", optional=True)
     ]
 
 
