@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from ..api.component import UserError
-from . import beam, kernel_cache
+from . import beam, kernel_cache, schedule_cache
 from .machine import cache_folder
 
 LAUNCHER = """#!/bin/sh
@@ -40,6 +40,7 @@ def prepare() -> None:
     tinygrad_private.replace_graph_arguments()
     tinygrad_private.replace_cpu_graph(replay.CpuGraph)
     tinygrad_private.replace_kernel_table(lambda own: kernel_cache.on_disk(own, cache_folder() / "kernels"))
+    tinygrad_private.replace_scheduler(lambda own: schedule_cache.on_disk(own, cache_folder() / "schedules"))
     tinygrad_private.replace_worker_start(start_compile_worker)
     _replace_heuristic()
     if beam.width():

@@ -3,38 +3,19 @@
 tinygrad 0.14 caches what the C compiler makes of a kernel's source. To get to that source it rewrites the kernel in
 Python, some 75 milliseconds each, which is most of the time of a capture. It looks finished kernels up in a table whose
 key covers all that they depend on; `Kernels` is such a table, backed by files in the user's cache folder.
-
-A file holds tinygrad's own objects in Python's pickle format, which can run code. So a file is read only if nobody else
-could have written it and its digest is right, and by a reader that creates objects of a few named classes and nothing
-else. Any other file is ignored and replaced.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import os
-import pickle
 import platform
-import stat
-import tempfile
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from . import cpu_team
-
-DIGEST = hashlib.sha256().digest_size
-READABLE = {
-    "tinygrad.codegen.opt": {"Opt", "OptOps"},
-    "tinygrad.dtype": {"AddrSpace", "ConstFloat", "DType"},
-    "tinygrad.helpers": {"Metadata", "Target"},
-    "tinygrad.renderer": {"Estimates"},
-    "tinygrad.uop": {"Ops"},
-    "tinygrad.uop.ops": {"AxisType", "KernelInfo", "ParamArg", "ProgramInfo", "UOp"},
-}
-"""The classes in a finished kernel, by module."""
+from .trusted_files import read, write
 
 
 class Kernels(dict[Any, Any]):
@@ -82,47 +63,3 @@ def _processor() -> str:
     except OSError:
         return f"{platform.machine()} {platform.processor()}"
     return "\n".join(dict.fromkeys(line for line in lines if line.startswith(("flags", "Features", "model name"))))
-
-
-def read(path: Path) -> Any | None:
-    """The kernel of a file, or None if there is no file that can be trusted."""
-    try:
-        with open(path, "rb") as file:
-            if not (_mine(os.fstat(file.fileno())) and _mine(os.stat(path.parent))):
-                return None
-            data = file.read()
-    except OSError:
-        return None
-    if hashlib.sha256(data[DIGEST:]).digest() != data[:DIGEST]:
-        return None
-    try:
-        return _Reader(io.BytesIO(data[DIGEST:])).load()
-    except Exception:  # an old or odd file may raise anything; the kernel is compiled and written again
-        return None
-
-
-def _mine(status: os.stat_result) -> bool:
-    """Whether only this user can write the file."""
-    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-class _Reader(pickle.Unpickler):
-    """A pickle reader that creates objects of the `READABLE` classes alone."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if name not in READABLE.get(module, ()):
-            raise pickle.UnpicklingError(f"{module}.{name} is not part of a kernel")
-        return super().find_class(module, name)
-
-
-def write(path: Path, program: Any) -> None:
-    """Write a kernel, whole or not at all; a folder that cannot be written is ignored, and costs only time."""
-    try:
-        data = pickle.dumps(program)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(data).digest() + data)
-        os.replace(temporary, path)
-    except OSError:
-        return

@@ -110,6 +110,20 @@ def compiled_function(source: str, name: str) -> tuple[Callable[..., None], obje
     return program.fxn, program
 
 
+def settings() -> list[str]:
+    """Every setting of tinygrad with its value in this process."""
+    from tinygrad.helpers import ContextVar
+
+    return [f"{key}={setting.value}" for key, setting in sorted(ContextVar._cache.items())]
+
+
+def without_gradient(argument: Any) -> Any:
+    """What a node of an expression holds, without the function that gives the gradient of a call."""
+    from tinygrad.uop.ops import CallInfo
+
+    return dataclasses.replace(argument, grad_fxn=None) if isinstance(argument, CallInfo) else argument
+
+
 # ---- replaced functions
 
 
@@ -226,6 +240,15 @@ def replace_kernel_table(wrap: Callable[[dict[Any, Any]], dict[Any, Any]]) -> No
     if CCACHE.value:
         patch(codegen, "to_program_cache", wrap, "finished kernels are stored on disk")
         patch(realize, "to_program_cache", lambda own: codegen.to_program_cache, "the same table, by its other name")
+
+
+def replace_scheduler(wrap: Callable[[Callable[[Any], Any]], Callable[[Any], Any]]) -> None:
+    """Wrap the function from the expression of a graph to its kernels, unless tinygrad's caches are off (CCACHE=0)."""
+    from tinygrad import schedule
+    from tinygrad.helpers import CCACHE
+
+    if CCACHE.value:
+        patch(schedule, "get_kernel_graph", wrap, "schedules are stored on disk")
 
 
 def replace_beam_search(wrap: Callable[[Any], Any]) -> None:
