@@ -34,6 +34,7 @@ from .api.samplers import Sampler as Sampler
 from .api.samplers import ScoreSampler as ScoreSampler
 from .api.samplers import block_shares as block_shares
 from .api.schedules import Schedule as Schedule
+from .api.times import bell_times as bell_times
 from .api.tokenizers import ByteCodec as ByteCodec
 from .api.tokenizers import Codec as Codec
 from .api.tokenizers import TiktokenCodec as TiktokenCodec

@@ -6,7 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mist_bench import Family, MaskedModel, NetworkSize, Oracle, TrainingBatch, hookimpl, parameter
+import numpy as np
+
+from mist_bench import (
+    Family,
+    FloatArray,
+    MaskedModel,
+    NetworkSize,
+    Oracle,
+    Schedule,
+    TrainingBatch,
+    bell_times,
+    hookimpl,
+    parameter,
+)
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -14,6 +27,7 @@ if TYPE_CHECKING:
     from mist_bench import Transformer
 
 CONDITIONING = ("fraction", "time", "none")
+WEIGHTS = ("bound", "schedule", "none")
 
 
 class MaskedTransformer(MaskedModel):
@@ -99,18 +113,29 @@ class MdlmFamily(Family):
     The loss is the bound itself: w(t) times the cross-entropy of the masked positions, over L. By default the adaptive
     layer norms are conditioned on the masked fraction of x_t itself, so that no schedule enters; with `time`, on t of
     the schedule of its training. With self-conditioning the bound is computed with the empty condition.
+
+    `weight` and `bell` change the training alone; what is measured is the bound. `weight=none` is the training loss of
+    arXiv 2602.15014 (`low_var` in its code): -log p of the masked positions over all L. `bell` draws more middle times,
+    the idea of arXiv 2605.13026; the form of the bell is ours. With `weight=bound` w(t) is divided by the density of t,
+    importance sampling of the same bound; with `weight=schedule` it is not, and middle times count for more.
     """
 
     name = "mdlm"
-    source = "MDLM, arXiv 2406.07524; self-conditioning: arXiv 2208.04202"
+    source = "MDLM, arXiv 2406.07524; self-conditioning: 2208.04202; weight=none: 2602.15014; bell: 2605.13026"
     likelihood_kind = "bound"
     uses_schedule = True
     conditioning: str = parameter("fraction", "input of the layer norms: fraction (masked, of L), time, or none")
     self_conditioning: bool = parameter(False, "give the network its last answer (trained on half of the sequences)")
+    weight: str = parameter("bound", "of t in the loss: bound, schedule (w(t), whatever t's law), none (cross-entropy)")
+    bell: float = parameter(0.0, "standard deviation of the times of training around 1/2; 0: uniform times")
 
     def __post_init__(self) -> None:
         if self.conditioning not in CONDITIONING:
             raise ValueError(f"conditioning is one of {', '.join(CONDITIONING)}, not {self.conditioning!r}")
+        if self.weight not in WEIGHTS:
+            raise ValueError(f"weight is one of {', '.join(WEIGHTS)}, not {self.weight!r}")
+        if self.bell:
+            bell_times(np.empty(0), self.bell)  # raises for a width that is out of range
 
     def create(
         self, size: NetworkSize, vocab_size: int, length: int, seed: int, oracle: Oracle | None
@@ -121,6 +146,12 @@ class MdlmFamily(Family):
         extra = size.dim * size.dim if self.self_conditioning else 0
         body = Transformer(size, vocab_size, length, seed=seed, causal=False, conditioned=conditioned, extra=extra)
         return MaskedTransformer(body, self.conditioning, self.self_conditioning)
+
+    def times(self, uniform: FloatArray, schedule: Schedule) -> tuple[FloatArray, FloatArray]:
+        t, density = bell_times(uniform, self.bell) if self.bell else (uniform, np.ones_like(uniform))
+        if self.weight == "none":
+            return t, np.ones_like(t)
+        return t, schedule.weight(t) / (density if self.weight == "bound" else 1.0)
 
     def loss(self, model: MaskedTransformer, batch: TrainingBatch) -> Tensor:
         masked = batch.uniform < batch.mask_probability.reshape(-1, 1)

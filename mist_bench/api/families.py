@@ -9,9 +9,11 @@ import dataclasses
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from .component import Component
+from .component import Component, FloatArray
 from .corpora import Oracle
 from .log_probabilities import one_left_out
+from .schedules import Schedule
+from .times import uniform_times
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -47,7 +49,7 @@ class TrainingBatch:
     coin: Tensor  # (B,) in (0, 1)
     t: Tensor  # (B,)
     mask_probability: Tensor  # (B,)
-    weight: Tensor  # (B,) w(t)
+    weight: Tensor  # (B,) of each time, as `Family.times` gives it: by default w(t)
     full: int | None = None
     """Upper bound on the masked positions of the batch, in whole sequences; None: not known."""
 
@@ -183,6 +185,14 @@ class Family(Component, ABC):
     @abstractmethod
     def create(self, size: NetworkSize, vocab_size: int, length: int, seed: int, oracle: Oracle | None) -> Model:
         """A fresh model; the same seed gives the same numbers. Raises `UserError` if it cannot be created."""
+
+    def times(self, uniform: FloatArray, schedule: Schedule) -> tuple[FloatArray, FloatArray]:
+        """Numbers spread evenly over (0, 1) -> as many times in (0, 1], which rise with them, and the weight of each in
+        the loss (`TrainingBatch.t`, `weight`). By default uniform times and w(t); `mist_bench.bell_times` gives others.
+
+        Computed on the host: a training with other times or weights has the same graph.
+        """
+        return uniform_times(uniform, schedule)
 
     def loss(self, model: Any, batch: TrainingBatch) -> Tensor:
         """The training loss in nats per token, a scalar, and a mean over sequences: a batch may be split.

@@ -93,7 +93,7 @@ class Workbench:
         its shape. `at_once`: see `TrainingGraph`."""
         config, full = self.config.training, None
         if schedule is not None and self._rows_pay(family):
-            full = full_sequences(schedule, config.batch_size, self.dataset.length)
+            full = full_sequences(schedule, config.batch_size, self.dataset.length, family.times)
         key = ("training", *self._shape(family), repr(config), at_once or config.batch_size, full)
         return kept(key, lambda: TrainingGraph(family, self._create(family, 0), config, at_once, full))
 

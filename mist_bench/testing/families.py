@@ -265,6 +265,22 @@ def mean_over_sequences(its: FamilyStudy) -> None:
 
 
 @check("family")
+def times_rise(its: FamilyStudy) -> None:
+    """The times of its training rise from 0 to 1 with the numbers that they are made of; weights are finite."""
+    if not (its.component.trained and its.component.uses_schedule):
+        raise Skipped("its training has no times")
+    given = (np.arange(BATCH) + 0.5) / BATCH
+    t, weight = its.component.times(given, its.registry.make("schedule", "linear"))
+    if t.shape != given.shape or weight.shape != given.shape:
+        raise Failed(f"times gives shapes {t.shape} and {weight.shape}; give a time and a weight for each number")
+    if (t <= 0).any() or (t > 1).any() or (np.diff(t) < 0).any():
+        raise Failed(f"times gives {np.round(t, 3).tolist()}; make them by a quantile function, rising from 0 to 1")
+    right = np.isfinite(weight) & (weight >= 0)
+    if not right.all():
+        raise Failed(f"times gives the weight {weight[~right][0]:g}; weights are finite and at least 0")
+
+
+@check("family")
 def learns(its: FamilyStudy) -> None:
     """The loss is finite, and its gradient reaches every parameter."""
     from tinygrad.helpers import Context

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..api.component import FloatArray, IntArray
 from ..api.schedules import Schedule
+from ..api.times import Times, uniform_times
 from ..engine.packed import Field, Packed
 
 if TYPE_CHECKING:
@@ -68,12 +69,13 @@ def batch_inputs(sequences: int, length: int) -> Packed[BatchInputs]:
     )  # fmt: skip
 
 
-def full_sequences(schedule: Schedule, batch: int, length: int) -> int:
+def full_sequences(schedule: Schedule, batch: int, length: int, times: Times = uniform_times) -> int:
     """How many sequences the masked positions of a training batch fill together at most.
 
-    Times are spread evenly, so their mean mask probability hardly varies: it is at most that of the times 1/B ... B/B.
-    Chance adds more than 4 sqrt(N) of N positions in one batch of 10^13 (Hoeffding: exp(-32)).
+    Times are made of numbers that are spread evenly, so their mean mask probability hardly varies: it is at most that
+    of the numbers 1/B ... B/B. Chance adds more than 4 sqrt(N) of N positions in one batch of 10^13 (Hoeffding:
+    exp(-32)).
     """
-    times = np.arange(1, batch + 1) / batch
-    expected = float(np.sum(schedule.mask_probability(times))) * length
+    latest, _ = times(np.arange(1, batch + 1) / batch, schedule)
+    expected = float(np.sum(schedule.mask_probability(latest))) * length
     return min(batch, math.ceil((expected + 4 * math.sqrt(batch * length)) / length))

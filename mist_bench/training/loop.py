@@ -17,6 +17,7 @@ import numpy as np
 
 from ..api.component import FloatArray, IntArray, UserError
 from ..api.schedules import Schedule
+from ..api.times import Times, uniform_times
 from ..engine import noise
 from ..engine.graph import fetch
 from ..host.config import TrainingConfig
@@ -77,24 +78,27 @@ def _epoch_order(count: int, seed: int, epoch: int) -> IntArray:
     return np.asarray(np.random.default_rng(np.random.Philox(key=[seed, epoch])).permutation(count))
 
 
-def schedule_numbers(schedule: Schedule | None, batch: int, seed: int, steps: range) -> FloatArray:
-    """(steps, 3, B): low-discrepancy times t_i = u + i/B mod 1 (MDLM, section 3.5), their mask probability and weight.
+def schedule_numbers(
+    schedule: Schedule | None, batch: int, seed: int, steps: range, times: Times = uniform_times
+) -> FloatArray:
+    """(steps, 3, B): times made of low-discrepancy numbers u + i/B mod 1, their mask probability and weight.
 
     For many steps at once, since those of one step cost as much.
     """
     if schedule is None:
         return np.zeros((len(steps), 3, batch))
     u = noise.uniform_numpy(seed, np.array(steps), noise.TIMES, np.zeros(len(steps), dtype=np.int64), 1)
-    t = np.maximum((u + np.arange(batch) / batch) % 1.0, 2.0**-24).ravel()
-    numbers = np.stack([t, schedule.mask_probability(t), schedule.weight(t)])
+    t, weight = times(np.maximum((u + np.arange(batch) / batch) % 1.0, 2.0**-24).ravel(), schedule)
+    numbers = np.stack([t, schedule.mask_probability(t), weight])
     return np.asarray(numbers.reshape(3, len(steps), batch).swapaxes(0, 1))
 
 
 def batches(
-    config: TrainingConfig, rows: Iterable[IntArray], schedule: Schedule | None, seed: int, steps: range
-) -> list[Batch]:
-    """The inputs of these steps. `rows`: the (B, L) tokens of each."""
-    numbers = schedule_numbers(schedule, config.batch_size, seed, steps)
+    config: TrainingConfig, rows: Iterable[IntArray], schedule: Schedule | None, seed: int, steps: range,
+    times: Times = uniform_times,
+) -> list[Batch]:  # fmt: skip
+    """The inputs of these steps. `rows`: the (B, L) tokens of each; `times`: those of the family."""
+    numbers = schedule_numbers(schedule, config.batch_size, seed, steps, times)
     return [Batch(np.asarray(own), numbers[i], noise.key_words(seed, step), step_rates(config, step), step % RING)
             for i, (step, own) in enumerate(zip(steps, rows, strict=True))]  # fmt: skip
 
@@ -120,7 +124,7 @@ def train(
                    _next(progress.step, config.checkpoint_every))  # fmt: skip
         steps = range(progress.step, stop)
         rows = (tokens[np.sort(batch_rows(len(tokens), batch, order_seed, step))] for step in steps)
-        values = fetch(graph.steps(batches(config, rows, schedule, noise_seed, steps)))
+        values = fetch(graph.steps(batches(config, rows, schedule, noise_seed, steps, graph.family.times)))
         slots = [s % RING for s in steps]
         loss = float(np.mean(values[slots], dtype=np.float64))
         if first:

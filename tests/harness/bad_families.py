@@ -233,6 +233,21 @@ class CutOff(Masked):
             return (seen @ self.parameters["tokens"]).unsqueeze(1).expand(-1, self.length, -1).log_softmax(-1)
 
 
+class OneTimeOnly(Masked):
+    def times(self, uniform, schedule):
+        return uniform[:1], schedule.weight(uniform)
+
+
+class TimesThatFall(Masked):
+    def times(self, uniform, schedule):
+        return 1 - uniform, schedule.weight(1 - uniform)
+
+
+class WeighsLess(Masked):
+    def times(self, uniform, schedule):
+        return uniform, 0.25 - uniform
+
+
 def of(family: type[Family], model: type) -> type[Family]:
     return type(model.__name__, (family,), {"model": model})
 
@@ -257,6 +272,9 @@ BAD = [
     (of(Causal, CachesThePlaceBefore), "cached", "next_log_probabilities at 1 is not entry 1"),
     (ReadsTheText, "hidden-tokens", "two hidden tokens act on the loss together .* mask the text before"),
     (OverWhatIsMasked, "mean-over-sequences", "average over the sequences, each by itself, and not over what is masked"),
+    (OneTimeOnly, "times-rise", r"shapes \(1,\) and \(8,\); give a time and a weight for each number"),
+    (TimesThatFall, "times-rise", r"times gives \[0.938, .*; make them by a quantile function"),
+    (WeighsLess, "times-rise", "times gives the weight -0.0625; weights are finite and at least 0"),
     (Detaches, "learns", r"the gradient of parameter 'places' is 0 everywhere; it is cut off from the loss \(detach\?\)"),
     (OneEach, "learns", r"the loss has shape \(1,\); give a scalar"),
     (NotFinite, "learns", "the loss is (inf|nan); look for the log of 0"),
@@ -264,7 +282,8 @@ BAD = [
     (CutOff, "learns", "the gradient of parameter 'places' is 0 everywhere"),
 ]
 FINE = [
-    *((Masked, name, "ok", "") for name in ("creates", "normalised", "carries-over", "hidden-tokens", "mean-over-sequences", "learns")),
+    *((Masked, name, "ok", "") for name in ("creates", "normalised", "carries-over", "hidden-tokens", "mean-over-sequences", "times-rise", "learns")),
+    (Causal, "times-rise", "skipped", "its training has no times"),
     *((Causal, name, "ok", "") for name in ("creates", "normalised", "sees-only-the-past", "cached", "learns")),
     (Causal, "hidden-tokens", "skipped", "its models are not masked models"),
     *((Uniform, name, "ok", "") for name in ("facts", "creates", "same-seed-same-model", "normalised", "carries-over")),

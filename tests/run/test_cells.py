@@ -112,8 +112,12 @@ def test_weights_are_compared_on_the_first_checkpoint_alone():
     assert "one checkpoint, the first" in presets.field_docs(LikelihoodConfig)["evaluation_schedules"]
 
 
-@pytest.mark.parametrize("given", [{"device": "CUDA"}, {"precision": "bfloat16"}, {"corpus": "markov[skew=0.5]"}])
-def test_device_precision_and_corpus_are_in_the_name_of_a_training(given):
+@pytest.mark.parametrize(
+    "given",
+    [{"device": "CUDA"}, {"precision": "bfloat16"}, {"corpus": "markov[skew=0.5]"},
+     {"families": "mdlm[weight=none]"}, {"families": "mdlm[bell=0.2]"}],
+)  # fmt: skip
+def test_device_precision_corpus_and_parameters_are_in_the_name_of_a_training(given):
     assert hashes(lay_out(), "training").isdisjoint(hashes(lay_out(**given), "training"))
 
 

@@ -33,9 +33,9 @@ CONFIG = TrainingConfig(
 DATA = WORLD.sample(100, np.random.default_rng(0))
 
 
-def positions_masked(schedule, batch: int, length: int, steps: range) -> np.ndarray:
+def positions_masked(schedule, batch: int, length: int, steps: range, times) -> np.ndarray:
     """How many positions each of these steps of a training masks."""
-    numbers = loop.schedule_numbers(schedule, batch, 11, steps)
+    numbers = loop.schedule_numbers(schedule, batch, 11, steps, times)
     return np.array([
         (noise.uniform_numpy(11, step, noise.MASKING, np.arange(batch), length) < own[1][:, None]).sum()
         for step, own in zip(steps, numbers, strict=True)
@@ -44,9 +44,10 @@ def positions_masked(schedule, batch: int, length: int, steps: range) -> np.ndar
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.spec)
 @pytest.mark.parametrize(("batch", "length"), [(16, 128), (64, 128), (8, 32)])
-def test_no_batch_has_more_and_few_have_far_less(schedule, batch, length):
-    full = full_sequences(schedule, batch, length)
-    found = positions_masked(schedule, batch, length, range(200))
+@pytest.mark.parametrize("family", [MdlmFamily(), MdlmFamily(bell=0.2)], ids=lambda family: family.spec)
+def test_no_batch_has_more_and_few_have_far_less(schedule, family, batch, length):
+    full = full_sequences(schedule, batch, length, family.times)
+    found = positions_masked(schedule, batch, length, range(200), family.times)
     assert found.max() <= full * length
     # 4 sqrt(N) is above what is expected by 8 of the largest standard deviations there can be, and one time is a row
     assert full == batch or full * length - found.mean() < 4 * np.sqrt(batch * length) + 2.5 * length
@@ -110,3 +111,6 @@ def test_schedules_share_a_graph_unless_the_table_is_large(tmp_path, monkeypatch
     large = [bench.training_graph(family, schedule).full for schedule in schedules]
     assert large == [full_sequences(s, config.training.batch_size, bench.dataset.length) for s in schedules]
     assert large[1] < large[0]
+    bell = MdlmFamily(bell=0.2)  # under cosine, whose mean mask probability is not that of its middle
+    full = bench.training_graph(bell, schedules[1]).full
+    assert full == full_sequences(schedules[1], config.training.batch_size, bench.dataset.length, bell.times) != large[1]
