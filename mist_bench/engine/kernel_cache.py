@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import cpu_team
-from .trusted_files import read, write
+from .trusted_files import FORMAT, read, write
 
 
 class Kernels(dict[Any, Any]):
@@ -53,7 +53,7 @@ def name(key: tuple[Any, ...]) -> str:
 @cache
 def _surroundings() -> tuple[str, ...]:
     own = hashlib.sha256((Path(__file__).parent / "heuristic.py").read_bytes()).hexdigest()
-    return version("tinygrad"), platform.python_version(), own, str(cpu_team.cores()), _processor()
+    return FORMAT, version("tinygrad"), platform.python_version(), own, str(cpu_team.cores()), _processor()
 
 
 def _processor() -> str:

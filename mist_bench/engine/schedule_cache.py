@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from .trusted_files import read, write
+from .trusted_files import FORMAT, read, write
 
 VARIABLES = ("LATE_ALLREDUCE", "REDUCEOP_SPLIT_SIZE", "REDUCEOP_SPLIT_THRESHOLD", "RING_ALLREDUCE_THRESHOLD")
 """Variables of the environment that tinygrad reads as it schedules, besides its settings."""
@@ -51,4 +51,4 @@ def name(graph: Any) -> str:
 
 @cache
 def _releases() -> tuple[str, ...]:
-    return version("tinygrad"), platform.python_version()
+    return FORMAT, version("tinygrad"), platform.python_version()
