@@ -142,7 +142,7 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
         *seeds,
         Field(header="dist. →1", show=number("oracle_distinct_ratio", ".3f"), rank=2),
         Field(header="div. ↓", show=number("oracle_divergence", ".3f"), rank=1),
-        Field(header="floor of div.", show=number("oracle_divergence_floor", ".3f"), hoist=True, rank=4),
+        Field(header="floor of div.", show=error("oracle_divergence_floor"), hoist=True, rank=4),
         Field(header="law dist. ↓", show=number("law_distance", ".2g")),
         *declared_fields("generation"),
         *(Field(header=name, show=error(name), hoist=True, rank=rank) for name, rank in asked.items()),
@@ -160,7 +160,11 @@ def _about_samples(pooled: Sequence[Row], asked: Mapping[str, int]) -> list[str]
     if any(row.get("oracle_valid_rate") is not None for row in pooled):
         notes.append("valid [95%CI]: Wilson's interval over samples; dist. and div. have no error of their own")
         notes.append("valid: stories that are possible in the world; dist. →1: distinct stories over those of perfect "
-                     "samples; div.: total variation of the world's slots from the truth")  # fmt: skip
+                     "samples; div.: total variation of the world's slots from the truth; its floor: that of as many "
+                     "perfect samples, ± their standard deviation")  # fmt: skip
+    if len({row["samples"] for row in pooled if row.get("samples")}) > 1:
+        notes.append("dist. 2, dist. and div. depend on the number of samples: compare them only between rows with the "
+                     "same number")  # fmt: skip
     if any(row.get("longest_overlap") is not None for row in pooled):
         notes.append("copied: the longest run of tokens that a sample shares with a train sequence, averaged; best "
                      "near the data's")  # fmt: skip

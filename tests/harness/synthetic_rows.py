@@ -94,7 +94,7 @@ def generation_row(
             "judge_nats_per_token_se": 0.0091, "token_entropy": 2.9 + 0.1 * rate, "token_entropy_se": 0.01,
             "distinct_2": 0.2 + 0.1 * rate, "longest_overlap": 17.25, "longest_overlap_se": 0.3, "oracle_valid_rate": rate,
             "oracle_valid_rate_se": se, "oracle_distinct_ratio": 0.9 + 0.1 * rate,
-            "oracle_divergence": 0.6 - 0.3 * rate, "oracle_divergence_floor": 0.2871, "law_distance": None}  # fmt: skip
+            "oracle_divergence": 0.6 - 0.3 * rate, "oracle_divergence_floor": 0.2871, "oracle_divergence_floor_se": 0.0094, "law_distance": None}  # fmt: skip
 
 
 def curves() -> Rows:

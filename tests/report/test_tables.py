@@ -92,7 +92,7 @@ def test_masked_models_are_held_against_the_baseline(bounds):
 def test_what_never_changes_is_said_once(bounds, speeds):
     for word in ("param. 171 k", "tokens 2.46 M", "training seeds 2", "truth 13.21", "tokenizer word"):
         assert word in bounds.same
-    for word in ("temp. 1", "batch 64", "judge oracle", "floor of div. 0.287"):
+    for word in ("temp. 1", "batch 64", "judge oracle", "floor of div. 0.2871 ±0.0094"):
         assert word in speeds.same
     assert "tokenizer" not in bounds.headers and "temp." not in speeds.headers
 
@@ -238,6 +238,14 @@ def test_fewer_sequences_are_said_and_do_not_hide_the_truth_of_the_others(bounds
     assert "truth 13.21 nats/story" in bounds.same and any(note.startswith("seq.") for note in bounds.notes)
     (table,) = tables.perplexity_tables([], [r for r in rows.likelihood() if r["kind"] != "chain-rule"])
     assert "seq. 512" in table.same and not any(note.startswith("seq.") for note in table.notes)
+
+
+def test_rows_of_unequal_numbers_of_samples_are_said_not_to_compare(speeds):
+    said = "compare them only between rows with the same number"
+    assert "samples 512" in speeds.same and not any(said in note for note in speeds.notes)
+    small = [{**row, "samples": 300} if row.get("control") == "data" else row for row in rows.generation()]
+    (table,) = tables.throughput_tables(small)
+    assert set(column(table, "samples")) == {"300", "512"} and any(said in note for note in table.notes)
 
 
 def test_pairs_are_shown_over_their_seeds_and_called_better_only_where_every_error_allows():

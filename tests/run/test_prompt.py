@@ -71,9 +71,12 @@ def test_what_needs_a_prompt_is_refused_without_one_and_in_all_only_with_one():
     assert "guided" not in samplers_of(0) and samplers_of(2) - {"guided"} == samplers_of(0) != samplers_of(2)
 
 
-def test_an_untrained_familys_rows_have_samples_of_their_own():
-    oracle, both = laid(0, "random"), lay_out(experiment(asked(0, ("random",), ("oracle", "mdlm"))))
-    counts = {c.labels.get("family"): c.content["samples"] for c in both if c.file == "generation"}
-    assert counts == {"oracle": SMALLEST.generation.oracle_samples, "mdlm": SMALLEST.generation.samples, None: SMALLEST.generation.samples}
-    samples = {c.content["samples"] for c in oracle if c.file == "generation"}
-    assert samples == {SMALLEST.generation.oracle_samples}
+def test_all_rows_of_a_run_have_equally_many_samples():
+    """Those of the oracle too: distinct pairs and the divergence depend on the number."""
+    settings = SMALLEST.generation
+    assert settings.samples != settings.oracle_samples
+    for families, samples in ((("oracle",), settings.oracle_samples), (("oracle", "mdlm"), settings.samples)):
+        planned = lay_out(experiment(asked(0, ("random",), families)))
+        counts = {c.labels["family"] if c.kind == "generation" else c.labels["control"]: c.content["samples"]
+                  for c in planned if c.file == "generation" and not c.adds}  # fmt: skip
+        assert counts.keys() >= {*families, "data", "repeater"} and set(counts.values()) == {samples}

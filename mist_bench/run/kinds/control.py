@@ -82,7 +82,7 @@ class ControlCell(Cell):
 
     @classmethod
     def plan(cls, experiment: Experiment, planned: Sequence[Cell]) -> Iterator[Cell]:
-        samples = samples_of(experiment, trained=any(family.trained for family in experiment.families))
+        samples = samples_of(experiment)
         perfect = [] if experiment.perfect is None else [experiment.perfect.control]
         for control in (*CONTROLS, *perfect):
             yield cls(experiment=experiment, control=control, samples=samples)

@@ -35,7 +35,7 @@ class GenerationRow(ModelColumns, total=False):
     temperature: Annotated[float, Column("of the proposal; 1 is the model's own law", "1")]
     seed: Annotated[int, Column("seed of the noise of the sampler")]
     batch: Annotated[int, Column("sequences generated at once, the same for all when timing", "numbers")]
-    samples: Annotated[int, Column("sequences generated and judged", "numbers")]
+    samples: Annotated[int, Column("sequences generated and judged, as many in every row of a run", "numbers")]
     clusters: Annotated[int, Column("independent units among them; 1 if all are the same text", "numbers")]
     control: Annotated[str, Column("data, unigram, repeater or oracle: not a trained model")]
     nfe: Annotated[float, Column("network evaluations for a sequence, median", "numbers", "lower")]
@@ -66,6 +66,9 @@ class GenerationRow(ModelColumns, total=False):
     ]
     oracle_divergence: Annotated[float, Column("total variation of the world's slots from the truth", "1", "lower")]
     oracle_divergence_floor: Annotated[float, Column("what perfect samples of the same number would give", "1")]
+    oracle_divergence_floor_se: Annotated[
+        float, Column("standard deviation of the divergence of perfect samples of that number", "1")
+    ]
     law_distance: Annotated[
         float, Column("exact total variation of the sampler's law from the truth", "1", "lower")
     ]
@@ -114,7 +117,7 @@ class GenerationCell(Cell):
         content = {
             **self.model.content, "sampling_schedule": self.experiment.content(self.schedule),
             "sampler": self.experiment.content(self.sampler), "steps": self.steps, "temperature": self.temperature,
-            "seed": self.seed, "samples": samples_of(self.experiment, trained=self.model.family.trained),
+            "seed": self.seed, "samples": samples_of(self.experiment),
             "batch_size": settings.batch_size, "rounds": settings.rounds, "nucleus": settings.nucleus,
         }  # fmt: skip
         if beam.width():  # a speed belongs to a command; a checkpoint does not, since a search changes rounding alone
@@ -149,7 +152,7 @@ class GenerationCell(Cell):
         from ...measure.speed import timed
 
         settings, length = self.experiment.config.generation, bench.dataset.length
-        samples = samples_of(self.experiment, trained=self.model.family.trained)
+        samples = samples_of(self.experiment)
         generator = bench.generator(self.model.family, self.model.parameters(bench), self.schedule, self.sampler)
         batch, seed = generator.batch, noise.seed_of(axis="generation", seed=self.seed)
         batches: list[tuple[IntArray, IntArray]] = []
@@ -205,10 +208,10 @@ class GenerationCell(Cell):
         return sample_rows(entry, record)
 
 
-def samples_of(experiment: Experiment, *, trained: bool) -> int:
-    """Samples of a row."""
+def samples_of(experiment: Experiment) -> int:
+    """Samples of each row of a run: one number for all, since columns such as the divergence depend on it."""
     settings = experiment.config.generation
-    return settings.samples if trained else settings.oracle_samples
+    return settings.samples if any(family.trained for family in experiment.families) else settings.oracle_samples
 
 
 def _prompted(bench: Workbench, ids: IntArray, prompt: int) -> IntArray:
