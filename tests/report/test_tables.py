@@ -258,6 +258,38 @@ def test_pairs_are_shown_over_their_seeds_and_called_better_only_where_every_err
     assert "training seeds 2" in table.same and not any("one training seed" in note for note in table.notes)
 
 
+def test_a_pair_that_is_equal_on_every_sequence_is_called_the_same():
+    none = {"p_value": None, "seed_p_value": None, "difference_low": None, "difference_high": None}
+    equal = [{**row, **none, "difference": 0.0, "difference_se": 0.0} for row in rows.comparisons()[:1]]
+    for given, said in ((equal, "the same"), ([{**equal[0], "difference_se": None}], "undecided")):
+        (table,) = tables.comparison_tables(given)
+        assert column(table, "better") == [said]
+        assert any(note.startswith("the same:") for note in table.notes) is (said == "the same")
+
+
+def test_rows_of_one_network_with_the_same_texts_are_named():
+    """Of all sampling seeds; a row of another network with these texts, and rows of one text, are not."""
+    def made(sampler, steps, *digests, **more):
+        base = {"corpus": "tales", "family": "mdlm", "schedule": "linear", "checkpoint": "a", "samples": 96, "clusters": 96,
+                "temperature": 1.0, "sampler": sampler, "steps": steps, "training_seed": 0, **more}  # fmt: skip
+        return [{**base, "seed": seed, "texts_digest": digest} for seed, digest in enumerate(digests)]
+
+    def said(*given):
+        (table,) = tables.throughput_tables([row for part in given for row in part])
+        return [note.partition("no evidence: ")[2] for note in table.notes if "token for token" in note]
+
+    confidence, k = made("confidence", 64, "1", "2"), made("top-k", 64, "1", "2")
+    assert said(confidence, k, made("random", 64, "3", "4")) == ["mdlm linear: confidence = top-k, 64 steps"]
+    assert said(confidence, made("top-k", 64, "1", "3")) == []
+    assert said(confidence, [{**row, "checkpoint": "b", "schedule": "cosine"} for row in k]) == []
+    assert said(*([{**row, "clusters": 1} for row in part] for part in (confidence, k))) == []
+    more = [made("confidence", 32, "5", "6"), made("top-k", 32, "5", "6")]
+    assert said(confidence, k, *more) == ["mdlm linear: confidence = top-k, 32/64 steps"]
+    world = {"family": "oracle", "checkpoint": None, "training_seed": None}
+    both = [made("klass", None, "7", schedule=name, **world) for name in ("cosine", "linear")]
+    assert said(*both) == ["oracle: klass cosine = klass linear"]
+
+
 def test_one_seed_compares_two_networks_and_says_so():
     one = [row for row in rows.comparisons() if row["training_seed"] == 0]
     (table,) = tables.comparison_tables(one)

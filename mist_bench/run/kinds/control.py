@@ -14,7 +14,7 @@ from ..cells import Cell, Entry, Progress, Record
 from ..columns import Row
 from ..experiment import Experiment
 from .corpus import CorpusCell
-from .generation import CLUSTER_OF, GenerationRow, sample_rows, samples_of, summary_of, text_record
+from .generation import CLUSTER_OF, GenerationRow, sample_rows, samples_of, summary_of, text_record, texts_digest
 from .likelihood import LikelihoodRow, likelihood_record, truth_record
 
 if TYPE_CHECKING:
@@ -105,6 +105,10 @@ class ControlCell(Cell):
     @staticmethod
     def summary(record: Record) -> str:
         return summary_of(record)
+
+    @classmethod
+    def row(cls, entry: Entry, record: Record) -> Row:
+        return {**super().row(entry, record), "texts_digest": texts_digest(record)}
 
     @classmethod
     def more_rows(cls, entry: Entry, record: Record) -> dict[str, list[Row]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from ...measure.statistics import mean_and_error
 from ..cells import Cell, Entry, Progress, Record
 from ..columns import Column, ModelColumns, Row
 from ..experiment import Experiment
-from ..store import pack_tokens
+from ..store import pack_tokens, unpack_tokens
 from .training import MeasuredModel, models, spec_of
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class GenerationRow(ModelColumns, total=False):
     law_distance: Annotated[
         float, Column("exact total variation of the sampler's law from the truth", "1", "lower")
     ]
+    texts_digest: Annotated[str, Column("of the tokens of all samples: rows with the same one have the same texts")]
     prompt: Annotated[int, Column("tokens of each sample that were given, those of a test sequence", "tokens")]
     causal: Annotated[int, Column("1 for a family that generates left to right with a cache", optional=True)]
 
@@ -204,6 +206,10 @@ class GenerationCell(Cell):
         return summary_of(record)
 
     @classmethod
+    def row(cls, entry: Entry, record: Record) -> Row:
+        return {**super().row(entry, record), "texts_digest": texts_digest(record)}
+
+    @classmethod
     def more_rows(cls, entry: Entry, record: Record) -> dict[str, list[Row]]:
         return sample_rows(entry, record)
 
@@ -248,6 +254,12 @@ def stored_clusters(bench: Workbench, generation: str, count: int) -> IntArray:
     """(count,) the cluster of each sample of a finished generation, by its hash."""
     record = bench.store.read(generation) or {}
     return np.array(record.get(CLUSTER_OF, range(count)))
+
+
+def texts_digest(record: Record) -> str:
+    """16 hexadecimal digits that two generations share if they have the same tokens."""
+    tokens = unpack_tokens(record["tokens"])
+    return hashlib.sha256(repr(tokens.shape).encode() + tokens.tobytes()).hexdigest()[:16]
 
 
 def summary_of(record: Record) -> str:
