@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..run.columns import Row
+from .fields import count
 from .pooling import units_of
 
 
@@ -25,11 +26,26 @@ def about_likelihoods(rows: Sequence[Row], training: Sequence[Row]) -> list[str]
     if any(row.get("ratio_to_ar") is not None for row in rows):
         notes.append("÷AR: nats over those of the autoregressive baseline of the same training seed on the same "
                      "sequences, with the error of that ratio")  # fmt: skip
+    notes += _about_work(training)
     notes += _about_unseen(rows)
     notes += _about_kept(training)
     if len({row.get("sequences") for row in rows}) > 1:
         notes.append("seq.: test sequences measured, the first ones; compare only rows with the same number")
     return notes
+
+
+def _about_work(training: Sequence[Row]) -> list[str]:
+    """The FLOPs of each family beside its parameters, where there are several families to compare."""
+    work: dict[str, list[float]] = {}
+    for row in training:
+        if row.get("train_flops_per_token") is not None:
+            work.setdefault(row["family"], []).append(row["train_flops_per_token"])
+    ends = {family: dict.fromkeys([count(min(each)), count(max(each))]) for family, each in work.items()}
+    shown = ", ".join(f"{family} {' to '.join(each)}" for family, each in ends.items())
+    if len(ends) < 2:
+        return []
+    return [f"equal parameters are not equal work; FLOPs of training a token: {shown} (forward, backward and update, "
+            "counted by tinygrad)"]  # fmt: skip
 
 
 def _about_unseen(rows: Sequence[Row]) -> list[str]:

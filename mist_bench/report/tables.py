@@ -37,8 +37,8 @@ from .pooling import over_seeds, valid_interval, whole_error
 _MODEL = ("corpus", "tokenizer", "control", "family", "schedule")
 _LIKELIHOOD_KEY = (*_MODEL, "parameters", "train_tokens", "kind", "estimator", "evaluation_schedule")
 _LIKELIHOOD_VALUES = (
-    "nats_per_token", "bits_per_byte", "nats_per_sequence", "truth_nats_per_sequence", "ratio_to_ar", "ratio_to_truth",
-    "unseen_nats_per_token", "unseen_ratio_to_truth",
+    "nats_per_token", "bits_per_byte", "nats_per_sequence", "truth_nats_per_sequence",
+    "ratio_to_ar", "ratio_to_truth", "unseen_nats_per_token", "unseen_ratio_to_truth",
 )  # fmt: skip
 _GENERATION_KEY = (*_MODEL, "sampler", "steps", "temperature", "batch")
 _GENERATION_VALUES = (

@@ -22,7 +22,7 @@ from mist_bench.run.columns import Column
 # the names of the design, written out here a second time on purpose
 FIXED = {
     "training": "corpus tokenizer family schedule training_seed checkpoint parameters embedding_parameters train_steps "
-    "train_tokens final_loss tokens_per_second model_flops_utilization compile_seconds wall_seconds peak_memory_bytes "
+    "train_tokens train_flops_per_token final_loss tokens_per_second model_flops_utilization compile_seconds wall_seconds peak_memory_bytes "
     "kept_step micro_batch devices",
     "likelihood": "corpus tokenizer family schedule training_seed checkpoint parameters train_tokens kind estimator "
     "evaluation_schedule nats_per_token nats_per_token_se bits_per_byte bits_per_byte_se perplexity perplexity_low "

@@ -123,6 +123,18 @@ def test_parameters_come_from_training_where_likelihood_lacks_them():
     assert "param. 171 k" in table.same and "tokens 2.46 M" in table.same
 
 
+def test_the_work_of_training_stands_beside_equal_parameters():
+    def said(training):
+        (table,) = tables.perplexity_tables(training, rows.likelihood())
+        return [note.partition("a token: ")[2].partition(" (")[0] for note in table.notes if "not equal work" in note]
+
+    assert said(rows.training()) == ["autoregressive 1.22 M, mdlm 1.05 M"]
+    assert said([{**row, "train_flops_per_token": None} for row in rows.training()]) == [], "of an older store"
+    assert said([row for row in rows.training() if row["family"] == "mdlm"]) == [], "nothing to compare"
+    apart = [{**row, "train_flops_per_token": 8e5} if row["schedule"] == "cosine" else row for row in rows.training()]
+    assert said(apart) == ["autoregressive 1.22 M, mdlm 800 k to 1.05 M"]
+
+
 def test_controls_stand_last_and_are_marked(speeds, bounds):
     names = [row[0] for row in speeds.rows]
     assert [n for n in names if n.startswith("†")] == names[speeds.controls :] and len(names) > speeds.controls > 0
