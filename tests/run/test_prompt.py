@@ -69,6 +69,15 @@ def test_without_a_prompt_the_cells_are_those_of_before():
     assert len(given - {cell.hash for cell in cells}) == 1  # the generation alone
 
 
+def test_a_baseline_that_read_its_prompt_token_by_token_is_measured_again():
+    """Its evaluations and its speed are others now; those without a prompt, and of masked models, are not."""
+    def marked(prompt):
+        planned = lay_out(experiment(asked(prompt, ("random",), ("mdlm", "autoregressive"))))
+        return {c.labels["family"] for c in planned if c.kind == "generation" and "prompt_read" in c.content}
+
+    assert marked(0) == set() and marked(2) == {"autoregressive"}
+
+
 def test_what_needs_a_prompt_is_refused_without_one_and_in_all_only_with_one():
     with pytest.raises(UserError, match=r"sampler 'guided' needs a prompt; .*--set generation.prompt=16"):
         laid(0, "guided")

@@ -126,6 +126,8 @@ class GenerationCell(Cell):
             content["beam"] = beam.width()
         if settings.prompt:
             content |= {"prompt": settings.prompt, **self.experiment.text}  # the prompts are of the text
+            if self.model.family.causal:
+                content["prompt_read"] = "at once"  # before, it was token by token, and cost as many evaluations
         return content
 
     @property
