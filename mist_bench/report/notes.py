@@ -101,11 +101,12 @@ def about_samples(rows: Sequence[Row], asked: Mapping[str, int]) -> list[str]:
 
 def about_same_texts(rows: Sequence[Row]) -> list[str]:
     """Which rows of one network have the same texts, token for token: one rule on the same noise under several names.
-    Rows of one text alone are left out: nothing varies in them."""
+    With fewer evaluations the same texts are a result, and not named here. Rows of one text alone are left out: nothing
+    varies in them."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if row.get("sampler") and row.get("texts_digest") and units_of(row) != 1:
-            names = ("tokenizer", "family", "checkpoint", "texts_digest")
+            names = ("tokenizer", "family", "checkpoint", "nfe", "texts_digest")
             groups.setdefault(tuple(row.get(name) for name in names), []).append(row)
     same: dict[str, list[str]] = {}
     for group in groups.values():

@@ -283,7 +283,7 @@ def test_rows_of_one_network_with_the_same_texts_are_named():
     """Of all sampling seeds; a row of another network with these texts, and rows of one text, are not."""
     def made(sampler, steps, *digests, **more):
         base = {"corpus": "tales", "family": "mdlm", "schedule": "linear", "checkpoint": "a", "samples": 96, "clusters": 96,
-                "temperature": 1.0, "sampler": sampler, "steps": steps, "training_seed": 0, **more}  # fmt: skip
+                "temperature": 1.0, "sampler": sampler, "steps": steps, "nfe": steps, "training_seed": 0, **more}  # fmt: skip
         return [{**base, "seed": seed, "texts_digest": digest} for seed, digest in enumerate(digests)]
 
     def said(*given):
@@ -295,6 +295,7 @@ def test_rows_of_one_network_with_the_same_texts_are_named():
     assert said(confidence, made("top-k", 64, "1", "3")) == []
     assert said(confidence, [{**row, "checkpoint": "b", "schedule": "cosine"} for row in k]) == []
     assert said(*([{**row, "clusters": 1} for row in part] for part in (confidence, k))) == []
+    assert said(confidence, made("confidence", 16, "1", "2")) == [], "that 16 steps are enough is a result"
     more = [made("confidence", 32, "5", "6"), made("top-k", 32, "5", "6")]
     assert said(confidence, k, *more) == ["mdlm linear: confidence = top-k, 32/64 steps"]
     world = {"family": "oracle", "checkpoint": None, "training_seed": None}
