@@ -115,7 +115,7 @@ def autoregressive(size: Size) -> Entry:
     empty, ids = _empty(size), np.arange(size.generation_batch)
 
     def run() -> None:
-        assert (evaluator.generate(empty, 0, ids, 1.0) < size.vocab_size).all()
+        assert (evaluator.generate(empty, 0, ids, 1.0)[0] < size.vocab_size).all()
 
     work = len(empty) * model.forward_flops()
     return Entry(run=run, tokens=empty.size, flops=work, nfe=size.length, memory=_memory_since(before))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class CausalTransformer(CausalModel):
     """Reads a first token (the mask's row of the table), then the text; entry i is the law of token i."""
 
+    fills_cache = True
+
     def __init__(self, body: Transformer) -> None:
         self.body = body
         self.vocab_size, self.length, self.parameters = body.vocab_size, body.length, body.parameters
@@ -49,6 +51,9 @@ class CausalTransformer(CausalModel):
 
     def new_cache(self, batch: int) -> Tensor:
         return self.body.new_cache(batch)
+
+    def fill_cache(self, tokens: Tensor, cache: Tensor) -> Tensor:
+        return self.body.fill_cache(self._embed(tokens), cache)
 
     def next_log_probabilities(self, tokens: Tensor, position: Any, cache: Tensor) -> Tensor:
         return self.body.next_logits(self._read(tokens, position), position, cache).log_softmax(-1)

@@ -153,6 +153,13 @@ class CausalModel(Model):
     def new_cache(self, batch: int) -> Tensor:
         """Room for keys and values of `batch` sequences."""
 
+    fills_cache: bool = False
+    """Whether `fill_cache` reads a prompt in one evaluation; otherwise it is read token by token."""
+
+    def fill_cache(self, tokens: Tensor, cache: Tensor) -> Tensor:
+        """(B, L) tokens, the cache -> the cache, written as `next_log_probabilities` at every position in turn does."""
+        raise TypeError(f"{type(self).__name__} does not read several tokens at once")
+
     @abstractmethod
     def next_log_probabilities(self, tokens: Tensor, position: Any, cache: Tensor) -> Tensor:
         """(B, L), a bound variable i, the cache -> (B, 1, V): the law of token i; writes the cache for token i - 1."""

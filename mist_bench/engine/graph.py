@@ -82,6 +82,12 @@ class Graph:
         """Calls of kernels and copies in the capture."""
         return 0 if self._jit.captured is None else sum(1 for _ in replay.kernels(self._jit.captured.linear))
 
+    @property
+    def operations(self) -> int:
+        """Arithmetic operations of one call, as tinygrad counts those of its kernels."""
+        calls = [] if self._jit.captured is None else replay.kernels(self._jit.captured.linear)
+        return sum(map(tinygrad_private.operations, calls))
+
     def buffers(self) -> Iterator[Buffer]:
         """All buffers that its kernels read and write, with the inputs of the last call."""
         if self._jit.captured is not None:

@@ -204,6 +204,12 @@ def trimmed(call: Any) -> Any:
     return call.replace(src=(program.replace(arg=info), *(arguments[i] for i in used), *variables))
 
 
+def operations(call: UOp) -> int:
+    """tinygrad's count of the arithmetic operations of a kernel; 0 for a copy, and where a variable decides it."""
+    counted = call.src[0].src[0].arg.estimates.ops if call.src[0].op is Ops.PROGRAM else 0
+    return counted if isinstance(counted, int) else 0
+
+
 def replace_heuristic(optimize: Callable[[Any], Any | None]) -> None:
     """Optimize kernels by this function of a `Scheduler`; where it returns None, by tinygrad's own heuristic."""
     from tinygrad.codegen.opt import heuristic

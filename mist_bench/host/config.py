@@ -151,7 +151,7 @@ class GenerationConfig:
     """How samples are drawn, judged and timed."""
 
     samples: int
-    """Samples of a row."""
+    """Samples of a row, the same number for every row of a run."""
     batch_size: int = 0
     """Sequences generated at once, the same for all rows. 0: as many as fit and make it faster, found by measuring."""
     rounds: int
@@ -163,7 +163,7 @@ class GenerationConfig:
     judge_seed_offset: int = 1000
     """Added to the training seed to give the seed of the judge."""
     oracle_samples: int = 512
-    """Samples of a row of an untrained family, whose evaluations are cheap (512: a valid rate within 2.2 points)."""
+    """Samples of a row where no family is trained: evaluations are cheap (512: a valid rate within 2.2 points)."""
     prompt: int = 0
     """Tokens at the beginning of each sample that are given, those of a test sequence."""
     metrics: tuple[str, ...] = ()

@@ -17,7 +17,8 @@ from .evaluator import Evaluator
 
 
 class CausalEvaluator(Evaluator[CausalModel]):
-    """Two graphs: one for the likelihood of whole texts, one that draws the next token with the help of the cache."""
+    """Three graphs, each captured when it is first used: one for the likelihood of whole texts, one that reads a prompt
+    into the key-value cache, and one that draws the next token with the help of the cache."""
 
     def __init__(self, name: str, model: CausalModel, batch: int, *, nucleus: float = 1.0) -> None:
         super().__init__(model, batch, nucleus)
@@ -26,14 +27,16 @@ class CausalEvaluator(Evaluator[CausalModel]):
         self.tokens, self.sequences = Inbox(batch, model.length), Inbox(batch, dtype="uint32")
         self.temperature = Inbox(1, dtype="float32")
         self.graph = Graph(f"next token {name}", self._next)
+        self.prompt = Graph(f"prompt {name}", self._read)
         self.likelihood = Graph(f"likelihood {name}", self._likelihood)
 
     @property
     def graphs(self) -> list[Graph]:
-        return [self.graph]
+        return [self.graph, self.prompt]
 
     def drop(self) -> None:
         self.graph.drop()
+        self.prompt.drop()
         self.likelihood.drop()
 
     def _likelihood(self, tokens: Tensor) -> Tensor:
@@ -41,6 +44,11 @@ class CausalEvaluator(Evaluator[CausalModel]):
         if scores is None:
             return pick(self.model.log_probabilities(tokens).contiguous(), tokens).contiguous().realize()
         return (pick(scores, tokens) - log_normaliser(scores)).contiguous().realize()
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        """Fill the cache from whole rows, so that one graph serves prompts of every length. What it holds of positions
+        after the prompt is overwritten as these are drawn."""
+        return self.model.fill_cache(tokens, self.cache).realize()
 
     def _next(self, tokens: Tensor, position: UOp, key: Tensor, sequences: Tensor, temperature: Tensor) -> Tensor:
         """Fill this position of the tokens (B, L) in their buffer, if it is masked."""
@@ -60,18 +68,25 @@ class CausalEvaluator(Evaluator[CausalModel]):
         return np.asarray(self.likelihood(self.tokens(tokens.astype(np.int32))).numpy().astype(np.float64))
 
     def generate(
-        self, tokens: IntArray, seed: int, sequences: IntArray, temperature: float, *, limit: int | None = None,
-        watch: Callable[[int, IntArray], None] | None = None,
-    ) -> IntArray:  # fmt: skip
-        """(B, L) with masks -> (B, L) filled, left to right; fixed tokens are read and stay.
+        self, tokens: IntArray, seed: int, sequences: IntArray, temperature: float, *, stop: int | None = None,
+        watch: Callable[[int, IntArray], None] | None = None, limit: int | None = None,
+    ) -> tuple[IntArray, IntArray]:  # fmt: skip
+        """(B, L) with masks -> (B, L) filled, left to right, and (B,) network evaluations used; fixed tokens stay.
 
-        `limit`: how many positions to read at most; `watch`: called with each position and the tokens after it.
+        What is given at the beginning of all rows, two tokens or more, is read in one evaluation if the model can.
+        `stop`: the position before which to end; `watch`: called with each position and the tokens after it; `limit`:
+        call each graph so many times at most (to capture it).
         """
         now, numbers = self.tokens(tokens.astype(np.int32)), self.sequences(sequences.astype(np.uint32))
         heat = self.temperature(np.array([temperature], dtype=np.float32))
-        for i in range(self.model.length if limit is None else limit):
+        end, masked = stop or self.model.length, tokens == self.model.vocab_size
+        given = min(end, int(masked.any(axis=0).argmax())) if masked.any() else end
+        first = given if self.model.fills_cache and given > 1 else 0
+        for _ in range((limit or 1) if first else 0):
+            self.prompt(now)
+        for i in range(first, end)[:limit]:
             key = self.key(np.array(noise.key_words(seed, i), dtype=np.uint32).view(np.int32))
             self.graph(now, self.position.bind(i), key, numbers, heat)
             if watch is not None:
                 watch(i, now.numpy())
-        return np.asarray(now.numpy())
+        return np.asarray(now.numpy()), np.full(len(tokens), end - first + (first > 0))

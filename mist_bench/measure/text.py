@@ -53,12 +53,14 @@ def oracle_columns(oracle: Oracle, tokens: IntArray, seed: int, clusters: IntArr
     valid, error = mean_and_error((combinations >= 0).astype(np.float64), clusters)
     distinct = len(np.unique(combinations[combinations >= 0]))
     shown, truth = oracle.shown_joint(combinations) if isinstance(oracle, SlotWorld) else (combinations, truth)
+    floor, spread = divergence_floor(len(tokens), truth, seed)
     return {
         "oracle_valid_rate": valid,
         "oracle_valid_rate_se": error,
         "oracle_distinct_ratio": distinct / oracle.expected_distinct(len(tokens)),
         "oracle_divergence": divergence(shown, truth),
-        "oracle_divergence_floor": divergence_floor(len(tokens), truth, seed),
+        "oracle_divergence_floor": floor,
+        "oracle_divergence_floor_se": spread,
     }
 
 
@@ -76,11 +78,12 @@ def divergence(shown: IntArray, truth: FloatArray) -> float:
     return float(0.5 * (np.abs(counts - truth).sum() + (shown < 0).mean()))
 
 
-def divergence_floor(count: int, truth: FloatArray, seed: int, repeats: int = 50) -> float:
-    """Mean divergence of `count` perfect samples, by simulation."""
+def divergence_floor(count: int, truth: FloatArray, seed: int, repeats: int = 50) -> tuple[float, float]:
+    """Mean divergence of `count` perfect samples, and its standard deviation from sample to sample, by simulation."""
     rng = np.random.default_rng(np.random.Philox(key=seed))
     draws = rng.multinomial(count, truth / truth.sum(), size=repeats) / count
-    return float(0.5 * np.abs(draws - truth).sum(axis=1).mean())
+    found = 0.5 * np.abs(draws - truth).sum(axis=1)
+    return float(found.mean()), float(found.std(ddof=1))
 
 
 def unigram(tokens: IntArray, vocab_size: int) -> FloatArray:

@@ -165,14 +165,19 @@ class Transformer:
 
     def hidden(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:
         """Hidden states that the output table reads, in the compute type: (B, L, D) embedded tokens -> (B, L, D)."""
-        x = joint(x)
+        return self._norm(self._blocks(x, modulation)[0], 2 * self.size.layers, modulation)
+
+    def _blocks(self, x: Tensor, modulation: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        """(B, L, D) after all blocks, and the keys and values (2, B, H, L, E) of each block."""
+        x, kept = joint(x), []
         visible = self._visible(int(x.shape[1]))
         for i in range(self.size.layers):
-            mixed = self._attention(self._norm(x, 2 * i, modulation), i, visible)
+            mixed, keys_values = self._attention(self._norm(x, 2 * i, modulation), i, visible)
+            kept.append(keys_values)
             x = joint(x + self._gated(mixed, 2 * i, modulation))
             inner = self._feed_forward(self._norm(x, 2 * i + 1, modulation), i)
             x = joint(x + self._gated(inner, 2 * i + 1, modulation))
-        return self._norm(x, 2 * self.size.layers, modulation)
+        return x, kept
 
     def _visible(self, length: int) -> Tensor | None:
         """(length, length), whether each position (row) sees each position (column); None: it sees all."""
@@ -189,7 +194,7 @@ class Transformer:
         inner = ACTIVATIONS[self.size.activation](self.linear(h, f"{i}.feed_forward.in"), self.compute)
         return self.linear(inner, f"{i}.feed_forward.out")
 
-    def _attention(self, h: Tensor, i: int, visible: Tensor | None) -> Tensor:
+    def _attention(self, h: Tensor, i: int, visible: Tensor | None) -> tuple[Tensor, Tensor]:
         batch, length, heads = h.shape[0], h.shape[1], self.size.heads
         qkv = joint(self.linear(h, f"{i}.attention.in"), self.compute).reshape(batch, length, 3, heads, -1)
         q, k, v = (qkv[:, :, j].transpose(1, 2) for j in range(3))
@@ -198,7 +203,7 @@ class Transformer:
         q, k, v = (joint(each, self.compute) for each in (q, k, v))
         mixed = attention(q, k, v, visible, self.compute)
         mixed = joint(mixed.transpose(1, 2), self.compute).reshape(batch, length, -1)
-        return self.linear(mixed, f"{i}.attention.out")
+        return self.linear(mixed, f"{i}.attention.out"), Tensor.stack(k, v)
 
     def _rotated(self, q: Tensor, k: Tensor, i: int, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, L, E) queries and keys of block i with their bias, rotated by their positions; tables (L, E)."""
@@ -212,6 +217,11 @@ class Transformer:
         s = self.size
         shape = (s.layers, 2, batch, s.heads, self.length, s.dim // s.heads)
         return Tensor.zeros(*shape, dtype=self.compute).contiguous().realize()
+
+    def fill_cache(self, x: Tensor, cache: Tensor) -> Tensor:
+        """Write the keys and values of all positions into the cache at once: (B, L, D) embedded tokens -> the cache.
+        Those of a position depend on it and the ones before it alone, so that any tokens may follow a prompt."""
+        return cache.assign(Tensor.stack(*self._blocks(x, None)[1]).cast(cache.dtype))
 
     def next_logits(self, tokens: Tensor, position: Any, cache: Tensor) -> Tensor:
         """Logits of the next token: (B, 1) last token, its position (a bound variable), the cache -> (B, 1, V)."""

@@ -31,13 +31,14 @@ from .fields import (
 )
 from .files import in_order
 from .layout import SPARE, Table, markdown_table
-from .pooling import over_seeds, units_of, valid_interval, whole_error
+from .notes import about_likelihoods, about_pairs, about_same_texts, about_samples, equal_everywhere
+from .pooling import over_seeds, valid_interval, whole_error
 
 _MODEL = ("corpus", "tokenizer", "control", "family", "schedule")
 _LIKELIHOOD_KEY = (*_MODEL, "parameters", "train_tokens", "kind", "estimator", "evaluation_schedule")
 _LIKELIHOOD_VALUES = (
-    "nats_per_token", "bits_per_byte", "nats_per_sequence", "truth_nats_per_sequence", "ratio_to_ar", "ratio_to_truth",
-    "unseen_nats_per_token", "unseen_ratio_to_truth",
+    "nats_per_token", "bits_per_byte", "nats_per_sequence", "truth_nats_per_sequence",
+    "ratio_to_ar", "ratio_to_truth", "unseen_nats_per_token", "unseen_ratio_to_truth",
 )  # fmt: skip
 _GENERATION_KEY = (*_MODEL, "sampler", "steps", "temperature", "batch")
 _GENERATION_VALUES = (
@@ -71,48 +72,8 @@ def perplexity_tables(training: Sequence[Row], likelihood: Sequence[Row]) -> lis
         Field(header="unseen ÷truth ↓", show=both_errors("unseen_ratio_to_truth"), rank=3),
         *declared_fields("likelihood"),
     ]
-    notes = [
-        "≤ an upper bound on perplexity; = exact for that model. A chain rule is the left-to-right decoder of a "
-        "masked model: a different model, which may be better or worse than the bound.",
-        "± standard error over test sequences (their documents, or blocks of these); with several networks, in all "
-        "columns but nats/token over training seeds too; so are the intervals, which are Student's",
-    ]
-    if any(units_of(row) == 1 for row in pooled):
-        notes.append("no ± and no interval where the test sequences are one independent unit: nothing shows how others "
-                     "would differ (likelihood.sequences)")  # fmt: skip
-    if any(row.get("evaluation_schedule") for row in pooled):
-        notes.append("weight of: the schedule whose weight w(t) the weighted estimator takes; exact-k needs none")
-    if any(row.get("ratio_to_ar") is not None for row in pooled):
-        notes.append("÷AR: nats over those of the autoregressive baseline of the same training seed on the same "
-                     "sequences, with the error of that ratio")  # fmt: skip
-    notes += _about_unseen(pooled)
-    notes += _about_kept(in_order(training))
-    if len({row.get("sequences") for row in pooled}) > 1:
-        notes.append("seq.: test sequences measured, the first ones; compare only rows with the same number")
+    notes = about_likelihoods(pooled, in_order(training))
     return [table_of("Perplexity bounds", corpus, rows, fields, notes) for corpus, rows in by_corpus(pooled)]
-
-
-def _about_unseen(rows: Sequence[Row]) -> list[str]:
-    """How many of the test sequences are unseen, by the rows with the most; nothing where the train split has none."""
-    known = [row for row in rows if row.get("unseen_sequences") is not None]
-    if not known:
-        return []
-    most = max(known, key=lambda row: row["sequences"])
-    if not most["unseen_sequences"]:
-        return [f"all {most['sequences']} test sequences are in the train split, token for token"]
-    return [
-        f"unseen: the {most['unseen_sequences']} of {most['sequences']} test sequences that are nowhere in the train "
-        "split, token for token; the other columns are of all. Unseen texts are rarer ones: compare their nats with "
-        "each other, and ÷truth with ÷truth"
-    ]
-
-
-def _about_kept(training: Sequence[Row]) -> list[str]:
-    """Which steps' weights are measured, where these are not the last."""
-    kept = [f"{row['family']} {row.get('schedule') or ''}".strip() + f" {row['kept_step']}" for row in training
-            if row.get("kept_step") and row["kept_step"] < row["train_steps"]]  # fmt: skip
-    steps = ", ".join(dict.fromkeys(kept))
-    return [f"measured are the weights that were best on the validation split, of step: {steps}"] if kept else []
 
 
 def throughput_tables(generation: Sequence[Row]) -> list[Table]:
@@ -142,37 +103,14 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
         *seeds,
         Field(header="dist. →1", show=number("oracle_distinct_ratio", ".3f"), rank=2),
         Field(header="div. ↓", show=number("oracle_divergence", ".3f"), rank=1),
-        Field(header="floor of div.", show=number("oracle_divergence_floor", ".3f"), hoist=True, rank=4),
+        Field(header="floor of div.", show=error("oracle_divergence_floor"), hoist=True, rank=4),
         Field(header="law dist. ↓", show=number("law_distance", ".2g")),
         *declared_fields("generation"),
         *(Field(header=name, show=error(name), hoist=True, rank=rank) for name, rank in asked.items()),
     ]
-    notes = _about_samples(pooled, asked)
-    return [table_of("Throughput and what it buys", *part, fields, notes) for part in by_corpus(pooled)]
-
-
-def _about_samples(pooled: Sequence[Row], asked: Mapping[str, int]) -> list[str]:
-    """The notes below table 2. `asked`: the columns of the metrics that were asked for."""
-    notes = ["tokens/s: median and interquartile range of rounds, without compilation; ± standard error over samples"]
-    if any(units_of(row) == 1 for row in pooled):
-        notes.append("no ± and no interval where all samples are the same text (temperature 0, the repeater): they are "
-                     "one measurement")  # fmt: skip
-    if any(row.get("oracle_valid_rate") is not None for row in pooled):
-        notes.append("valid [95%CI]: Wilson's interval over samples; dist. and div. have no error of their own")
-        notes.append("valid: stories that are possible in the world; dist. →1: distinct stories over those of perfect "
-                     "samples; div.: total variation of the world's slots from the truth")  # fmt: skip
-    if any(row.get("longest_overlap") is not None for row in pooled):
-        notes.append("copied: the longest run of tokens that a sample shares with a train sequence, averaged; best "
-                     "near the data's")  # fmt: skip
-    if any(row.get("judge_nats_per_token") is not None for row in pooled):
-        notes.append("repetitive text has low judge nats too, so look at entropy and dist. 2 (distinct pairs of "
-                     "tokens) as well, and compare with the data")  # fmt: skip
-    if any(row.get("judge_nats_per_byte") is not None for row in pooled):
-        notes.append("judge nats: those of the text under the judge's own tokenizer, over our tokens; judge ppl: per "
-                     "token of the judge, as papers give it")  # fmt: skip
-    if asked:
-        notes.append(f"{', '.join(asked)}: of metrics that were asked for (mist-bench ls metrics -v)")
-    return notes
+    notes = about_samples(pooled, asked)
+    return [table_of("Throughput and what it buys", corpus, rows, fields, [*notes, *about_same_texts(rows)])
+            for corpus, rows in by_corpus(pooled)]  # fmt: skip
 
 
 def _metric_columns(rows: Sequence[Row]) -> dict[str, int]:
@@ -202,16 +140,7 @@ def comparison_tables(comparisons: Sequence[Row]) -> list[Table]:
         Field(header="p over seeds", show=probability("seed_p_value")),
         Field(header="better", show=_better, numeric=False),
     ]
-    notes = [
-        "a−b: paired, on the same sequences and masks; ± standard error and p over sequences (documents), for these "
-        "networks",
-        "better: the lower one where p < 0.05 over sequences and over training seeds; p is not corrected for comparing "
-        "many pairs",
-    ]
-    if not several:
-        notes.append("undecided: with one training seed two networks are compared, not two schedules or families; two "
-                     "of the same kind would differ too (--training-seed 0,1,2)")  # fmt: skip
-    return [table_of("Paired differences", *part, fields, notes) for part in by_corpus(shown)]
+    return [table_of("Paired differences", *part, fields, about_pairs(shown)) for part in by_corpus(shown)]
 
 
 def _pair(row: Row) -> tuple[Any, ...]:
@@ -226,6 +155,8 @@ def _named(row: Row, which: str) -> str:
 def _better(row: Row) -> str:
     """The model with fewer nats, if both errors, over sequences and over seeds, allow that conclusion. Two networks of
     one kind would differ too, so that a single training seed decides nothing."""
+    if equal_everywhere(row):
+        return "the same"
     values = [row[name] for name in ("p_value", "seed_p_value") if row.get(name) is not None]
     if len(values) < 2 or max(values) >= 0.05:
         return "undecided"

@@ -196,8 +196,7 @@ class Workbench:
             return Generator(
                 batch=evaluator.batch, graphs=list(evaluator.graphs),
                 run=lambda given, steps, seed, ids, temperature, limit: (
-                    evaluator.generate(given, seed, ids, temperature, limit=limit),
-                    np.full(len(given), self.config.length),
+                    evaluator.generate(given, seed, ids, temperature, limit=limit)
                 ),
             )  # fmt: skip
         assert schedule is not None

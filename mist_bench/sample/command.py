@@ -88,8 +88,8 @@ def _runner(
                     watch.step(place + 1 - first, now)
 
             return evaluator.generate(
-                tokens, seed, ids, options.temperature, limit=laid.shown, watch=look if watch else None
-            )
+                tokens, seed, ids, options.temperature, stop=laid.shown, watch=look if watch else None
+            )[0]
 
         return left_to_right, laid.shown - first
     total = most_steps(sampler, steps, int(laid.free.sum()))

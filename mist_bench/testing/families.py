@@ -226,6 +226,14 @@ def cached(its: FamilyStudy) -> None:
             raise Failed(
                 f"next_log_probabilities at {i} is not entry {i} of log_probabilities; check the cache and the shift"
             )
+    if model.fills_cache:
+        filled = model.fill_cache(given, model.new_cache(BATCH)).realize()
+        found = model.next_log_probabilities(given, cast(Any, place.bind(LENGTH - 1)), filled).numpy()
+        if np.abs(found[:, 0] - whole[:, -1]).max() > 10 * ROUNDING:
+            raise Failed(
+                "after fill_cache the last entry of next_log_probabilities is not that of log_probabilities; write at "
+                "every position what next_log_probabilities writes there, or leave fills_cache False"
+            )
 
 
 @check("family")

@@ -102,6 +102,12 @@ class TrainingGraph:
         """The graphs that a step replays."""
         return [self.graph] if self.update is None else [self.graph, self.update]
 
+    @property
+    def operations(self) -> int:
+        """Arithmetic operations of one step of the optimiser: forward, backward and update, once they are captured."""
+        update = 0 if self.update is None else self.update.operations
+        return self.graph.operations * (self.config.batch_size // self.micro_batch) + update
+
     def start(self, parameters: State) -> None:
         """Begin a training with a fresh optimiser and these parameters."""
         self._begin_with(partial(self.optimiser.start, parameters))

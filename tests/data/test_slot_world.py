@@ -1,5 +1,6 @@
 """The story world against brute force over all its stories."""
 
+import itertools
 from functools import cache
 
 import numpy as np
@@ -121,9 +122,19 @@ def test_metrics_of_known_texts():
     np.testing.assert_allclose(text.token_entropy(tokens, 3), [np.log(2), 0])
     assert text.distinct_2(tokens, 3) == pytest.approx(4 / 6)
     assert text.divergence(np.array([0, 0, -1, 1]), np.array([0.5, 0.5])) == pytest.approx(0.25)
-    floor = text.divergence_floor(100, np.full(4, 0.25), 0)
-    assert 0.03 < floor < 0.08
+    floor, spread = text.divergence_floor(100, np.full(4, 0.25), 0)
+    assert 0.03 < floor < 0.08 and 0.01 < spread < 0.04
     assert text.unigram(tokens, 3).tolist() == pytest.approx([3 / 11, 3 / 11, 5 / 11])
+
+
+def test_the_floor_of_the_divergence_is_that_of_perfect_samples_by_enumeration():
+    law = np.array([0.5, 0.3, 0.2])
+    outcomes = np.array(list(itertools.product(range(3), repeat=3)))
+    chance = law[outcomes].prod(axis=1)
+    found = np.array([text.divergence(outcome, law) for outcome in outcomes])
+    mean = chance @ found
+    spread = np.sqrt(chance @ (found - mean) ** 2)
+    assert text.divergence_floor(3, law, 0, repeats=40_000) == pytest.approx((mean, spread), abs=0.003)
 
 
 def test_oracle_columns_tell_good_from_bad():

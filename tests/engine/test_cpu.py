@@ -329,3 +329,12 @@ def test_a_variable_size_keeps_tinygrads_choice(monkeypatch):
     place = UOp.variable("position", 1, 63)
     values = on(numbers(32, 64))
     assert chosen(monkeypatch, lambda: values[:, : place.bind(40)].exp().contiguous().realize()) == [None]
+
+
+def test_the_operations_of_a_graph_are_those_of_its_kernels():
+    """A product of (32, 48) and (48, 16) takes 2 x 32 x 48 x 16; nothing is counted before the capture."""
+    a, b = Tensor.rand(32, 48).realize(), Tensor.rand(48, 16).realize()
+    graph = Graph("product", lambda x, y: (x @ y).realize())
+    assert graph.operations == 0
+    graph(a, b)
+    assert graph.operations == 2 * 32 * 48 * 16

@@ -187,6 +187,16 @@ class CachesThePlaceBefore(Pairs):
         return super().next_log_probabilities(tokens * 0, position, cache)
 
 
+class FillsAnotherCache(Pairs):
+    fills_cache = True
+
+    def fill_cache(self, tokens, cache):
+        return cache.assign(cache + 1)
+
+    def next_log_probabilities(self, tokens, position, cache):
+        return super().next_log_probabilities(tokens, position, cache) + cache.sum()
+
+
 class ReadsTheText(Masked):
     def seen(self, model, batch):
         return batch.tokens
@@ -270,6 +280,7 @@ BAD = [
     (of(Masked, CarriesNothingOver), "carries-over", "a seen token is not carried over"),
     (of(Causal, SeesItself), "sees-only-the-past", "entries up to 0 change with tokens from 0 on; shift the input by one"),
     (of(Causal, CachesThePlaceBefore), "cached", "next_log_probabilities at 1 is not entry 1"),
+    (of(Causal, FillsAnotherCache), "cached", "after fill_cache the last entry of next_log_probabilities"),
     (ReadsTheText, "hidden-tokens", "two hidden tokens act on the loss together .* mask the text before"),
     (OverWhatIsMasked, "mean-over-sequences", "average over the sequences, each by itself, and not over what is masked"),
     (OneTimeOnly, "times-rise", r"shapes \(1,\) and \(8,\); give a time and a weight for each number"),

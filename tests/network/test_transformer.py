@@ -174,15 +174,56 @@ def test_greedy_causal_generation_follows_the_cached_law_and_keeps_fixed_tokens(
     for i in range(L):
         law = causal_answer(values, np.where(expected == S, 0, expected))[:, i]
         expected[:, i] = np.where(prompt[:, i] == S, law.argmax(axis=1), prompt[:, i])
-    np.testing.assert_array_equal(evaluator.generate(prompt, 0, np.arange(BATCH), 0.0), expected)
+    made, used = evaluator.generate(prompt, 0, np.arange(BATCH), 0.0)
+    np.testing.assert_array_equal(made, expected)
+    assert (used == L).all(), "a single token is no cheaper to read before"
 
 
 def test_causal_samples_belong_to_their_number():
     evaluator, _ = causal()
     empty, shuffled = np.full((BATCH, L), S), RNG.permutation(BATCH)
-    first = evaluator.generate(empty, 7, np.arange(BATCH), 1.0)
-    np.testing.assert_array_equal(evaluator.generate(empty, 7, shuffled, 1.0), first[shuffled])
-    assert not np.array_equal(first, evaluator.generate(empty, 8, np.arange(BATCH), 1.0))
+    first, _ = evaluator.generate(empty, 7, np.arange(BATCH), 1.0)
+    np.testing.assert_array_equal(evaluator.generate(empty, 7, shuffled, 1.0)[0], first[shuffled])
+    assert not np.array_equal(first, evaluator.generate(empty, 8, np.arange(BATCH), 1.0)[0])
+
+
+def one_by_one(evaluator, prompt):
+    """Texts and caches of a prompt that is read token by token."""
+    evaluator.model.fills_cache = False
+    try:
+        made, used = evaluator.generate(prompt, 7, np.arange(BATCH), 1.0)
+    finally:
+        evaluator.model.fills_cache = True
+    assert (used == L).all()
+    return made, evaluator.cache.numpy()
+
+
+def test_a_prompt_is_read_in_one_evaluation_and_its_text_goes_on_as_before():
+    """Prompts of every length, by one graph; some rows have more given than others."""
+    evaluator, _ = causal()
+    captured = None
+    for given in (2, L - 1):
+        prompt = np.where(np.arange(L) < given, CLEAN, S)
+        prompt[: BATCH // 2, given] = CLEAN[: BATCH // 2, given]
+        expected, cache = one_by_one(evaluator, prompt)
+        evaluator.cache.assign(evaluator.cache * 0 + 9.0).realize()  # what is not written is wrong
+        made, used = evaluator.generate(prompt, 7, np.arange(BATCH), 1.0)
+        np.testing.assert_array_equal(made, expected)
+        assert (made[:, given:] != np.where(prompt == S, 0, prompt)[:, given:]).any()
+        assert (used == 1 + L - given).all()
+        np.testing.assert_allclose(evaluator.cache.numpy(), cache, rtol=0, atol=1e-5)
+        captured = captured or evaluator.prompt._jit.captured
+        assert evaluator.prompt._jit.captured is captured is not None
+
+
+def test_to_capture_its_graphs_a_generation_calls_each_of_them():
+    evaluator, _ = causal()
+    evaluator.drop()
+    prompt = np.where(np.arange(L) < 2, CLEAN, S)
+    evaluator.generate(prompt, 7, np.arange(BATCH), 1.0, limit=2)
+    assert evaluator.graph.kernels and evaluator.prompt.kernels
+    made, used = evaluator.generate(prompt, 7, np.arange(BATCH), 1.0, stop=3)
+    assert (made[:, :3] < S).all() and (made[:, 3:] == S).all() and (used == 2).all()
 
 
 # ---- parameters

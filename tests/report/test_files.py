@@ -22,7 +22,7 @@ from mist_bench.run.columns import Column
 # the names of the design, written out here a second time on purpose
 FIXED = {
     "training": "corpus tokenizer family schedule training_seed checkpoint parameters embedding_parameters train_steps "
-    "train_tokens final_loss tokens_per_second model_flops_utilization compile_seconds wall_seconds peak_memory_bytes "
+    "train_tokens train_flops_per_token final_loss tokens_per_second model_flops_utilization compile_seconds wall_seconds peak_memory_bytes "
     "kept_step micro_batch devices",
     "likelihood": "corpus tokenizer family schedule training_seed checkpoint parameters train_tokens kind estimator "
     "evaluation_schedule nats_per_token nats_per_token_se bits_per_byte bits_per_byte_se perplexity perplexity_low "
@@ -31,7 +31,7 @@ FIXED = {
     "samples clusters control nfe nfe_iqr tokens_per_second tokens_per_second_iqr seconds_per_batch compile_seconds "
     "peak_memory_bytes token_entropy token_entropy_se distinct_2 "
     "longest_overlap oracle_valid_rate oracle_valid_rate_se oracle_distinct_ratio oracle_divergence "
-    "oracle_divergence_floor law_distance prompt judge judge_nats_per_token judge_nats_per_token_se",
+    "oracle_divergence_floor oracle_divergence_floor_se law_distance texts_digest prompt judge judge_nats_per_token judge_nats_per_token_se",
     "comparisons": "corpus tokenizer kind estimator evaluation_schedule family_a schedule_a family_b schedule_b "
     "training_seed training_seeds sequences clusters difference difference_se difference_low difference_high z p_value "
     "difference_seed_se seed_p_value",

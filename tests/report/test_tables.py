@@ -92,7 +92,7 @@ def test_masked_models_are_held_against_the_baseline(bounds):
 def test_what_never_changes_is_said_once(bounds, speeds):
     for word in ("param. 171 k", "tokens 2.46 M", "training seeds 2", "truth 13.21", "tokenizer word"):
         assert word in bounds.same
-    for word in ("temp. 1", "batch 64", "judge oracle", "floor of div. 0.287"):
+    for word in ("temp. 1", "batch 64", "judge oracle", "floor of div. 0.2871 ±0.0094"):
         assert word in speeds.same
     assert "tokenizer" not in bounds.headers and "temp." not in speeds.headers
 
@@ -121,6 +121,18 @@ def test_parameters_come_from_training_where_likelihood_lacks_them():
     bare = [{k: v for k, v in row.items() if k not in ("parameters", "train_tokens")} for row in rows.likelihood()]
     (table,) = tables.perplexity_tables(rows.training(), bare)
     assert "param. 171 k" in table.same and "tokens 2.46 M" in table.same
+
+
+def test_the_work_of_training_stands_beside_equal_parameters():
+    def said(training):
+        (table,) = tables.perplexity_tables(training, rows.likelihood())
+        return [note.partition("a token: ")[2].partition(" (")[0] for note in table.notes if "not equal work" in note]
+
+    assert said(rows.training()) == ["autoregressive 1.22 M, mdlm 1.05 M"]
+    assert said([{**row, "train_flops_per_token": None} for row in rows.training()]) == [], "of an older store"
+    assert said([row for row in rows.training() if row["family"] == "mdlm"]) == [], "nothing to compare"
+    apart = [{**row, "train_flops_per_token": 8e5} if row["schedule"] == "cosine" else row for row in rows.training()]
+    assert said(apart) == ["autoregressive 1.22 M, mdlm 800 k to 1.05 M"]
 
 
 def test_controls_stand_last_and_are_marked(speeds, bounds):
@@ -240,6 +252,14 @@ def test_fewer_sequences_are_said_and_do_not_hide_the_truth_of_the_others(bounds
     assert "seq. 512" in table.same and not any(note.startswith("seq.") for note in table.notes)
 
 
+def test_rows_of_unequal_numbers_of_samples_are_said_not_to_compare(speeds):
+    said = "compare them only between rows with the same number"
+    assert "samples 512" in speeds.same and not any(said in note for note in speeds.notes)
+    small = [{**row, "samples": 300} if row.get("control") == "data" else row for row in rows.generation()]
+    (table,) = tables.throughput_tables(small)
+    assert set(column(table, "samples")) == {"300", "512"} and any(said in note for note in table.notes)
+
+
 def test_pairs_are_shown_over_their_seeds_and_called_better_only_where_every_error_allows():
     (table,) = tables.comparison_tables(rows.comparisons())
     assert [row[:2] for row in table.rows] == [("mdlm cosine", "mdlm linear")] * 2
@@ -248,6 +268,39 @@ def test_pairs_are_shown_over_their_seeds_and_called_better_only_where_every_err
     said = dict(zip(column(table, "estimator"), column(table, "better"), strict=True))
     assert said == {"exact-k": "undecided", "chain-rule": "b"}
     assert "training seeds 2" in table.same and not any("one training seed" in note for note in table.notes)
+
+
+def test_a_pair_that_is_equal_on_every_sequence_is_called_the_same():
+    none = {"p_value": None, "seed_p_value": None, "difference_low": None, "difference_high": None}
+    equal = [{**row, **none, "difference": 0.0, "difference_se": 0.0} for row in rows.comparisons()[:1]]
+    for given, said in ((equal, "the same"), ([{**equal[0], "difference_se": None}], "undecided")):
+        (table,) = tables.comparison_tables(given)
+        assert column(table, "better") == [said]
+        assert any(note.startswith("the same:") for note in table.notes) is (said == "the same")
+
+
+def test_rows_of_one_network_with_the_same_texts_are_named():
+    """Of all sampling seeds; a row of another network with these texts, and rows of one text, are not."""
+    def made(sampler, steps, *digests, **more):
+        base = {"corpus": "tales", "family": "mdlm", "schedule": "linear", "checkpoint": "a", "samples": 96, "clusters": 96,
+                "temperature": 1.0, "sampler": sampler, "steps": steps, "nfe": steps, "training_seed": 0, **more}  # fmt: skip
+        return [{**base, "seed": seed, "texts_digest": digest} for seed, digest in enumerate(digests)]
+
+    def said(*given):
+        (table,) = tables.throughput_tables([row for part in given for row in part])
+        return [note.partition("no evidence: ")[2] for note in table.notes if "token for token" in note]
+
+    confidence, k = made("confidence", 64, "1", "2"), made("top-k", 64, "1", "2")
+    assert said(confidence, k, made("random", 64, "3", "4")) == ["mdlm linear: confidence = top-k, 64 steps"]
+    assert said(confidence, made("top-k", 64, "1", "3")) == []
+    assert said(confidence, [{**row, "checkpoint": "b", "schedule": "cosine"} for row in k]) == []
+    assert said(*([{**row, "clusters": 1} for row in part] for part in (confidence, k))) == []
+    assert said(confidence, made("confidence", 16, "1", "2")) == [], "that 16 steps are enough is a result"
+    more = [made("confidence", 32, "5", "6"), made("top-k", 32, "5", "6")]
+    assert said(confidence, k, *more) == ["mdlm linear: confidence = top-k, 32/64 steps"]
+    world = {"family": "oracle", "checkpoint": None, "training_seed": None}
+    both = [made("klass", None, "7", schedule=name, **world) for name in ("cosine", "linear")]
+    assert said(*both) == ["oracle: klass cosine = klass linear"]
 
 
 def test_one_seed_compares_two_networks_and_says_so():

@@ -1,6 +1,8 @@
 """Samples that begin with what a test sequence begins with: `generation.prompt`."""
 
+import base64
 import dataclasses
+import zlib
 
 import numpy as np
 import pytest
@@ -8,10 +10,14 @@ from mist_bench_plugins.corpus_markov import world
 
 from harness import GRID
 from harness.experiments import bench_of, experiment, silent
+from harness.runs import MEDIUM
 from mist_bench import UserError
 from mist_bench.host.presets import load_preset
+from mist_bench.run.cells import Entry
 from mist_bench.run.grid import lay_out
-from mist_bench.run.store import unpack_tokens
+from mist_bench.run.kinds.control import ControlCell
+from mist_bench.run.kinds.generation import GenerationCell
+from mist_bench.run.store import pack_tokens, unpack_tokens
 
 SMALLEST = load_preset(GRID)
 
@@ -63,6 +69,15 @@ def test_without_a_prompt_the_cells_are_those_of_before():
     assert len(given - {cell.hash for cell in cells}) == 1  # the generation alone
 
 
+def test_a_baseline_that_read_its_prompt_token_by_token_is_measured_again():
+    """Its evaluations and its speed are others now; those without a prompt, and of masked models, are not."""
+    def marked(prompt):
+        planned = lay_out(experiment(asked(prompt, ("random",), ("mdlm", "autoregressive"))))
+        return {c.labels["family"] for c in planned if c.kind == "generation" and "prompt_read" in c.content}
+
+    assert marked(0) == set() and marked(2) == {"autoregressive"}
+
+
 def test_what_needs_a_prompt_is_refused_without_one_and_in_all_only_with_one():
     with pytest.raises(UserError, match=r"sampler 'guided' needs a prompt; .*--set generation.prompt=16"):
         laid(0, "guided")
@@ -71,9 +86,29 @@ def test_what_needs_a_prompt_is_refused_without_one_and_in_all_only_with_one():
     assert "guided" not in samplers_of(0) and samplers_of(2) - {"guided"} == samplers_of(0) != samplers_of(2)
 
 
-def test_an_untrained_familys_rows_have_samples_of_their_own():
-    oracle, both = laid(0, "random"), lay_out(experiment(asked(0, ("random",), ("oracle", "mdlm"))))
-    counts = {c.labels.get("family"): c.content["samples"] for c in both if c.file == "generation"}
-    assert counts == {"oracle": SMALLEST.generation.oracle_samples, "mdlm": SMALLEST.generation.samples, None: SMALLEST.generation.samples}
-    samples = {c.content["samples"] for c in oracle if c.file == "generation"}
-    assert samples == {SMALLEST.generation.oracle_samples}
+def test_texts_are_the_same_by_their_tokens_and_nothing_else():
+    """Not by the names of samplers, nor by how the store compresses them."""
+    entry = Entry(hash="a", kind="generation", title="", labels={"sampler": "x"})
+    tokens = np.arange(12).reshape(3, 4)
+    records = [{"tokens": pack_tokens(each)} for each in (tokens, tokens.copy(), tokens.reshape(4, 3), tokens + 1)]
+    packed = {**records[0]["tokens"], "int32": base64.b64encode(zlib.compress(tokens.astype("<i4").tobytes(), 0)).decode()}
+    digests = [kind.row(entry, record)["texts_digest"] for record in [*records, {"tokens": packed}] for kind in (GenerationCell, ControlCell)]
+    assert len(set(digests[:4])) == 1 and len(set(digests)) == 3 and digests[8] == digests[0]
+
+
+def test_confidence_top_k_and_p2_write_the_same_texts_under_linear():
+    first = MEDIUM("confidence", steps=3)[0]
+    for name in ("top-k", "p2"):
+        assert np.array_equal(MEDIUM(name, steps=3)[0], first)
+    assert not np.array_equal(MEDIUM("margin", steps=3)[0], first)
+
+
+def test_all_rows_of_a_run_have_equally_many_samples():
+    """Those of the oracle too: distinct pairs and the divergence depend on the number."""
+    settings = SMALLEST.generation
+    assert settings.samples != settings.oracle_samples
+    for families, samples in ((("oracle",), settings.oracle_samples), (("oracle", "mdlm"), settings.samples)):
+        planned = lay_out(experiment(asked(0, ("random",), families)))
+        counts = {c.labels["family"] if c.kind == "generation" else c.labels["control"]: c.content["samples"]
+                  for c in planned if c.file == "generation" and not c.adds}  # fmt: skip
+        assert counts.keys() >= {*families, "data", "repeater"} and set(counts.values()) == {samples}

@@ -14,7 +14,7 @@ from ..cells import Cell, Entry, Progress, Record
 from ..columns import Row
 from ..experiment import Experiment
 from .corpus import CorpusCell
-from .generation import CLUSTER_OF, GenerationRow, sample_rows, samples_of, summary_of, text_record
+from .generation import CLUSTER_OF, GenerationRow, sample_rows, samples_of, summary_of, text_record, texts_digest
 from .likelihood import LikelihoodRow, likelihood_record, truth_record
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class ControlCell(Cell):
 
     @classmethod
     def plan(cls, experiment: Experiment, planned: Sequence[Cell]) -> Iterator[Cell]:
-        samples = samples_of(experiment, trained=any(family.trained for family in experiment.families))
+        samples = samples_of(experiment)
         perfect = [] if experiment.perfect is None else [experiment.perfect.control]
         for control in (*CONTROLS, *perfect):
             yield cls(experiment=experiment, control=control, samples=samples)
@@ -105,6 +105,10 @@ class ControlCell(Cell):
     @staticmethod
     def summary(record: Record) -> str:
         return summary_of(record)
+
+    @classmethod
+    def row(cls, entry: Entry, record: Record) -> Row:
+        return {**super().row(entry, record), "texts_digest": texts_digest(record)}
 
     @classmethod
     def more_rows(cls, entry: Entry, record: Record) -> dict[str, list[Row]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from ...measure.statistics import mean_and_error
 from ..cells import Cell, Entry, Progress, Record
 from ..columns import Column, ModelColumns, Row
 from ..experiment import Experiment
-from ..store import pack_tokens
+from ..store import pack_tokens, unpack_tokens
 from .training import MeasuredModel, models, spec_of
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class GenerationRow(ModelColumns, total=False):
     temperature: Annotated[float, Column("of the proposal; 1 is the model's own law", "1")]
     seed: Annotated[int, Column("seed of the noise of the sampler")]
     batch: Annotated[int, Column("sequences generated at once, the same for all when timing", "numbers")]
-    samples: Annotated[int, Column("sequences generated and judged", "numbers")]
+    samples: Annotated[int, Column("sequences generated and judged, as many in every row of a run", "numbers")]
     clusters: Annotated[int, Column("independent units among them; 1 if all are the same text", "numbers")]
     control: Annotated[str, Column("data, unigram, repeater or oracle: not a trained model")]
     nfe: Annotated[float, Column("network evaluations for a sequence, median", "numbers", "lower")]
@@ -66,9 +67,13 @@ class GenerationRow(ModelColumns, total=False):
     ]
     oracle_divergence: Annotated[float, Column("total variation of the world's slots from the truth", "1", "lower")]
     oracle_divergence_floor: Annotated[float, Column("what perfect samples of the same number would give", "1")]
+    oracle_divergence_floor_se: Annotated[
+        float, Column("standard deviation of the divergence of perfect samples of that number", "1")
+    ]
     law_distance: Annotated[
         float, Column("exact total variation of the sampler's law from the truth", "1", "lower")
     ]
+    texts_digest: Annotated[str, Column("of the tokens of all samples: rows with the same one have the same texts")]
     prompt: Annotated[int, Column("tokens of each sample that were given, those of a test sequence", "tokens")]
     causal: Annotated[int, Column("1 for a family that generates left to right with a cache", optional=True)]
 
@@ -114,13 +119,15 @@ class GenerationCell(Cell):
         content = {
             **self.model.content, "sampling_schedule": self.experiment.content(self.schedule),
             "sampler": self.experiment.content(self.sampler), "steps": self.steps, "temperature": self.temperature,
-            "seed": self.seed, "samples": samples_of(self.experiment, trained=self.model.family.trained),
+            "seed": self.seed, "samples": samples_of(self.experiment),
             "batch_size": settings.batch_size, "rounds": settings.rounds, "nucleus": settings.nucleus,
         }  # fmt: skip
         if beam.width():  # a speed belongs to a command; a checkpoint does not, since a search changes rounding alone
             content["beam"] = beam.width()
         if settings.prompt:
             content |= {"prompt": settings.prompt, **self.experiment.text}  # the prompts are of the text
+            if self.model.family.causal:
+                content["prompt_read"] = "at once"  # before, it was token by token, and cost as many evaluations
         return content
 
     @property
@@ -149,7 +156,7 @@ class GenerationCell(Cell):
         from ...measure.speed import timed
 
         settings, length = self.experiment.config.generation, bench.dataset.length
-        samples = samples_of(self.experiment, trained=self.model.family.trained)
+        samples = samples_of(self.experiment)
         generator = bench.generator(self.model.family, self.model.parameters(bench), self.schedule, self.sampler)
         batch, seed = generator.batch, noise.seed_of(axis="generation", seed=self.seed)
         batches: list[tuple[IntArray, IntArray]] = []
@@ -201,14 +208,18 @@ class GenerationCell(Cell):
         return summary_of(record)
 
     @classmethod
+    def row(cls, entry: Entry, record: Record) -> Row:
+        return {**super().row(entry, record), "texts_digest": texts_digest(record)}
+
+    @classmethod
     def more_rows(cls, entry: Entry, record: Record) -> dict[str, list[Row]]:
         return sample_rows(entry, record)
 
 
-def samples_of(experiment: Experiment, *, trained: bool) -> int:
-    """Samples of a row."""
+def samples_of(experiment: Experiment) -> int:
+    """Samples of each row of a run: one number for all, since columns such as the divergence depend on it."""
     settings = experiment.config.generation
-    return settings.samples if trained else settings.oracle_samples
+    return settings.samples if any(family.trained for family in experiment.families) else settings.oracle_samples
 
 
 def _prompted(bench: Workbench, ids: IntArray, prompt: int) -> IntArray:
@@ -245,6 +256,12 @@ def stored_clusters(bench: Workbench, generation: str, count: int) -> IntArray:
     """(count,) the cluster of each sample of a finished generation, by its hash."""
     record = bench.store.read(generation) or {}
     return np.array(record.get(CLUSTER_OF, range(count)))
+
+
+def texts_digest(record: Record) -> str:
+    """16 hexadecimal digits that two generations share if they have the same tokens."""
+    tokens = unpack_tokens(record["tokens"])
+    return hashlib.sha256(repr(tokens.shape).encode() + tokens.tobytes()).hexdigest()[:16]
 
 
 def summary_of(record: Record) -> str:

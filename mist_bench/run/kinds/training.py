@@ -30,6 +30,9 @@ class TrainingRow(ModelColumns, total=False):
     embedding_parameters: Annotated[int, Column("trained numbers inside those tables", "numbers")]
     train_steps: Annotated[int, Column("optimiser steps", "steps")]
     train_tokens: Annotated[int, Column("tokens seen: steps x batch x length", "tokens")]
+    train_flops_per_token: Annotated[
+        float, Column("forward, backward and update of a step over its tokens, counted by tinygrad", "FLOPs")
+    ]
     final_loss: Annotated[float, Column("training loss per token at the end", "nats", "lower")]
     tokens_per_second: Annotated[
         float, Column("without compilation; on a CPU trainings run side by side", "tokens/s", "higher")
@@ -183,6 +186,7 @@ class TrainingCell(Cell):
         return {
             "parameters": graph.model.parameter_count(), "embedding_parameters": graph.model.embedding_parameters(),
             "train_steps": config.train_steps, "train_tokens": config.train_steps * per_step,
+            "train_flops_per_token": graph.operations / per_step,
             "final_loss": float(np.mean([point["loss"] for point in reached.curve[-5:]])),
             "tokens_per_second": speed,
             "model_flops_utilization": work * speed / (peak * config.devices) if speed and peak else None,
