@@ -112,13 +112,16 @@ def test_weights_are_compared_on_the_first_checkpoint_alone():
     assert "one checkpoint, the first" in presets.field_docs(LikelihoodConfig)["evaluation_schedules"]
 
 
-@pytest.mark.parametrize(
-    "given",
-    [{"device": "CUDA"}, {"precision": "bfloat16"}, {"corpus": "markov[skew=0.5]"},
-     {"families": "mdlm[weight=none]"}, {"families": "mdlm[bell=0.2]"}],
-)  # fmt: skip
-def test_device_precision_corpus_and_parameters_are_in_the_name_of_a_training(given):
+@pytest.mark.parametrize("given", [{"device": "CUDA"}, {"precision": "bfloat16"}, {"corpus": "markov[skew=0.5]"}])
+def test_device_precision_and_corpus_are_in_the_name_of_a_training(given):
     assert hashes(lay_out(), "training").isdisjoint(hashes(lay_out(**given), "training"))
+
+
+@pytest.mark.parametrize("family", ["mdlm[weight=none]", "mdlm[bell=0.2]"])
+def test_how_a_family_trains_is_in_the_name_of_its_training(family):
+    alone = ["generation.judge=none"]  # the judge is another family's network, the same one for all
+    own, other = (hashes(lay_out(families=each, settings=alone), "training") for each in ("mdlm", family))
+    assert own and other and own.isdisjoint(other)
 
 
 @pytest.mark.parametrize(
