@@ -73,12 +73,13 @@ def load_installed(host: pluggy.PluginManager, distributions: Iterable[metadata.
     """Load and register the installed plugins one by one: mist-bench's own first, then the other distributions by
     name."""
     for distribution in _with_plugins(distributions):
+        own_name, version = distribution.name, distribution.version  # each reads the whole of its METADATA again
         for entry_point in sorted(distribution.entry_points.select(group=GROUP), key=lambda e: e.name):
             plugin = Plugin(
                 # two distributions may use the same entry-point name, and pluggy would drop the second
-                name=f"{distribution.name}:{entry_point.name}",
-                distribution=distribution.name,
-                version=distribution.version,
+                name=f"{own_name}:{entry_point.name}",
+                distribution=own_name,
+                version=version,
                 entry_point=entry_point.name,
             )
             try:
