@@ -191,7 +191,7 @@ def test_one_more_sampler_trains_nothing(finished, tmp_path, capsys):
     assert "training" not in said.replace("(training seed", "") and "margin" in said
     samplers = {r["sampler"] for r in files.read_csv(tmp_path / "generation.csv")}
     assert samplers == {None, "random", "margin", "autoregressive"}
-    assert "] speed of 5 generations in turn: 5 timed" in said, "two networks, two samplers, and the baseline beside them"
+    assert "] speed of 9 generations in turn: 9 timed" in said, "old rows and the baseline are timed again beside the new"
 
 
 def test_a_target_draws_more_masks_and_says_where_they_do_not_help(finished, tmp_path, capsys):
