@@ -19,7 +19,8 @@ from mist_bench.engine import compiler
 compiler.prepare()  # before tinygrad compiles anything
 
 from mist_bench.bench import command  # noqa: E402
-from mist_bench.bench.contest import FEWEST_ROUNDS, Offer, prepare  # noqa: E402
+from mist_bench.bench.contest import Offer, prepare  # noqa: E402
+from mist_bench.measure.speed import FEWEST_ROUNDS  # noqa: E402
 from mist_bench.run import workbench  # noqa: E402
 
 ROUNDS = 5

@@ -6,17 +6,17 @@ times. This module does not depend on tinygrad or on what is timed.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ..measure.speed import Turn, in_turn, uncollected
 from ..measure.statistics import median_interval
 
-FEWEST_ROUNDS = 3
 LONG = 10.0
 """Seconds of a call after which further warm-up calls are skipped."""
 OURS = "mist-bench"
@@ -98,6 +98,10 @@ def prepare(offer: Offer) -> tuple[Entry, float]:
     return entry, first
 
 
+def _round(entry: Entry, number: int) -> None:
+    entry.run()
+
+
 def race(
     offers: Sequence[Offer], rounds: int, budget: float, report: Callable[[str], None], left_out: list[str]
 ) -> list[Timing]:
@@ -113,19 +117,9 @@ def race(
             report(f"left out: {left_out[-1]}")
             continue
         entries.append((offer, entry, first, entry.memory()))  # read before the next one allocates
-    seconds: list[list[float]] = [[] for _ in entries]
-    gc.collect()
-    gc.disable()  # a collection would be counted against the entry whose round it falls into
-    try:
-        for number in range(rounds):
-            report(f"{offers[0].group}: round {number + 1} of {rounds}")
-            for (_, entry, _, _), spent in zip(entries, seconds, strict=True):
-                if len(spent) < FEWEST_ROUNDS or sum(spent) < budget:
-                    start = time.perf_counter()
-                    entry.run()
-                    spent.append(time.perf_counter() - start)
-    finally:
-        gc.enable()
+    turns, group = [Turn(run=partial(_round, entry)) for _, entry, _, _ in entries], offers[0].group
+    with uncollected():
+        seconds = in_turn(turns, rounds, budget=budget, report=lambda n: report(f"{group}: round {n + 1} of {rounds}"))
     return [
         Timing(offer=offer, entry=entry, first_call_seconds=first, seconds=tuple(spent), memory=memory)
         for (offer, entry, first, memory), spent in zip(entries, seconds, strict=True)

@@ -155,7 +155,7 @@ class GenerationConfig:
     batch_size: int = 0
     """Sequences generated at once, the same for all rows. 0: as many as fit and make it faster, found by measuring."""
     rounds: int
-    """Timed repetitions; the table shows their median and interquartile range."""
+    """Timed rounds of all rows in turn; more where every row needs more batches for its samples."""
     nucleus: float = 1.0
     """Proposals come from the smallest set of tokens of at least this probability; 1 is all of them."""
     judge: str = "auto"

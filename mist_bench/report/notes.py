@@ -7,7 +7,7 @@ from typing import Any
 
 from ..run.columns import Row
 from .fields import count
-from .pooling import units_of
+from .pooling import speed_interval, units_of
 
 
 def about_likelihoods(rows: Sequence[Row], training: Sequence[Row]) -> list[str]:
@@ -73,7 +73,7 @@ def _about_kept(training: Sequence[Row]) -> list[str]:
 
 def about_samples(rows: Sequence[Row], asked: Mapping[str, int]) -> list[str]:
     """The notes below table 2. `asked`: the columns of the metrics that were asked for."""
-    notes = ["tokens/s: median and interquartile range of rounds, without compilation; ± standard error over samples"]
+    notes = ["± standard error over samples", *_about_speeds(rows)]
     if any(units_of(row) == 1 for row in rows):
         notes.append("no ± and no interval where all samples are the same text (temperature 0, the repeater): they are "
                      "one measurement")  # fmt: skip
@@ -96,6 +96,17 @@ def about_samples(rows: Sequence[Row], asked: Mapping[str, int]) -> list[str]:
                      "token of the judge, as papers give it")  # fmt: skip
     if asked:
         notes.append(f"{', '.join(asked)}: of metrics that were asked for (mist-bench ls metrics -v)")
+    return notes
+
+
+def _about_speeds(rows: Sequence[Row]) -> list[str]:
+    """What tokens/s and their intervals are."""
+    notes = []
+    if any(speed_interval(row) for row in rows):
+        notes.append("tokens/s: mean of rounds in which all rows took turns, without compilation; the interval is for "
+                     "comparing these rows: what slowed all rows of a round alike is not in it")  # fmt: skip
+    if any(row.get("speed_ratio_to_ar") is not None for row in rows):
+        notes.append("speed ÷AR: times as fast as the autoregressive baseline, ± standard error over the same rounds")
     return notes
 
 

@@ -32,14 +32,13 @@ from .plot_style import (
     svg,
     unique,
 )
-from .pooling import over_seeds, units_of, valid_interval
+from .pooling import over_seeds, speed_interval, units_of, valid_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _KEY = ("corpus", "tokenizer", "control", "causal", "family", "schedule", "sampler", "steps", "temperature", "batch")
-_VALUES = ("nfe", "tokens_per_second", "tokens_per_second_iqr", "oracle_valid_rate", "judge_nats_per_token",
-           "token_entropy")  # fmt: skip
+_VALUES = ("nfe", "tokens_per_second", "oracle_valid_rate", "judge_nats_per_token", "token_entropy")
 _CURVE_KINDS = {"bound": " (≤ bound)", "exact": " (exact)"}
 """Labels of the kinds of likelihood, which share the axis of the loss curves."""
 
@@ -59,8 +58,9 @@ class _Point:
     asked: bool
     """Whether `steps` were asked for."""
     speed: float | None
-    spread: float
-    """Interquartile range of the speed."""
+    slow: float
+    fast: float
+    """The ends of the interval of the speed."""
     quality: float
     low: float
     high: float
@@ -220,13 +220,14 @@ def _points(rows: Sequence[Row]) -> tuple[list[_Point], str]:
             continue
         known = valid_interval(row) if valid else interval(row[name], row.get(f"{name}_se"), units_of(row))
         low, high = known or (row[name], row[name])
+        slow, fast = speed_interval(row) or (row["tokens_per_second"] or 0.0,) * 2
         warm = f", T={row['temperature']:g}" if len(temperatures) > 1 and row.get("temperature") is not None else ""
         points.append(
             _Point(series=f"{series_of(row)}{warm}", is_baseline=is_baseline(row), model=model_of(row),
                    control=str(row.get("control") or ""),
                    steps=row["nfe"] if row.get("steps") is None else row["steps"],
                    asked=row.get("steps") is not None, speed=row["tokens_per_second"],
-                   spread=row.get("tokens_per_second_iqr") or 0.0,
+                   slow=slow, fast=fast,
                    quality=row[name] * scale, low=low * scale, high=high * scale)
         )  # fmt: skip
     return points, label
@@ -238,9 +239,8 @@ def _bars(points: Sequence[_Point]) -> list[list[float]]:
 
 
 def _spreads(points: Sequence[_Point]) -> list[list[float]]:
-    """Lengths of the error bars of the speed: half the interquartile range on each side."""
-    halves = [p.spread / 2 for p in points]
-    return [[min(half, 0.9 * (p.speed or 0.0)) for half, p in zip(halves, points, strict=True)], halves]
+    """Lengths of the error bars of the speed, below and above."""
+    return [[(p.speed or 0.0) - p.slow for p in points], [p.fast - (p.speed or 0.0) for p in points]]
 
 
 def _once(points: Sequence[_Point]) -> list[_Point]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..measure import speed
 from ..measure.statistics import combined, standard_error, wilson
 from ..run.columns import Row
 from .files import in_order
@@ -81,3 +82,9 @@ def valid_interval(row: Row) -> tuple[float, float] | None:
     """The interval of a row's `oracle_valid_rate`, pooled or not; None where all samples are one text."""
     rate, units = row.get("oracle_valid_rate"), units_of(row)
     return None if rate is None or not units or units <= 1 else wilson(rate, units)
+
+
+def speed_interval(row: Row) -> tuple[float, float] | None:
+    """The interval of a row's `tokens_per_second`, pooled or not, for comparing rows; None without several rounds."""
+    value = row.get("tokens_per_second")
+    return None if value is None else speed.around(value, row.get("tokens_per_second_se"), row.get("timed_rounds"))

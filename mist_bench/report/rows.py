@@ -140,12 +140,14 @@ def disagreements(finished: Finished) -> list[str]:
 
 def earlier_speeds(finished: Finished, now: Mapping[str, Any]) -> list[str]:
     """Which speeds were measured by another commit or machine than `now` (a stamp of provenance), in a line."""
-    stamps = [record.get("measured_by") for record in finished.records.values() if "tokens_per_second" in record]
-    found = Counter(provenance.differences(stamp, now) for stamp in stamps)
-    lines = [f"{count} by {what}" for what, count in found.most_common() if what]
+    found = Counter[str]()
+    for entry in finished.entries:
+        record = finished.records[entry.hash]
+        found[provenance.differences(record.get("measured_by"), now)] += kind_of(entry).speeds(record)
+    lines = [f"{count} by {what}" for what, count in found.most_common() if what and count]
     if not lines:
         return []
-    return [f"speeds of an earlier run: {'; '.join(lines)}, of {len(stamps)} (--rerun all measures them again)"]
+    return [f"speeds of an earlier run: {'; '.join(lines)}, of {found.total()} (--rerun all measures them again)"]
 
 
 def about_splits(finished: Finished, length: int) -> list[str]:

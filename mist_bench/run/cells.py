@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -64,6 +64,8 @@ class Cell(ABC):
     """Whether a network evaluates sequences, as many at once as the settings say."""
     timed: ClassVar[bool] = False
     """Whether speeds are measured, so that nothing else may run beside it."""
+    of_what_is_there: ClassVar[bool] = False
+    """Whether it is made even if some of its `needs` failed, of those that did not."""
 
     experiment: Experiment = dataclasses.field(repr=False, compare=False)
 
@@ -106,6 +108,10 @@ class Cell(ABC):
         finished = self.trains and store.status(self.hash) == "done"
         return finished and not store.checkpoint_path(self.hash).exists()
 
+    def outdated(self, store: Store, todo: Collection[str]) -> bool:
+        """Whether it is finished but must be made again, since cells with the hashes `todo` are to be made."""
+        return False
+
     def batch(self, bench: Workbench) -> tuple[str, int] | None:
         """The setting that decides how much memory it takes, and its value; None: there is none."""
         return None
@@ -114,6 +120,11 @@ class Cell(ABC):
     def summary(record: Record) -> str:
         """A few words about the result, for the line that a finished cell leaves in the terminal."""
         return "done"
+
+    @classmethod
+    def speeds(cls, record: Record) -> int:
+        """How many measured speeds the record holds, which belong to a commit and a machine."""
+        return int("tokens_per_second" in record)
 
     @classmethod
     def row(cls, entry: Entry, record: Record) -> Row:

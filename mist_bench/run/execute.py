@@ -38,6 +38,7 @@ def to_do(cells: Sequence[Cell], store: Store, rerun: Rerun) -> list[Cell]:
         return list(cells)
     wanted = {"missing": ("missing",), "failed": ("missing", "failed")}[rerun]
     todo = {cell.hash: cell for cell in cells if store.status(cell.hash) in wanted}
+    todo |= {cell.hash: cell for cell in cells if cell.outdated(store, todo)}
     by_hash = {cell.hash: cell for cell in cells}
     for cell in list(todo.values()):
         for need in cell.needs:
@@ -74,7 +75,8 @@ def _failed_earlier(cells: Sequence[Cell], todo: Sequence[Cell], store: Store) -
 
 def _make_here(cell: Cell, bench: Workbench, display: Display, failed: Failed, debug: bool) -> None:
     display.begin(cell.hash, cell.name)
-    if missing := next((failed[need][0] for need in cell.needs if need in failed), None):
+    missing = next((failed[need][0] for need in cell.needs if need in failed), None)
+    if missing is not None and not cell.of_what_is_there:
         failed[cell.hash] = (cell, f"needs {missing.name}, which failed")
         display.finish(cell.hash, "left out")
         return

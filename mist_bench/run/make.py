@@ -55,7 +55,7 @@ def _measured(cell: Cell, bench: Workbench, progress: Progress) -> dict[str, Any
         raise UserError(
             f"the device has not enough memory to evaluate {batch} sequences at once; give a smaller {name}.batch_size"
         ) from error
-    return {**record, "measured_by": provenance.stamp()} if "tokens_per_second" in record else record
+    return {**record, "measured_by": provenance.stamp()} if cell.speeds(record) else record
 
 
 def reason(error: Exception, plugins: Iterable[Plugin]) -> str:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from ..hub.causal_lm import LanguageModel
 
 Parameters = dict[str, np.ndarray[Any, Any]]
+Batch = tuple[IntArray, IntArray]
+"""(B, L) generated tokens, and (B,) the network evaluations of each."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,11 +47,11 @@ class Generator:
 
     batch: int
     graphs: list[Graph]
-    run: Callable[[IntArray, int, int, IntArray, float, int | None], tuple[IntArray, IntArray]]
+    run: Callable[[IntArray, int, int, IntArray, float, int | None], Batch]
 
     def __call__(
         self, given: IntArray, steps: int, seed: int, ids: IntArray, temperature: float, limit: int | None = None
-    ) -> tuple[IntArray, IntArray]:
+    ) -> Batch:
         """(B, L) tokens with masks -> (B, L) filled and (B,) network evaluations; see `generate`."""
         return self.run(given, steps, seed, ids, temperature, limit)
 
@@ -60,6 +62,9 @@ class Workbench:
 
     def __init__(self, experiment: Experiment, store: Store) -> None:
         self.experiment, self.store, self.config = experiment, store, experiment.config
+        self.batches: dict[tuple[str, int], Batch] = {}
+        """Batches that were generated while they were timed, by the generation's hash and their number: their cells
+        take them from here."""
 
     @cached_property
     def dataset(self) -> dataset.Dataset:

@@ -89,8 +89,10 @@ def generation_row(
     base: dict[str, Any], sampler: str | None, steps: int | None, nfe: int | None, rate: float, speed: float | None
 ) -> dict[str, Any]:
     se = math.sqrt(rate * (1 - rate) / 512)
+    against = {"speed_ratio_to_ar": speed / 9100.0, "speed_ratio_to_ar_se": speed / 9100.0 / 50} if speed and nfe != 64 else {}
     return {**base, "sampler": sampler, "steps": steps, "temperature": 1.0, "seed": 0, "batch": 64, "samples": 512, "clusters": 1 if base.get("control") == "repeater" else 512,
             "nfe": nfe, "nfe_iqr": 0.0, "tokens_per_second": speed, "tokens_per_second_iqr": speed and speed / 30,
+            "tokens_per_second_se": speed and speed / 60, "timed_rounds": speed and 5, **against,
             "seconds_per_batch": speed and 64 * 64 / speed, "judge": "oracle", "judge_nats_per_token": 0.9 - 0.6 * rate,
             "judge_nats_per_token_se": 0.0091, "token_entropy": 2.9 + 0.1 * rate, "token_entropy_se": 0.01,
             "distinct_2": 0.2 + 0.1 * rate, "longest_overlap": 17.25, "longest_overlap_se": 0.3, "oracle_valid_rate": rate,

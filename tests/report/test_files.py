@@ -31,7 +31,9 @@ FIXED = {
     "samples clusters control nfe nfe_iqr tokens_per_second tokens_per_second_iqr seconds_per_batch compile_seconds "
     "peak_memory_bytes token_entropy token_entropy_se distinct_2 "
     "longest_overlap oracle_valid_rate oracle_valid_rate_se oracle_distinct_ratio oracle_divergence "
-    "oracle_divergence_floor oracle_divergence_floor_se law_distance texts_digest prompt judge judge_nats_per_token judge_nats_per_token_se",
+    "oracle_divergence_floor oracle_divergence_floor_se law_distance texts_digest prompt tokens_per_second_se "
+    "tokens_per_second_low tokens_per_second_high timed_rounds speed_ratio_to_ar speed_ratio_to_ar_se judge "
+    "judge_nats_per_token judge_nats_per_token_se",
     "comparisons": "corpus tokenizer kind estimator evaluation_schedule family_a schedule_a family_b schedule_b "
     "training_seed training_seeds sequences clusters difference difference_se difference_low difference_high z p_value "
     "difference_seed_se seed_p_value",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -11,6 +12,7 @@ import pytest
 
 from harness import TESTS
 from harness import synthetic_rows as rows
+from mist_bench.measure import statistics
 from mist_bench.report import plot_differences, plot_entropy, plot_style, plots
 
 
@@ -150,11 +152,13 @@ def test_what_ignores_steps_and_schedules_is_drawn_once_under_an_oracle():
     assert len(plots._once(plots._points(asked)[0])) == 2
 
 
-def test_horizontal_bars_are_the_interquartile_range_of_the_rounds():
+def test_horizontal_bars_are_the_intervals_of_the_speed():
     row = next(row for row in rows.generation() if row.get("sampler") == "random")
-    points, _ = plots._points([row, {**row, "tokens_per_second_iqr": None}, {**row, "tokens_per_second_iqr": 1e9}])
+    points, _ = plots._points([row, {**row, "tokens_per_second_se": None}, {**row, "tokens_per_second_se": row["tokens_per_second"]}])
     below, above = plots._spreads(points)
-    assert below[0] + above[0] == pytest.approx(row["tokens_per_second_iqr"]) and below[1] == above[1] == 0
+    wide = math.exp(statistics.quantile(4) / 60)
+    assert (points[0].speed - below[0]) * wide == pytest.approx(points[0].speed) == (points[0].speed + above[0]) / wide
+    assert below[1] == above[1] == 0
     assert below[2] < points[2].speed, "the axis is logarithmic"
 
 

@@ -131,7 +131,7 @@ def test_a_metrics_errors_are_not_rounding():
 
 def test_one_text_at_several_sampling_seeds_is_one_text():
     rows = [{**row, "temperature": 0.0, "seed": seed, "clusters": 1, "oracle_valid_rate": 1.0, "oracle_valid_rate_se": None,
-             "judge_nats_per_token_se": None, "oracle_divergence_floor_se": None} for row in synthetic_rows.generation()[:1] for seed in (0, 1)]  # fmt: skip
+             "judge_nats_per_token_se": None, "oracle_divergence_floor_se": None, "timed_rounds": 1, "speed_ratio_to_ar_se": None} for row in synthetic_rows.generation()[:1] for seed in (0, 1)]  # fmt: skip
     (pooled,) = pooling.over_seeds(rows, ("family",), ("oracle_valid_rate", "judge_nats_per_token"))
     assert pooling.units_of(pooled) == 1 and pooled["judge_nats_per_token_se"] is None
     (table,) = tables.throughput_tables(rows)

@@ -28,7 +28,8 @@ pytestmark = pytest.mark.slow
 TABLES = ("training.csv", "likelihood.csv", "generation.csv", "curves.csv", "comparisons.csv", "samples.jsonl")
 MEASURED = (
     "tokens_per_second", "tokens_per_second_iqr", "seconds", "seconds_per_batch", "compile_seconds", "wall_seconds",
-    "peak_memory_bytes", "model_flops_utilization",
+    "peak_memory_bytes", "model_flops_utilization", "tokens_per_second_se", "tokens_per_second_low",
+    "tokens_per_second_high", "speed_ratio_to_ar", "speed_ratio_to_ar_se",
 )  # fmt: skip
 
 
@@ -86,6 +87,10 @@ def test_the_rows_are_the_grid(finished):
     assert all(0 <= r["longest_overlap"] <= 4 for r in generation)
     shared = {r["control"]: r["longest_overlap"] for r in generation if not r["sampler"]}
     assert shared["repeater"] == shared["data"] == 4, "20 000 texts of 4 letters are all there are"
+    timed = [r for r in generation if r["sampler"]]
+    assert all(r["tokens_per_second_low"] < r["tokens_per_second"] < r["tokens_per_second_high"] for r in timed)
+    assert all(r["timed_rounds"] == 2 and (r["speed_ratio_to_ar"] is None) == (r["causal"] == 1) for r in timed)
+    assert all(r["tokens_per_second"] is None for r in generation if not r["sampler"])
     baseline = [r for r in generation if r["sampler"] == "autoregressive"]
     assert len(baseline) == 1 and baseline[0]["steps"] is None and baseline[0]["nfe"] == 4
 
@@ -186,6 +191,7 @@ def test_one_more_sampler_trains_nothing(finished, tmp_path, capsys):
     assert "training" not in said.replace("(training seed", "") and "margin" in said
     samplers = {r["sampler"] for r in files.read_csv(tmp_path / "generation.csv")}
     assert samplers == {None, "random", "margin", "autoregressive"}
+    assert "] speed of 9 generations in turn: 9 timed" in said, "old rows and the baseline are timed again beside the new"
 
 
 def test_a_target_draws_more_masks_and_says_where_they_do_not_help(finished, tmp_path, capsys):
@@ -443,7 +449,7 @@ def test_every_line_of_a_sample_is_indented(capsys):
 
 
 def clocks(monkeypatch, others):
-    """Two seconds on two cores for each call of `timed`, half of it ours."""
+    """Two seconds on two cores for the rounds, half of it ours."""
     now = iter(range(100))
     monkeypatch.setattr(speed, "cores", lambda: {0, 1})
     monkeypatch.setattr(speed, "_clocks", lambda: (2.0 * (i := next(now)), (2 + 4 * others) * i, 2.0 * i))
@@ -464,10 +470,12 @@ def test_times_of_a_busy_machine_are_said_to_be_none(finished, tmp_path, capsys,
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says who used the cores")
 def test_what_others_take_is_seen_and_ours_is_not(monkeypatch):
     monkeypatch.setattr(speed, "timings", [])
-    speed.timed(1, 1, lambda _: [sum(range(1000)) for _ in range(60_000)])
+    with speed.watched():
+        [sum(range(1000)) for _ in range(60_000)]
     other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        speed.timed(1, 1, lambda _: time.sleep(1.5))
+        with speed.watched():
+            time.sleep(1.5)
     finally:
         other.kill()
         other.wait()

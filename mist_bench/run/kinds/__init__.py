@@ -12,6 +12,7 @@ from .generation import GenerationCell
 from .judgement import JudgementCell
 from .likelihood import LikelihoodCell
 from .metric import MetricCell
+from .speed import SpeedCell
 from .training import TrainingCell
 
 KINDS: list[type[Cell]] = [
@@ -19,6 +20,7 @@ KINDS: list[type[Cell]] = [
     TrainingCell,
     LikelihoodCell,
     ControlLikelihoodCell,
+    SpeedCell,
     GenerationCell,
     ControlCell,
     JudgementCell,

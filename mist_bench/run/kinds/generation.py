@@ -12,7 +12,6 @@ import numpy as np
 from ...api.component import IntArray, UserError
 from ...api.samplers import Sampler
 from ...api.schedules import Schedule
-from ...engine import beam
 from ...measure.statistics import mean_and_error
 from ..cells import Cell, Entry, Progress, Record
 from ..columns import Column, ModelColumns, Row
@@ -21,7 +20,7 @@ from ..store import pack_tokens, unpack_tokens
 from .training import MeasuredModel, models, spec_of
 
 if TYPE_CHECKING:
-    from ..workbench import Workbench
+    from ..workbench import Batch, Generator, Parameters, Workbench
 
 SHOWN_TEXTS = 8
 CLUSTER_OF = "cluster_of_sample"
@@ -42,10 +41,12 @@ class GenerationRow(ModelColumns, total=False):
     nfe: Annotated[float, Column("network evaluations for a sequence, median", "numbers", "lower")]
     nfe_iqr: Annotated[float, Column("interquartile range of the same over sequences", "numbers")]
     tokens_per_second: Annotated[
-        float, Column("median over timed rounds, synchronised, without compilation", "tokens/s", "higher")
+        float, Column("geometric mean over timed rounds, without compilation", "tokens/s", "higher")
     ]
-    tokens_per_second_iqr: Annotated[float, Column("interquartile range over the rounds", "tokens/s", "lower")]
-    seconds_per_batch: Annotated[float, Column("median time of one batch", "s", "lower")]
+    tokens_per_second_iqr: Annotated[
+        float, Column("interquartile range over the rounds, with the drift of the machine", "tokens/s", "lower")
+    ]
+    seconds_per_batch: Annotated[float, Column("geometric mean of the time of one batch", "s", "lower")]
     compile_seconds: Annotated[float, Column("time of the calls that capture the graphs", "s", "lower")]
     peak_memory_bytes: Annotated[
         int, Column("everything that its captured graphs read and write, with the parameters", "bytes", "lower")
@@ -75,6 +76,18 @@ class GenerationRow(ModelColumns, total=False):
     ]
     texts_digest: Annotated[str, Column("of the tokens of all samples: rows with the same one have the same texts")]
     prompt: Annotated[int, Column("tokens of each sample that were given, those of a test sequence", "tokens")]
+    tokens_per_second_se: Annotated[
+        float, Column("its standard error over rounds, without what all rows share", "tokens/s", "lower")
+    ]
+    tokens_per_second_low: Annotated[
+        float, Column("lower end of its 95 % interval, for comparing rows of this run", "tokens/s")
+    ]
+    tokens_per_second_high: Annotated[float, Column("upper end of its 95 % interval", "tokens/s")]
+    timed_rounds: Annotated[int, Column("rounds in which all rows of the run took turns", "numbers")]
+    speed_ratio_to_ar: Annotated[
+        float, Column("times as fast as the autoregressive baseline, round by round", "1", "higher")
+    ]
+    speed_ratio_to_ar_se: Annotated[float, Column("its standard error over rounds, paired", "1", "lower")]
     causal: Annotated[int, Column("1 for a family that generates left to right with a cache", optional=True)]
 
 
@@ -87,7 +100,7 @@ class GenerationCell(Cell):
     file = "generation"
     columns = GenerationRow
     unlisted = frozenset({"texts", "tokens", CLUSTER_OF})
-    timed = True
+    timed = True  # with the speed cell, whose graphs and batches it shares
     evaluates = True
 
     model: MeasuredModel
@@ -100,18 +113,7 @@ class GenerationCell(Cell):
 
     @classmethod
     def plan(cls, experiment: Experiment, planned: Sequence[Cell]) -> Iterator[Cell]:
-        config = experiment.config
-        for model in models(experiment):
-            causal = [experiment.causal_sampler] if experiment.causal_sampler else []
-            samplers = causal if model.family.causal else experiment.samplers
-            schedules = [model.schedule] if model.schedule or model.family.causal else experiment.schedules
-            for sampler in samplers:
-                for schedule in schedules:
-                    for steps in config.steps if sampler.uses_steps else [None]:
-                        for temperature in config.temperatures:
-                            for seed in config.seeds:
-                                yield cls(experiment=experiment, model=model, schedule=schedule, sampler=sampler,
-                                          steps=steps, temperature=temperature, seed=seed)  # fmt: skip
+        yield from generations(experiment)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -120,10 +122,8 @@ class GenerationCell(Cell):
             **self.model.content, "sampling_schedule": self.experiment.content(self.schedule),
             "sampler": self.experiment.content(self.sampler), "steps": self.steps, "temperature": self.temperature,
             "seed": self.seed, "samples": samples_of(self.experiment),
-            "batch_size": settings.batch_size, "rounds": settings.rounds, "nucleus": settings.nucleus,
+            "batch_size": settings.batch_size, "nucleus": settings.nucleus,
         }  # fmt: skip
-        if beam.width():  # a speed belongs to a command; a checkpoint does not, since a search changes rounding alone
-            content["beam"] = beam.width()
         if settings.prompt:
             content |= {"prompt": settings.prompt, **self.experiment.text}  # the prompts are of the text
             if self.model.family.causal:
@@ -150,36 +150,39 @@ class GenerationCell(Cell):
     def batch(self, bench: Workbench) -> tuple[str, int]:
         return "generation", bench.generation_batch
 
-    def make(self, bench: Workbench, progress: Progress) -> dict[str, Any]:
+    def batches(self, batch: int) -> int:
+        """Batches of this size that its samples need."""
+        return -(-samples_of(self.experiment) // batch)
+
+    def generator(self, bench: Workbench, values: Parameters | None) -> Generator:
+        """The graphs that sample the model, with these parameters in their buffers."""
+        return bench.generator(self.model.family, values, self.schedule, self.sampler)
+
+    def sample(self, bench: Workbench, generator: Generator, number: int, limit: int | None = None) -> Batch:
+        """The batch of this number: (B, L) tokens and (B,) network evaluations. `limit`: see `generate`."""
         from ...engine import noise
+
+        ids = np.arange(number * generator.batch, (number + 1) * generator.batch)
+        given = _prompted(bench, ids, self.experiment.config.generation.prompt)
+        seed = noise.seed_of(axis="generation", seed=self.seed)
+        return generator(given, self.steps or bench.dataset.length, seed, ids, self.temperature, limit)
+
+    def make(self, bench: Workbench, progress: Progress) -> dict[str, Any]:
         from ...engine.graph import held
-        from ...measure.speed import timed
 
-        settings, length = self.experiment.config.generation, bench.dataset.length
         samples = samples_of(self.experiment)
-        generator = bench.generator(self.model.family, self.model.parameters(bench), self.schedule, self.sampler)
-        batch, seed = generator.batch, noise.seed_of(axis="generation", seed=self.seed)
-        batches: list[tuple[IntArray, IntArray]] = []
-
-        def run(number: int, limit: int | None = None) -> tuple[IntArray, IntArray]:
-            ids = np.arange(number * batch, (number + 1) * batch)
-            given = _prompted(bench, ids, settings.prompt)
-            return generator(given, self.steps or length, seed, ids, self.temperature, limit)
-
-        run(0, limit=2)  # captures and warms the graphs, outside the clock
-        rounds = max(settings.rounds, -(-samples // batch))
-
-        def one(number: int) -> None:
-            batches.append(run(number))
-            progress(number + 1, rounds, "rounds")
-
-        speed = timed(rounds, batch * (length - settings.prompt), one)
-        tokens = np.concatenate([made for made, _ in batches])[:samples]
+        generator = self.generator(bench, self.model.parameters(bench))
+        needed, made = self.batches(generator.batch), []
+        for number in range(needed):
+            timed = bench.batches.pop((self.hash, number), None)
+            made.append(timed or self.sample(bench, generator, number))
+            progress(number + 1, needed, "batches")
+        tokens = np.concatenate([texts for texts, _ in made])[:samples]
         if (tokens >= bench.dataset.mask).any():
             raise UserError(f"sampler {self.sampler.spec!r} left masks in the text after its last step")
-        low, middle, high = np.percentile(np.concatenate([used for _, used in batches])[:samples], [25, 50, 75])
+        low, middle, high = np.percentile(np.concatenate([used for _, used in made])[:samples], [25, 50, 75])
         return {
-            **speed.columns(), "batch": batch, "nfe": float(middle), "nfe_iqr": float(high - low),
+            "batch": generator.batch, "nfe": float(middle), "nfe_iqr": float(high - low),
             "compile_seconds": sum(graph.compile_seconds for graph in generator.graphs),
             "peak_memory_bytes": held(generator.graphs), "law_distance": self._law_distance(bench),
             **text_record(bench, tokens, self._prompt_clusters(bench, samples)),
@@ -214,6 +217,23 @@ class GenerationCell(Cell):
     @classmethod
     def more_rows(cls, entry: Entry, record: Record) -> dict[str, list[Row]]:
         return sample_rows(entry, record)
+
+
+def generations(experiment: Experiment) -> Iterator[GenerationCell]:
+    """The grid: every model with every sampler, number of steps, temperature and seed."""
+    config = experiment.config
+    for model in models(experiment):
+        causal = [experiment.causal_sampler] if experiment.causal_sampler else []
+        samplers = causal if model.family.causal else experiment.samplers
+        schedules = [model.schedule] if model.schedule or model.family.causal else experiment.schedules
+        for sampler in samplers:
+            for schedule in schedules:
+                for steps in config.steps if sampler.uses_steps else [None]:
+                    for temperature in config.temperatures:
+                        for seed in config.seeds:
+                            yield GenerationCell(experiment=experiment, model=model, schedule=schedule,
+                                                 sampler=sampler, steps=steps, temperature=temperature,
+                                                 seed=seed)  # fmt: skip
 
 
 def samples_of(experiment: Experiment) -> int:
@@ -265,10 +285,9 @@ def texts_digest(record: Record) -> str:
 
 
 def summary_of(record: Record) -> str:
-    """Valid rate and speed, as far as they are measured."""
-    valid, speed = record.get("oracle_valid_rate"), record.get("tokens_per_second")
-    parts = [f"{valid:.0%} valid" if valid is not None else "", f"{speed:.0f} tokens/s" if speed else ""]
-    return ", ".join(part for part in parts if part) or "done"
+    """The valid rate, if it is measured."""
+    valid = record.get("oracle_valid_rate")
+    return "done" if valid is None else f"{valid:.0%} valid"
 
 
 def sample_rows(entry: Entry, record: Record) -> dict[str, list[Row]]:
