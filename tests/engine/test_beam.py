@@ -201,17 +201,17 @@ def test_the_command_writes_a_file_that_spares_the_search(searching, monkeypatch
     assert beam.counts == {"shipped": 1}
 
 
-def test_a_generation_of_another_width_is_another(tmp_path):
-    """Timed cells belong to the width; trainings do not."""
+def test_speeds_of_another_width_are_others(tmp_path):
+    """What is timed belongs to the width; networks, their likelihoods and texts do not."""
     from mist_bench.host.presets import load_preset
 
     def hashes(width: int) -> dict[str, set[str]]:
         beam.use(width)
         found = cells(load_preset("smoke"))
         beam.use(0)
-        return {kind: {cell.hash for cell in found if cell.kind == kind} for kind in ("training", "likelihood", "generation")}
+        return {kind: {cell.hash for cell in found if cell.kind == kind} for kind in ("training", "likelihood", "generation", "speed")}
 
     without, narrow, wide = hashes(0), hashes(1), hashes(4)
-    for kind in ("training", "likelihood"):
+    for kind in ("training", "likelihood", "generation"):
         assert without[kind] == narrow[kind] == wide[kind]
-    assert not (without["generation"] & narrow["generation"] | narrow["generation"] & wide["generation"])
+    assert not (without["speed"] & narrow["speed"] | narrow["speed"] & wide["speed"])
