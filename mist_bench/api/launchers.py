@@ -18,7 +18,8 @@ class Launcher(Component, ABC):
     """
 
     exclusive: ClassVar[bool] = False
-    """True: each command has a machine to itself, so that cells whose speed is measured may run there."""
+    """True: each command has a machine to itself, so that generations may run there. Speeds are always measured by the
+    run itself, in turn."""
     automatic: ClassVar[bool] = False
     """True: a run on a CPU uses this launcher if none is named and at least two commands can run at once."""
 

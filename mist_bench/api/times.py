@@ -36,5 +36,5 @@ def bell_times(uniform: FloatArray, width: float) -> tuple[FloatArray, FloatArra
         raise ValueError(f"the width of a bell is from {NARROWEST:g} to {WIDEST:g}, not {width:g}")
     law = NormalDist(0.5, width)
     below, inside = law.cdf(0.0), law.cdf(1.0) - law.cdf(0.0)
-    t = np.array([law.inv_cdf(below + inside * u) for u in uniform.ravel()]).reshape(uniform.shape)
+    t = np.array([min(law.inv_cdf(below + inside * u), 1.0) for u in uniform.ravel()]).reshape(uniform.shape)
     return t, np.array([law.pdf(x) for x in t.ravel()]).reshape(uniform.shape) / inside

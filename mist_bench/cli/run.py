@@ -21,8 +21,8 @@ from ..report import files, plots
 from ..report.rows import Finished, about_splits, disagreements, earlier_speeds, read_rows, shortfalls
 from ..report.tables import markdown, tables_of_run
 from ..run import provenance
-from ..run.cells import Cell
-from ..run.execute import Rerun, check_writable, execute, to_do
+from ..run.cells import Cell, Rerun
+from ..run.execute import check_writable, execute, to_do
 from ..run.experiment import Experiment
 from ..run.grid import lay_out
 from ..run.store import Store

@@ -49,7 +49,8 @@ def read(path: Path) -> Any | None:
 
 
 def write(path: Path, expression: Any) -> None:
-    """Write an expression, whole or not at all; a folder that cannot be written is ignored, and costs only time."""
+    """Write an expression, whole or not at all. A folder that cannot be written, or a node that holds what cannot be
+    pickled, costs only time."""
     try:
         data = pickle.dumps(_nodes(expression))
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -57,7 +58,7 @@ def write(path: Path, expression: Any) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(hashlib.sha256(data).digest() + data)
         os.replace(temporary, path)
-    except OSError:
+    except (OSError, pickle.PicklingError, AttributeError, TypeError):
         return
 
 

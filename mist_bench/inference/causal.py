@@ -79,12 +79,13 @@ class CausalEvaluator(Evaluator[CausalModel]):
         """
         now, numbers = self.tokens(tokens.astype(np.int32)), self.sequences(sequences.astype(np.uint32))
         heat = self.temperature(np.array([temperature], dtype=np.float32))
-        end, masked = stop or self.model.length, tokens == self.model.vocab_size
+        end, masked = self.model.length if stop is None else stop, tokens == self.model.vocab_size
         given = min(end, int(masked.any(axis=0).argmax())) if masked.any() else end
         first = given if self.model.fills_cache and given > 1 else 0
         for _ in range((limit or 1) if first else 0):
             self.prompt(now)
-        for i in range(first, end)[:limit]:
+        places = range(first, end) if limit is None else [min(first + i, end - 1) for i in range(limit)]
+        for i in places if first < end else ():
             key = self.key(np.array(noise.key_words(seed, i), dtype=np.uint32).view(np.int32))
             self.graph(now, self.position.bind(i), key, numbers, heat)
             if watch is not None:

@@ -103,8 +103,11 @@ def _about_speeds(rows: Sequence[Row]) -> list[str]:
     """What tokens/s and their intervals are."""
     notes = []
     if any(speed_interval(row) for row in rows):
-        notes.append("tokens/s: mean of rounds in which all rows took turns, without compilation; the interval is for "
-                     "comparing these rows: what slowed all rows of a round alike is not in it")  # fmt: skip
+        notes.append("tokens/s: geometric mean of rounds in which all rows took turns, without compilation; the "
+                     "interval is for comparing these rows: what slowed all of a round alike is not in it")  # fmt: skip
+    have = {row.get("tokens_per_second") is not None for row in rows if row.get("sampler")}
+    if have == {True, False}:  # one cell times all rows of a run, so that others would have no speed either
+        notes.append("without tokens/s: failed while it was timed (--rerun failed times all rows again)")
     if any(row.get("speed_ratio_to_ar") is not None for row in rows):
         notes.append("speed ÷AR: times as fast as the autoregressive baseline, ± standard error over the same rounds")
     return notes

@@ -11,12 +11,17 @@ from ..measure.statistics import combined, standard_error, wilson
 from ..run.columns import Row
 from .files import in_order
 
+ALONE, SHARED = "tokens_per_second", "speed_ratio_to_ar"
+"""Columns whose errors over rounds are independent between sampling seeds whatever the texts, and that have the rounds
+of the baseline in common however many seeds there are."""
+
 
 def over_seeds(rows: Iterable[Row], key: Sequence[str], values: Sequence[str]) -> list[dict[str, Any]]:
     """One row per `key`: each of `values` averaged over sampling seeds, then over training seeds.
 
     `X_se`: sampling seeds are independent, so theirs shrinks by the root of their number, unless all continue the same
-    prompts; training seeds are measured on the same sequences and noise, so theirs is averaged, not shrunk.
+    prompts or have their denominator in common; training seeds are measured on the same sequences and noise, so theirs
+    is averaged, not shrunk.
     `X_seed_se`: the standard error over training seeds, None for one seed. `seeds`: how many training seeds.
     `pooled_clusters`: the independent units of all sampling seeds, by the same token averaged over training seeds.
     Other columns stay where all rows agree; texts that differ are joined.
@@ -48,7 +53,8 @@ def _pooled(group: list[dict[str, Any]], values: Sequence[str]) -> dict[str, Any
             means.append(math.fsum(row[name] for row in measured) / len(measured))
             if all(row.get(f"{name}_se") is not None for row in measured):
                 squares = math.fsum(row[f"{name}_se"] ** 2 for row in measured) / len(measured)
-                errors.append(math.sqrt(squares if shared else squares / len(measured)))
+                together = name == SHARED or (shared and name != ALONE)
+                errors.append(math.sqrt(squares if together else squares / len(measured)))
         pooled[name] = math.fsum(means) / len(means) if means else None
         pooled[f"{name}_se"] = math.fsum(errors) / len(errors) if means and len(errors) == len(means) else None
         pooled[f"{name}_seed_se"] = standard_error(means)

@@ -9,7 +9,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .columns import Row, names_of
 from .store import Store, content_hash
@@ -24,6 +24,8 @@ FORMAT = 4
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, note) while a cell is made."""
 Record = Mapping[str, Any]
+Rerun = Literal["missing", "failed", "all"]
+"""Which cells a run makes: those that no run has made, also those that failed, or all."""
 """What a finished cell stores."""
 
 
@@ -63,7 +65,7 @@ class Cell(ABC):
     evaluates: ClassVar[bool] = False
     """Whether a network evaluates sequences, as many at once as the settings say."""
     timed: ClassVar[bool] = False
-    """Whether speeds are measured, so that nothing else may run beside it."""
+    """Whether nothing else may run beside it: its speed is measured, or it takes the batches of the cell that does."""
     of_what_is_there: ClassVar[bool] = False
     """Whether it is made even if some of its `needs` failed, of those that did not."""
 
@@ -108,8 +110,9 @@ class Cell(ABC):
         finished = self.trains and store.status(self.hash) == "done"
         return finished and not store.checkpoint_path(self.hash).exists()
 
-    def outdated(self, store: Store, todo: Collection[str]) -> bool:
-        """Whether it is finished but must be made again, since cells with the hashes `todo` are to be made."""
+    def outdated(self, store: Store, todo: Collection[str], rerun: Rerun) -> bool:
+        """Whether it is finished but must be made again, since cells with the hashes `todo` are to be made, or since
+        what failed is tried again."""
         return False
 
     def batch(self, bench: Workbench) -> tuple[str, int] | None:

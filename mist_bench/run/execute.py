@@ -5,19 +5,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..api.component import UserError
 from ..api.launchers import Launcher
 from . import launch
-from .cells import Cell
+from .cells import Cell, Rerun
 from .make import make
 from .store import Store
 
 if TYPE_CHECKING:
     from .workbench import Workbench
 
-Rerun = Literal["missing", "failed", "all"]
 Failed = dict[str, tuple[Cell, str]]
 """By hash: the cells that failed, and why."""
 
@@ -38,7 +37,7 @@ def to_do(cells: Sequence[Cell], store: Store, rerun: Rerun) -> list[Cell]:
         return list(cells)
     wanted = {"missing": ("missing",), "failed": ("missing", "failed")}[rerun]
     todo = {cell.hash: cell for cell in cells if store.status(cell.hash) in wanted}
-    todo |= {cell.hash: cell for cell in cells if cell.outdated(store, todo)}
+    todo |= {cell.hash: cell for cell in cells if cell.outdated(store, todo, rerun)}
     by_hash = {cell.hash: cell for cell in cells}
     for cell in list(todo.values()):
         for need in cell.needs:

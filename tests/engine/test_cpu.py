@@ -1,7 +1,9 @@
 """The fast paths of a CPU change no number: tiles against numpy, replays against tinygrad's own executor."""
 
+import gc
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -338,3 +340,35 @@ def test_the_operations_of_a_graph_are_those_of_its_kernels():
     assert graph.operations == 0
     graph(a, b)
     assert graph.operations == 2 * 32 * 48 * 16
+
+
+# ---- objects of captures
+
+
+def test_what_a_dropped_capture_held_is_freed_by_the_next_capture_and_not_visited_before():
+    def capture(factor):
+        made = Graph("freed", lambda x: (x * factor).contiguous().realize())
+        made(on(numbers(3)))
+        return made
+
+    dropped, kept = capture(2), capture(3)
+    gone, stays = (weakref.ref(each._jit.captured) for each in (dropped, kept))
+    dropped.drop()
+    capture(4)
+    assert gone() is None and stays() is not None
+    frozen = gc.get_freeze_count()
+    capture(5)
+    assert gc.get_freeze_count() > frozen, "nothing was unfrozen: no capture was dropped in between"
+
+
+def test_a_capture_visits_all_objects_only_after_a_drop(monkeypatch):
+    calls = []
+    monkeypatch.setattr(graph_module.gc, "unfreeze", lambda: calls.append(1))
+    graphs = [Graph("visited", lambda x, n=n: (x + n).contiguous().realize()) for n in range(3)]
+    for each in graphs[:2]:
+        each(on(numbers(3)))
+    calls.clear()
+    graphs[1].drop()
+    graphs[2](on(numbers(3)))
+    graphs[1](on(numbers(3)))
+    assert calls == [1]

@@ -123,6 +123,14 @@ def test_sampling_seeds_that_continue_the_same_prompts_are_not_independent():
     assert (given["x_se"], pooling.units_of(given)) == (pytest.approx(0.2), 40)
 
 
+def test_speeds_of_sampling_seeds_are_independent_and_their_ratios_have_the_baseline_in_common():
+    rows = [{"family": "a", "training_seed": 0, "seed": seed, "prompt": prompt, "tokens_per_second": 10.0, "speed_ratio_to_ar": 2.0,
+             "tokens_per_second_se": 0.4, "speed_ratio_to_ar_se": 0.4} for seed in range(4) for prompt in (None, 3)]  # fmt: skip
+    for pooled in pooling.over_seeds(rows, ("family", "prompt"), ("tokens_per_second", "speed_ratio_to_ar")):
+        assert pooled["tokens_per_second_se"] == pytest.approx(0.2), pooled["prompt"]
+        assert pooled["speed_ratio_to_ar_se"] == pytest.approx(0.4), pooled["prompt"]
+
+
 def test_a_metrics_errors_are_not_rounding():
     columns = {"x": 3.0, "x_se": 4e-17, "y": 2.0, "y_se": 0.5, "lone_se": 1e-20}
     assert _with_errors(columns, one_text=False) == {**columns, "x_se": 0.0}

@@ -280,6 +280,16 @@ def test_a_pair_that_is_equal_on_every_sequence_is_called_the_same():
         assert any(note.startswith("the same:") for note in table.notes) is (said == "the same")
 
 
+def test_a_row_that_failed_while_it_was_timed_is_said_to_have_no_speed():
+    given = [row for row in rows.generation() if row.get("tokens_per_second") or not row.get("sampler")]
+    kept = {key: value for key, value in given[0].items() if "tokens_per_second" not in key and "speed_ratio" not in key}
+    untimed = {**kept, "steps": 999}
+    said = "without tokens/s: failed while it was timed (--rerun failed times all rows again)"
+    for some, expected in ((given, False), ([untimed, *given], True), ([untimed], False)):
+        (table,) = tables.throughput_tables(some)
+        assert (said in table.notes) == expected
+
+
 def test_rows_of_one_network_with_the_same_texts_are_named():
     """Of all sampling seeds; a row of another network with these texts, and rows of one text, are not."""
     def made(sampler, steps, *digests, **more):

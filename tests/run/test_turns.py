@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
+from mist_bench_plugins.family_autoregressive import AutoregressiveFamily
 
 from harness.experiments import bench_of, experiment, silent
 from mist_bench.measure.statistics import quantile
@@ -11,7 +14,7 @@ from mist_bench.run.cells import Cell
 from mist_bench.run.execute import execute, to_do
 from mist_bench.run.grid import lay_out
 from mist_bench.run.kinds.generation import GenerationCell
-from mist_bench.run.kinds.speed import ROUNDS, SpeedCell, speed_columns
+from mist_bench.run.kinds.speed import LEFT_OUT, ROUNDS, SpeedCell, speed_columns
 from mist_bench.run.make import make
 from mist_bench.run.store import unpack_tokens
 
@@ -24,6 +27,11 @@ def planned(**given):
     cells = lay_out(its)
     [speed] = [cell for cell in cells if isinstance(cell, SpeedCell)]
     return its, cells, speed
+
+
+@dataclasses.dataclass(frozen=True)
+class Other(AutoregressiveFamily):
+    name = "other"
 
 
 class Silent:
@@ -64,6 +72,7 @@ def test_all_rows_take_turns_and_generations_take_their_batches(recorded, tmp_pa
     fresh = bench_of(its, tmp_path / "fresh")
     again = make(row, fresh, silent).record
     assert len(recorded) == 3 and again["tokens"] == made["tokens"] and again["nfe"] == made["nfe"]
+    assert again["peak_memory_bytes"] == made["peak_memory_bytes"], "of its graphs, wherever its batches were made"
     np.testing.assert_array_equal(unpack_tokens(made["tokens"]), timed)
 
 
@@ -110,6 +119,43 @@ def test_a_training_that_failed_takes_no_other_speed_along(tmp_path, monkeypatch
     execute(cells, todo, bench, Silent())
     trained = [row.hash for row in speed.rows if row.model.training is not None]
     assert trained and set(bench.store.read(speed.hash)[ROUNDS]) == {row.hash for row in speed.rows} - set(trained)
+    assert speed not in to_do(cells, bench.store, "missing"), "the training is not tried again: nothing new can be timed"
+    assert speed in to_do(cells, bench.store, "failed")
+
+
+def test_a_row_that_fails_in_the_rounds_alone_says_why_and_is_tried_again_on_request(monkeypatch, tmp_path):
+    its, cells, speed = planned(steps="4")
+    bad, real = speed.rows[0], GenerationCell.sample
+
+    def sample(cell, bench, generator, number, limit=None):
+        if cell.hash == bad.hash and not done and limit is not None:
+            done.append(cell)
+            raise RuntimeError("broken once")
+        return real(cell, bench, generator, number, limit)
+
+    bench, done = bench_of(its, tmp_path), []
+    with monkeypatch.context() as patched:
+        patched.setattr(GenerationCell, "sample", sample)
+        assert execute(cells, to_do(cells, bench.store, "missing"), bench, Silent()) == []
+    record = bench.store.read(speed.hash)
+    assert bad.hash not in record[ROUNDS] and "broken once" in record[LEFT_OUT][bad.hash]
+    assert "1 timed, 4 rounds; not timed: " in speed.summary(record) and "broken once" in speed.summary(record)
+    assert to_do(cells, bench.store, "missing") == [] and to_do(cells, bench.store, "failed") == [speed]
+    assert execute(cells, [speed], bench, Silent()) == []
+    record = bench.store.read(speed.hash)
+    assert set(record[ROUNDS]) == {row.hash for row in speed.rows} and record[LEFT_OUT] == {}
+
+
+def test_the_baseline_is_one_family():
+    """That of the other tables: the first that generates left to right."""
+    _, _, speed = planned(families="autoregressive,oracle", schedules="linear", steps="2")
+    causal = [row for row in speed.rows if row.model.family.causal]
+    assert speed.facts["baseline"] == [row.hash for row in causal] != []
+    other = dataclasses.replace(causal[0], model=dataclasses.replace(causal[0].model, family=Other()))
+    both = dataclasses.replace(speed, rows=(*speed.rows, other))
+    assert both.facts["baseline"] == speed.facts["baseline"]
+    seconds = {name: [1.0, 2.0, 3.0] for name in ("a", "other")} | {"ar": [2.0, 4.0, 6.0]}
+    assert speed_columns(seconds, 8, ["ar"])["other"]["speed_ratio_to_ar"] == pytest.approx(2)
 
 
 def test_columns_are_of_the_rounds():

@@ -172,6 +172,7 @@ class GenerationCell(Cell):
 
         samples = samples_of(self.experiment)
         generator = self.generator(bench, self.model.parameters(bench))
+        self.sample(bench, generator, 0, limit=2)  # captures all graphs, which are counted below, wherever rounds were
         needed, made = self.batches(generator.batch), []
         for number in range(needed):
             timed = bench.batches.pop((self.hash, number), None)

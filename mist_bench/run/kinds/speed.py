@@ -16,18 +16,18 @@ import numpy as np
 
 from ...engine import beam, device
 from ...measure.speed import Turn, in_turn, means, ratio, uncollected, watched
-from ..cells import Cell, Entry, Progress, Record
+from ..cells import Cell, Entry, Progress, Record, Rerun
 from ..columns import Row
 from ..experiment import Experiment
-from ..make import FAILURES
+from ..make import FAILURES, reason
 from ..store import Store
 from .generation import GenerationCell, generations
 
 if TYPE_CHECKING:
     from ..workbench import Workbench
 
-ROUNDS = "round_seconds"
-"""Key of its record: the seconds of each round, by the hash of the row."""
+ROUNDS, LEFT_OUT = "round_seconds", "left_out"
+"""Keys of its record, by the hash of a row: the seconds of each round, and why a row has none."""
 
 
 class SpeedColumns(TypedDict, total=False):
@@ -72,7 +72,9 @@ class SpeedCell(Cell):
 
     @property
     def facts(self) -> dict[str, Any]:
-        return {"baseline": [row.hash for row in self.rows if row.model.family.causal]}
+        causal = [row for row in self.rows if row.model.family.causal]
+        first = causal[0].model.family if causal else None  # the baseline of tables 1 and 3, too
+        return {"baseline": [row.hash for row in causal if row.model.family == first]}
 
     @property
     def title(self) -> str:
@@ -81,29 +83,41 @@ class SpeedCell(Cell):
     def batch(self, bench: Workbench) -> tuple[str, int]:
         return "generation", bench.generation_batch
 
-    def outdated(self, store: Store, todo: Collection[str]) -> bool:
-        """Whether a generation is to be made that failed when the others were timed."""
-        timed = (store.read(self.hash) or {}).get(ROUNDS, {})
-        return any(row.hash in todo and row.hash not in timed for row in self.rows)
+    def outdated(self, store: Store, todo: Collection[str], rerun: Rerun) -> bool:
+        """Whether a row that has no rounds beside the others can have them now: its generation is to be made and what
+        that needs is there or to be made too, or what failed is tried again."""
+        record = store.read(self.hash) or {}
+        timed, left_out = record.get(ROUNDS, {}), record.get(LEFT_OUT, {})
+        return any(
+            row.hash not in timed and (row.hash in todo or rerun == "failed" and row.hash in left_out)
+            and all(need in todo or store.status(need) == "done" for need in row.needs)
+            for row in self.rows
+        )  # fmt: skip
 
     def make(self, bench: Workbench, progress: Progress) -> dict[str, Any]:
         settings, parameters = self.experiment.config.generation, dict[tuple[str, ...], Any]()
         rows = [_Timed(row, bench, parameters) for row in self.rows
                 if all(bench.store.status(need) == "done" for need in row.needs)]  # fmt: skip
-        rows = [row for row in rows if row.tried(row.warm_up)]
+        for number, row in enumerate(rows):
+            progress(number, len(rows), "compiling")
+            row.tried(row.warm_up)
+        left_out = {row.cell.hash: row.failure for row in rows if row.failure}
+        rows = [row for row in rows if not row.failure]
         rounds = max(settings.rounds, min((row.cell.batches(bench.generation_batch) for row in rows), default=1))
         turns = [Turn(prepare=partial(row.tried, row.prepare), run=row.run) for row in rows]
         order = random.Random(0)
         with uncollected(), watched():
             seconds = in_turn(turns, rounds, order=order, report=lambda done: progress(done, rounds, "rounds"))
-        timed = {row.cell.hash: spent for row, spent in zip(rows, seconds, strict=True) if not row.broken}
+        timed = {row.cell.hash: spent for row, spent in zip(rows, seconds, strict=True) if not row.failure}
+        left_out |= {row.cell.hash: row.failure for row in rows if row.failure}
         tokens = bench.generation_batch * (bench.dataset.length - settings.prompt)
-        return {ROUNDS: timed, "tokens_per_round": tokens}
+        return {ROUNDS: timed, "tokens_per_round": tokens, LEFT_OUT: left_out}
 
     @staticmethod
     def summary(record: Record) -> str:
         rounds = max(map(len, record[ROUNDS].values()), default=0)
-        return f"{len(record[ROUNDS])} timed, {rounds} rounds"
+        failed = dict.fromkeys(record.get(LEFT_OUT, {}).values())
+        return "; ".join([f"{len(record[ROUNDS])} timed, {rounds} rounds", *(f"not timed: {why}" for why in failed)])
 
     @classmethod
     def speeds(cls, record: Record) -> int:
@@ -118,20 +132,19 @@ class SpeedCell(Cell):
 
 
 class _Timed:
-    """A generation whose turn it is now and then. A failure takes it out of the rounds; its own cell will say why."""
+    """A generation whose turn it is now and then. A failure takes it out of the rounds, and is kept."""
 
     def __init__(self, cell: GenerationCell, bench: Workbench, parameters: dict[tuple[str, ...], Any]) -> None:
         """`parameters`: those of each checkpoint, by the needs of its rows, so that each is read once."""
-        self.cell, self.bench, self.parameters, self.broken = cell, bench, parameters, False
+        self.cell, self.bench, self.parameters, self.failure = cell, bench, parameters, ""
 
-    def tried(self, work: Callable[[], object]) -> bool:
-        """Do the work, unless this row is broken already; gives whether it is not."""
-        if not self.broken:
+    def tried(self, work: Callable[[], object]) -> None:
+        """Do the work, unless this row has failed already."""
+        if not self.failure:
             try:
                 work()
-            except FAILURES:
-                self.broken = True
-        return not self.broken
+            except FAILURES as error:
+                self.failure = reason(error, self.bench.experiment.plugins)
 
     def prepare(self) -> None:
         """Load the network into the buffers that the graphs read, which rows of other networks share."""
