@@ -12,7 +12,7 @@ test: $(VENV)/.dev lint
 	@echo "tests"
 	@DEV=CPU $(BIN)/python -m pytest -p no:benchmark --numprocesses auto --dist loadgroup --durations 20 --durations-min 5
 	@echo "benchmarks, once each, untimed"
-	@DEV=CPU $(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-disable
+	@DEV=CPU $(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-disable --numprocesses auto
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

@@ -2,19 +2,23 @@
 
     .venv/bin/python -m pytest benchmarks/bench_training.py --benchmark-only            the sizes of the device
     .venv/bin/python -m pytest benchmarks --benchmark-only --sizes small                another size
-    .venv/bin/python -m pytest benchmarks/bench_*.py --benchmark-disable                once each, untimed, tiny
+    .venv/bin/python -m pytest benchmarks/bench_*.py --benchmark-disable -n auto        once each, untimed, tiny
 
 Compilation and warm-up are not timed; `extra_info` lists the time of the first call.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from mist_bench.engine import compiler
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("PARALLEL", "0")  # as for the tests: the processes of pytest-xdist keep the cores busy
+
+from mist_bench.engine import compiler  # noqa: E402
 
 compiler.prepare()  # before tinygrad compiles anything
 
