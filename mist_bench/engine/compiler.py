@@ -15,16 +15,8 @@ from . import beam, kernel_cache, schedule_cache
 from .machine import cache_folder
 
 LAUNCHER = """#!/bin/sh
-# zig's clang spells a bare target in its own way, and by default adds what a bare object file cannot link
-count=$#
-while [ "$count" -gt 0 ]; do
-  argument=$1; shift; count=$((count - 1))
-  case "$argument" in
-    --target=*-none-unknown-elf) argument="${argument%-none-unknown-elf}-freestanding-none" ;;
-  esac
-  set -- "$@" "$argument"
-done
-exec "ZIG" cc "$@" -g0 -fno-sanitize=all -fno-asynchronous-unwind-tables -fno-unwind-tables -fno-stack-protector
+# zig holds a whole clang; `zig cc` in its place starts two more processes for each kernel and leaves files behind
+exec "ZIG" clang "$@"
 """
 
 

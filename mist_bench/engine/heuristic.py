@@ -5,7 +5,8 @@ loop from the compiler's own vectorizer. Here
 
 - a sum over two free axes (a product of matrices, a table's gradient) is cut into tiles of 16 x 4 or smaller;
 - a kernel without a sum stays unchanged, so that the compiler vectorizes its last axis;
-- both are split into a part for each core, which `cpu_team` runs side by side.
+- so does a small kernel of any kind, which tiles would make slow to compile and hardly faster;
+- the others are split into a part for each core, which `cpu_team` runs side by side.
 
 On a GPU tinygrad lets threads share a sum only for at most 2048 rows. Layer norm and softmax have more, each of which a
 single thread would read, far from the rows of its neighbours; here a warp shares a row.
@@ -29,6 +30,9 @@ VECTOR = 16
 """From this length on, an inner loop is left to the compiler's vectorizer."""
 SHARE = 1 << 15
 """Least number of terms for each core: some microseconds of work, while handing out parts takes one."""
+WORTH = 1 << 17
+"""Least number of terms of a kernel that is optimized at all. A smaller one takes at most a tenth of a millisecond as it
+is, and compiles in a tenth of a second; its tiles, of up to 256 terms that are written out, take up to 4 s to compile."""
 WARP, FEW, MANY = 32, 2048, 1 << 17
 """Threads that share a row of a GPU's sum, and the numbers of rows between which they do: tinygrad shares smaller sums
 itself, and in larger ones a thread for each row keeps the GPU busy."""
@@ -41,8 +45,15 @@ def optimized(k: Any) -> Any | None:
 
 def tiled(k: Any) -> Any | None:
     """A CPU's kernel cut into tiles and split over the cores, or None if it is of another kind."""
+    if _terms(k) < WORTH:
+        return k.copy()
     tiles = _cut(k)
     return None if tiles is None else _split(tiles)
+
+
+def _terms(k: Any) -> int:
+    """How many terms the kernel computes, at most where variables set its sizes."""
+    return math.prod(size if isinstance(size, int) else int(size.vmax) for size in k.full_shape)
 
 
 def grouped(k: Any) -> Any | None:

@@ -32,8 +32,10 @@ def on(values) -> Tensor:
 # ---- tiles
 
 
-def chosen(monkeypatch, work) -> list[list[tuple[str, int, int]]]:
-    """The choices of `tiled` for the kernels of this work, compiled in this process; None where it makes none."""
+def chosen(monkeypatch, work, worth: int = 0) -> list[list[tuple[str, int, int]]]:
+    """The choices of `tiled` for the kernels of this work, compiled in this process; None where it makes none.
+
+    `worth`: from how many terms on kernels are cut."""
     from tinygrad import codegen
     from tinygrad.codegen.opt import heuristic
     from tinygrad.engine import realize
@@ -47,6 +49,7 @@ def chosen(monkeypatch, work) -> list[list[tuple[str, int, int]]]:
         found.append(None if mine is None else [(o.op.name, o.axis, o.arg) for o in mine.applied_opts])
         return own(k)
 
+    monkeypatch.setattr(tiles, "WORTH", worth)
     monkeypatch.setattr(heuristic, "hand_coded_optimizations", watch)
     for module in (codegen, realize):  # kernels that are kept would not be cut again
         monkeypatch.setattr(module, "to_program_cache", {})
@@ -69,6 +72,19 @@ def test_products_are_tiled_along_memory(monkeypatch, rows, inner, columns, opts
     x, y, out = on(a), on(b), []
     assert chosen(monkeypatch, lambda: out.append((x @ y).numpy())) == [opts]
     np.testing.assert_allclose(out[0], a.astype(np.float64) @ b, rtol=0, atol=1e-4)
+
+
+def test_small_kernels_of_any_kind_are_left_as_they_are(monkeypatch):
+    """They would be slow to compile and hardly faster; a size that a variable sets counts as the largest it may have."""
+    def product(rows):
+        return lambda: (on(numbers(rows, 16)) @ on(numbers(16, 32))).realize()
+
+    assert chosen(monkeypatch, product(63), 64 * 16 * 32) == [[]]
+    assert chosen(monkeypatch, product(64), 64 * 16 * 32) == [[("UPCAST", 1, 16), ("UPCAST", 0, 4)]]
+    assert chosen(monkeypatch, lambda: on(numbers(8, 64)).max(axis=1).realize(), 8 * 64 + 1)[-1] == []
+    rows, x = UOp.variable("rows", 1, 64).bind(3), on(numbers(64, 16))
+    assert chosen(monkeypatch, lambda: x.shrink(((0, rows), None)).sum(axis=1).realize(), 64 * 16)[-1] != []
+    assert chosen(monkeypatch, lambda: x.shrink(((0, rows), None)).sum(axis=1).realize(), 64 * 16 + 1)[-1] == []
 
 
 def test_what_lies_along_the_sum_takes_several_terms_at_once(monkeypatch):

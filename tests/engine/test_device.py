@@ -67,15 +67,11 @@ def test_without_clang_the_wheel_stands_for_it(bare, monkeypatch, given):
     assert made.stdout.startswith(b"\x7fELF")
 
 
-def test_the_launcher_respells_the_target_and_nothing_else(bare, tmp_path):
+def test_the_launcher_passes_each_argument_on_as_it_is(bare, tmp_path):
     zig = program(tmp_path / "with space" / "zig", '#!/bin/sh\nfor a in "$@"; do echo "<$a>"; done\n')
-    launcher = compiler._launcher(zig)
-    given = ["-c", "two words", "--target=arm64-none-unknown-elf", "-DX='$HOME'", "", "--target=x86_64-linux", "*"]
-    said = subprocess.run([launcher, *given], capture_output=True, text=True, check=True).stdout.splitlines()
-    expected = ["cc", *given]
-    expected[3] = "--target=arm64-freestanding-none"
-    assert said[: len(expected)] == [f"<{a}>" for a in expected]
-    assert {"<-g0>", "<-fno-sanitize=all>"} <= set(said[len(expected) :])
+    given = ["-c", "two words", "--target=arm64-none-unknown-elf", "-DX='$HOME'", "", "*"]
+    said = subprocess.run([compiler._launcher(zig), *given], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == [f"<{a}>" for a in ["clang", *given]]
 
 
 def test_the_launcher_is_kept_and_mended(bare, tmp_path):
