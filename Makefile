@@ -8,11 +8,10 @@ BIN := $(VENV)/bin
 run: $(VENV)/.run
 	@$(BIN)/mist-bench run
 
-test: $(VENV)/.dev lint
-	@echo "tests"
-	@DEV=CPU $(BIN)/python -m pytest -p no:benchmark --numprocesses auto --dist loadgroup --durations 20 --durations-min 5
-	@echo "benchmarks, once each, untimed"
-	@DEV=CPU $(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-disable --numprocesses auto
+test: $(VENV)/.dev
+	@echo "lint, types, tests, and the benchmarks once each, untimed"
+	@DEV=CPU $(BIN)/python -m pytest tests benchmarks/bench_*.py --benchmark-disable --numprocesses auto --dist loadgroup \
+	  --durations 20 --durations-min 5
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

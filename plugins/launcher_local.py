@@ -19,7 +19,7 @@ import psutil
 
 from mist_bench import Launcher, UserError, hookimpl, parameter
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 2.0
 
 
 class Running:
@@ -35,9 +35,10 @@ class Running:
             if self.stopped:
                 return 128 + signal.SIGINT
             environment = {**os.environ, "MIST_BENCH_PARENT": str(os.getpid()), "MIST_BENCH_BESIDE": str(count)}
-            # no output to the terminal: progress and errors of a cell are in the store
+            # no output to the terminal: progress and errors of a cell are in the store; a session of its own, so that a
+            # Ctrl-C comes from here alone, and ends what the process has started too
             process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.DEVNULL)  # fmt: skip
+                                       stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
             self._change([*self.processes, process], count)
         try:
             return process.wait()
@@ -50,20 +51,28 @@ class Running:
         count.write_text(str(len(processes)))
 
     def stop(self) -> None:
-        """End all processes, by SIGINT first: a killed process leaves its compiler processes behind."""
+        """End all processes, with what they have started: they may finish what they are writing, for a moment."""
         with self.lock:
             self.stopped, processes = True, self.processes
         try:
             for process in processes:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
             end = time.monotonic() + PATIENCE_SECONDS
             for process in processes:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(max(0.0, end - time.monotonic()))
         finally:  # a second interrupt too
             for process in processes:
-                if process.poll() is None:
-                    process.kill()
+                _kill_session(process)
+
+
+def _kill_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all that it has started, such as compilers, which outlive it."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    elif process.poll() is None:
+        process.kill()
 
 
 def _cores() -> int:

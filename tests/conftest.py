@@ -32,7 +32,7 @@ DEVICE = ("inference", "network", "samplers", "training", "engine/test_noise.py"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of the device, and run the tests of a file in one process, unless they name a group themselves."""
     for item in items:
-        file = item.path.relative_to(TESTS).as_posix()
+        file = Path(os.path.relpath(item.path, TESTS)).as_posix()  # benchmarks stand beside the tests
         if file.startswith(DEVICE):
             item.add_marker(pytest.mark.device)
         if item.get_closest_marker("xdist_group") is None:

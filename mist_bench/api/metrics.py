@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from .component import Component
@@ -26,3 +28,15 @@ class Metric(Component, ABC):
 
         `references` are held-out sequences, if possible as many as the texts; none of them is in the row `data`.
         """
+
+
+def columns_problem(columns: Any) -> str:
+    """Why this cannot be what a metric measured; empty if it can."""
+    if not isinstance(columns, Mapping):
+        return f"it gives {columns!r:.80}, not columns and their values; give a dict, e.g. {{'words': 1.5}}"
+    for name, value in columns.items():
+        if not isinstance(name, str):
+            return f"it names a column {name!r:.80}; a name is a text"
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            return f"{name} is {value!r:.80}; give a finite float (divide by max(1, count))"
+    return ""

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from .component import Component, FloatArray, IntArray
 from .counts import Count, Reveals, ScheduledCount, reveal_best, scheduled_left
 from .schedules import Schedule
-from .view import State, View
+from .view import State, View, needs_problem
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -23,6 +23,8 @@ Choice = Literal["none", "bernoulli", "order", "coin", "continuous"]
 Network = Callable[["Tensor"], "Tensor"]
 """(B, L) tokens with masks -> (B, L, V) log-probabilities, seen tokens carried over: one evaluation."""
 
+NOT_SCORED = -1
+"""What stands for a token where a score is not a number (NaN), so that the generation can say so at its end."""
 FACTS = (
     "uses_steps", "adaptive", "remasks", "left_to_right", "needs", "needs_prompt", "asks_itself", "evaluations",
     "choice", "exact_one_at_a_time", "reveals", "skips_idle_steps", "block_size",
@@ -177,7 +179,22 @@ class ScoreSampler(Sampler):
     def step(self, view: View, state: State) -> tuple[Tensor, State]:
         score = self.scores(view)
         reveal = reveal_best(score, view.masked, self.count.of(view, score))
-        return reveal.where(view.proposal, view.tokens), state
+        return (view.masked & score.isnan()).where(NOT_SCORED, reveal.where(view.proposal, view.tokens)), state
+
+
+def facts_problem(sampler: Sampler) -> str:
+    """Why something that a sampler declares about its rule cannot be; empty if all can."""
+    if problem := needs_problem(sampler.needs):
+        return problem
+    for name, known in (("choice", get_args(Choice)), ("reveals", get_args(Reveals))):
+        if (declared := getattr(sampler, name)) not in known:
+            return f"{name} is {declared!r}; it is one of {', '.join(map(repr, known))}"
+    size = sampler.block_size
+    whole = isinstance(sampler.evaluations, int) and sampler.evaluations >= 1
+    if not whole or (size is not None and not (isinstance(size, int) and size >= 1)):
+        name = "block_size" if whole else "evaluations"
+        return f"{name} is {getattr(sampler, name)!r}; it is a whole number from 1 on"
+    return ""
 
 
 def most_steps(sampler: Sampler, steps: int, to_fill: int) -> int:

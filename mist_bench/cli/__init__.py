@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import sysconfig
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import commands, plugin_commands  # noqa: F401 - they add their commands to the application, in this order
 from .app import app
-from .interrupts import never_lost
+from .interrupts import Terminated, never_lost
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. 0: done; 1: failed; 2: a wrong call; 130: interrupted. One line for each of the last three."""
+    """Run a command. 0: done; 1: failed; 2: a wrong call; 130: interrupted; 143: told to end. One line for each but the
+    first."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with never_lost():
@@ -21,13 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = work() if callable(work) else int(work or 0)
         sys.stdout.flush()
         return status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         kept = "; finished cells are kept, and the same command goes on from there" if given[:1] == ["run"] else ""
-        return _say(f"interrupted{kept}", 130)
+        if isinstance(error, Terminated):
+            return _say(f"told to end{kept}", 128 + signal.SIGTERM)
+        return _say(f"interrupted{kept}", 128 + signal.SIGINT)
     except BrokenPipeError:  # `mist-bench ls samplers | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plugin may leave by sys.exit
         from ..api.component import UserError
 
         if "--debug" in given:
@@ -38,7 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _say(f"error: {error.format_message()}", 2)
         hides = given[0] in ("run", "cell", "sample", "bench") and "--debug" not in given
         hint = " (--debug shows the traceback)" if hides else ""
-        return _say(f"error: {type(error).__name__}: {error}{hint}", 1)
+        return _say(f"error: {type(error).__name__}{_place(error)}: {error}{hint}", 1)
+
+
+def _place(error: BaseException) -> str:
+    """Where a plugin raised an error, or passed it on: the last line that is not ours nor in an installed library."""
+    ours = (str(Path(__file__).parents[1]), *sysconfig.get_paths().values())
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
+    outside = [frame for frame in frames if Path(frame.filename).is_file()]
+    return f" at {Path(outside[-1].filename).name}:{outside[-1].lineno}" if outside else ""
 
 
 def _say(message: str, status: int) -> int:

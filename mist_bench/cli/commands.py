@@ -70,16 +70,18 @@ def run_command(
         search(beam)
         wanted = [] if target_se is None else [f"likelihood.target_se={target_se}"]
         wanted += [] if devices is None else [f"training.devices={devices}"]
-        registry, config, length = _configure(
+        registry, config, known = _configure(
             plugin, preset, [*(settings or []), *wanted], corpus=corpus, tokenizer=tokenizer, families=family,
             schedules=schedule, samplers=sampler, steps=steps, temperatures=temperature, training_seeds=training_seed,
             seeds=seed,
         )  # fmt: skip
+        from ..host.presets import asked
         from .run import run as start
 
         return start(
             config, registry, out=out or Path("results") / config.preset, store=_store(store), rerun=rerun.value,
-            launcher=launcher, dry_run=dry_run, json_output=json, debug=debug, **length,
+            launcher=launcher, dry_run=dry_run, json_output=json, debug=debug, **known,
+            families_asked=family is not None or asked(settings or (), "families"),
         )  # fmt: skip
 
     return work
@@ -179,7 +181,7 @@ def _configure(
 ) -> tuple[Registry, RunConfig, dict[str, Any]]:
     """The plugins, the preset with what the command line changes, and what that means for the length: see
     `Experiment.of`."""
-    from ..host.presets import default_preset, length_asked, load_preset, override
+    from ..host.presets import asked, default_preset, load_preset, override
 
     registry = discover(files)
     if preset is None:
@@ -189,7 +191,8 @@ def _configure(
         preset = default_preset(device.name())
     start = load_preset(preset)
     config = override(start, settings or (), **texts)
-    return registry, config, {"written_for": start.corpus, "length_asked": length_asked(settings or ())}
+    known = {"written_for": start.corpus, "length_asked": asked(settings or (), "length")}
+    return registry, config, known
 
 
 def _command(name: str, options: Mapping[str, Any]) -> str:

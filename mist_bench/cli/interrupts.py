@@ -1,4 +1,4 @@
-"""Ctrl-C that is never lost."""
+"""Ctrl-C that is never lost, and SIGTERM, which ends a command in the same way."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from types import FrameType
 AGAIN_SECONDS = 0.01
 
 
+class Terminated(KeyboardInterrupt):
+    """Another process asked this one to end (SIGTERM): what runs is left as it is after a Ctrl-C."""
+
+
 @contextmanager
 def never_lost() -> Iterator[None]:
-    """Within, each SIGINT ends in a KeyboardInterrupt.
+    """Within, each SIGINT ends in a KeyboardInterrupt, and each SIGTERM in a `Terminated`, which is one.
 
     Python prints and drops exceptions that are raised while an object is finalized, and tinygrad finalizes thousands of
     objects per second. A dropped interrupt is sent again, silently, until it reaches the code that runs. This
@@ -25,26 +29,26 @@ def never_lost() -> Iterator[None]:
         return
     shown, main, timers = sys.unraisablehook, threading.get_ident(), set[threading.Timer]()
 
-    def send_again() -> None:
-        timer = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, signal.SIGINT))
+    def send_again(number: int) -> None:
+        timer = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, number))
         timer.daemon = True
         timers.add(timer)
         timer.start()
 
     def dropped(what: sys.UnraisableHookArgs) -> None:
         if issubclass(what.exc_type, KeyboardInterrupt):
-            send_again()
+            send_again(signal.SIGTERM if issubclass(what.exc_type, Terminated) else signal.SIGINT)
         else:
             shown(what)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         while frame:
             if frame.f_code is dropped.__code__:  # what the hook itself raises is dropped without a hook
-                return send_again()
+                return send_again(number)
             frame = frame.f_back
-        raise KeyboardInterrupt
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    handler = signal.signal(signal.SIGINT, interrupt)
+    handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     sys.unraisablehook = dropped
     try:
         yield
@@ -52,4 +56,5 @@ def never_lost() -> Iterator[None]:
         for timer in timers:
             timer.cancel()
         sys.unraisablehook = shown
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -32,15 +32,17 @@ from .show import say, show_samples, show_tables
 if TYPE_CHECKING:
     from ..run.workbench import Workbench
 
+SHOWN_DAMAGED = 4
+
 
 def run(
     config: RunConfig, registry: Registry, *, out: Path, store: Path, rerun: Rerun, launcher: str | None = None,
-    written_for: str | None = None, length_asked: bool = False, dry_run: bool = False, json_output: bool = False,
-    debug: bool = False,
+    written_for: str | None = None, length_asked: bool = False, families_asked: bool = True, dry_run: bool = False,
+    json_output: bool = False, debug: bool = False,
 ) -> int:  # fmt: skip
     """Gives the exit status: 0, or 1 if a cell failed. Raises `UserError` for a wrong call, before anything is made.
 
-    `written_for` and `length_asked`: see `Experiment.of`.
+    `written_for`, `length_asked` and `families_asked`: see `Experiment.of`.
     """
     from ..run.workbench import Workbench
 
@@ -51,10 +53,14 @@ def run(
     device.several(config.training.devices)
     experiment = Experiment.of(
         config, registry, device.name(), device.precision_name(config.training.precision), written_for=written_for,
-        length_asked=length_asked,
+        length_asked=length_asked, families_asked=families_asked,
     )  # fmt: skip
+    for line in experiment.left_out:
+        say(errors, line)
     cells = lay_out(experiment)
+    shelf.sweep()
     todo = to_do(cells, shelf, rerun)
+    _say_damaged(shelf, errors)
     chosen = _launcher(launcher, registry, experiment, todo, debug)
     if dry_run:
         _show_plan(cells, {cell.hash for cell in todo}, shelf, screen)
@@ -73,12 +79,24 @@ def run(
     info = {**_info(experiment, cells, debug), "failed": [f"{cell.name}: {message}" for cell, message in failed]}
     made = _report(Finished.of([cell.entry for cell in cells], shelf), info, out, screen, errors)
     _say_the_rest(info, errors)
-    say(screen, f"files in {out}: {', '.join(made)}")
+    _say_damaged(shelf, errors)
+    if made:
+        say(screen, f"files in {out}: {', '.join(made)}")
     if json_output:
         named = {key: str(path) for key, path in made.items()}
         summary = {"out": str(out), "store": str(store), "failed": len(failed), "files": named}
         sys.stdout.write(json.dumps(summary) + "\n")
-    return 1 if failed else 0
+    return 1 if failed or not made else 0
+
+
+def _say_damaged(store: Store, console: Console) -> None:
+    """Name the files of the store that were found damaged since the last call."""
+    if damaged := store.set_aside:
+        names = ", ".join(path.name for path in damaged[:SHOWN_DAMAGED])
+        more = f" and {len(damaged) - SHOWN_DAMAGED} more" if len(damaged) > SHOWN_DAMAGED else ""
+        say(console, f"damaged, or of an earlier version: {names}{more} in '{store.path}'; set aside as *.damaged, and "
+                     "made again where this run needs them")  # fmt: skip
+        store.set_aside = []
 
 
 def _launcher(
@@ -103,7 +121,7 @@ def _launcher(
 def _report(
     finished: Finished, info: dict[str, Any], out: Path, screen: Console, errors: Console
 ) -> dict[str, Path]:
-    """Write all files of the run and show the tables; gives the files by name."""
+    """Write all files of the run and show the tables; gives the files by name, none if they cannot be written."""
     for line in disagreements(finished):
         say(errors, line, style="bold red")
     earlier = earlier_speeds(finished, provenance.stamp())
@@ -112,12 +130,21 @@ def _report(
     rows = read_rows(finished, info["length"])
     tables = tables_of_run(rows)
     heading = "\n\n".join([provenance.one_line(info["provenance"]), *earlier])
-    written = files.write_run(
-        out, rows, run={**info, "splits": finished.corpus.get("splits", {}), "earlier_speeds": earlier},
-        tables=lambda: markdown(tables, heading=heading), plots=lambda: plots.draw(rows),
-    )  # fmt: skip
+    drawn, undrawn = plots.draw(rows)
+    written: dict[str, Path] = {}
+    try:
+        written = files.write_run(
+            out, rows, run={**info, "splits": finished.corpus.get("splits", {}), "earlier_speeds": earlier},
+            tables=markdown(tables, heading=heading), plots=drawn,
+        )  # fmt: skip
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        undrawn.append(f"the files of the run cannot be written to '{out}' ({reason}), which is as it was; free some "
+                       "space or name another, and type the same command again: --out DIR")  # fmt: skip
     show_tables(tables, screen)
     show_samples(finished, screen)
+    for line in undrawn:
+        say(errors, line)
     return written
 
 

@@ -34,6 +34,7 @@ def prepare() -> None:
     tinygrad_private.replace_kernel_table(lambda own: kernel_cache.on_disk(own, cache_folder() / "kernels"))
     tinygrad_private.replace_scheduler(lambda own: schedule_cache.on_disk(own, cache_folder() / "schedules"))
     tinygrad_private.replace_worker_start(start_compile_worker)
+    tinygrad_private.shield_workers()
     _replace_heuristic()
     if beam.width():
         tinygrad_private.replace_beam_search(beam.read_or_search)

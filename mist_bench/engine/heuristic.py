@@ -31,8 +31,8 @@ VECTOR = 16
 SHARE = 1 << 15
 """Least number of terms for each core: some microseconds of work, while handing out parts takes one."""
 WORTH = 1 << 17
-"""Least number of terms of a kernel that is optimized at all. A smaller one takes at most a tenth of a millisecond as it
-is, and compiles in a tenth of a second; its tiles, of up to 256 terms that are written out, take up to 4 s to compile."""
+"""Least number of terms of a kernel that is optimized at all. A smaller one takes a tenth of a millisecond at most, and
+compiles in a tenth of a second; in tiles, of up to 256 terms that are written out, it takes up to 4 s to compile."""
 WARP, FEW, MANY = 32, 2048, 1 << 17
 """Threads that share a row of a GPU's sum, and the numbers of rows between which they do: tinygrad shares smaller sums
 itself, and in larger ones a thread for each row keeps the GPU busy."""

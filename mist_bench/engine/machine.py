@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import os
 import platform
 import re
@@ -11,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 TOO_MUCH = 0.1
@@ -119,17 +121,47 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mist-bench"
 
 
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that caused it, says that a disk, or the user's share of it, is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _owner() -> str:
+    """A short name of this machine, which may share its files with others."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def orphaned(path: Path) -> bool:
+    """Whether a temporary file belongs to a process of this machine that has ended."""
+    import psutil
+
+    found = re.search(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp$", path.name)
+    return found is not None and found[1] == _owner() and not psutil.pid_exists(int(found[2]))
+
+
 def write_atomically(path: Path, data: bytes | str) -> Path:
     """Write a file whole or not at all, and create its folder; text is written as UTF-8."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:  # Ctrl-C too: a checkpoint's temporary file is large
-        temporary.unlink(missing_ok=True)
-        raise
+    write_together({path: data})
     return path
+
+
+def write_together(files: Mapping[Path, bytes | str]) -> None:
+    """Write several files, each whole, and none of them if one cannot be written."""
+    temporary: dict[Path, Path] = {}
+    try:
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary[path] = path.with_name(f".{path.name}.{_owner()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+            with temporary[path].open("xb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, written in temporary.items():
+            os.replace(written, path)
+    finally:  # Ctrl-C too: a checkpoint's temporary file is large
+        for written in temporary.values():
+            written.unlink(missing_ok=True)

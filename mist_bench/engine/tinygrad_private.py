@@ -6,8 +6,10 @@ module imports tinygrad and changes nothing; `compiler.prepare` calls the `repla
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -229,6 +231,26 @@ def replace_worker_start(start: Callable[[], None]) -> None:
     from tinygrad.engine import worker
 
     patch(worker, "_init_worker", lambda own: start, "compile workers optimize kernels as this process does")
+
+
+def shield_workers() -> None:
+    """Keep a Ctrl-C of the terminal from compile workers, which would show a traceback while they start."""
+    from tinygrad.engine import worker
+
+    def shielded(own: Callable[[], Any]) -> Callable[[], Any]:
+        @contextlib.contextmanager
+        def start() -> Iterator[None]:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a new process inherits it
+            try:
+                with own():
+                    yield
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+        return start
+
+    if hasattr(signal, "pthread_sigmask"):
+        patch(worker, "_without_main", shielded, "compile workers are started without Ctrl-C")
 
 
 def start_worker() -> None:

@@ -99,9 +99,9 @@ def override(config: RunConfig, settings: Sequence[str] = (), **given: Any) -> R
     return dataclasses.replace(config, **{k: v for k, v in (given | texts).items() if v is not None})
 
 
-def length_asked(settings: Sequence[str]) -> bool:
-    """Whether `--set length=N` is among the settings."""
-    return any(_setting(text)[:2] == ("", "length") for text in settings)
+def asked(settings: Sequence[str], key: str) -> bool:
+    """Whether a `--set KEY=VALUE` of this key of the grid, such as `length`, is among the settings."""
+    return any(_setting(text)[:2] == ("", key) for text in settings)
 
 
 def _setting(text: str) -> tuple[str, str, Any]:

@@ -16,10 +16,9 @@ from ..api.corpora import Corpus
 from ..api.families import Family
 from ..api.launchers import Launcher
 from ..api.metrics import Metric
-from ..api.samplers import Sampler
+from ..api.samplers import Sampler, facts_problem
 from ..api.schedules import Schedule
 from ..api.tokenizers import Tokenizer
-from ..api.view import needs_problem
 from .discovery import Plugin, error_text, load_file, load_installed, named_files, new_host
 from .values import field_types, from_text, parse_spec, suggest, wanted
 
@@ -192,7 +191,7 @@ def _construct(kind: Kind, spec: str, cls: type[Any], values: dict[str, Any]) ->
         made = cls(**values)
     except (UserError, ValueError, TypeError) as error:
         raise UserError(f"{kind} {spec!r}: {error_text(error)}") from error
-    if isinstance(made, Sampler) and (problem := needs_problem(made.needs)):
+    if isinstance(made, Sampler) and (problem := facts_problem(made)):
         raise UserError(f"{kind} {spec!r}: {problem}")
     return made
 
@@ -228,5 +227,5 @@ def _problem(cls: Any, base: type[Component]) -> str:
         return ""
     except Exception as error:
         return f"{cls.__name__}() fails: {type(error).__name__}: {error_text(error)}"
-    problem = needs_problem(made.needs) if isinstance(made, Sampler) else ""
+    problem = facts_problem(made) if isinstance(made, Sampler) else ""
     return problem and f"{cls.__name__}.{problem}"

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
-from tinygrad import Tensor
+from tinygrad import Tensor, dtypes
 
-from ..api.component import FloatArray, IntArray
+from ..api.component import FloatArray, IntArray, UserError
 from ..api.log_probabilities import pick
-from ..api.samplers import Sampler
+from ..api.samplers import NOT_SCORED, Sampler
 from ..api.schedules import Schedule
-from ..api.view import View
+from ..api.view import State, View
 from ..engine import noise
 from ..engine.graph import Graph, Inbox
 from .denoiser import Answer
@@ -88,7 +89,7 @@ class SamplerGraph:
             **given,
         )  # fmt: skip
         going = view.masked.max(axis=1)
-        after, new_state = self.sampler.step(view, remembered)
+        after, new_state = self._stepped(view, remembered)
         if previous is not None:
             new_state = {**new_state, PREVIOUS: given["log_probabilities"]}
         for name, old in zip(self.names, state, strict=True):
@@ -108,6 +109,23 @@ class SamplerGraph:
         buffers, values = [tokens, nfe, *state], [filled, used, *rest]
         Tensor.realize(*(old.assign(new) for old, new in zip(buffers, values, strict=True)))
         return tokens
+
+
+    def _stepped(self, view: View, state: State) -> tuple[Tensor, State]:
+        """What the sampler's step gives. Raises `UserError` for what would be broadcast, cut or lost."""
+        made: Any = self.sampler.step(view, state)
+        if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], dict)):
+            raise UserError(f"sampler {self.sampler.spec!r}: step gives {type(made).__name__}; return tokens, state")
+        after, new_state = made
+        if not isinstance(after, Tensor) or after.shape != view.tokens.shape or not dtypes.is_int(after.dtype):
+            found = f"{after.dtype} {after.shape}" if isinstance(after, Tensor) else type(after).__name__
+            raise UserError(
+                f"sampler {self.sampler.spec!r}: step gives tokens of {found}; give int {view.tokens.shape}, e.g. "
+                "reveal.where(view.proposal, view.tokens)"
+            )
+        if lost := [name for name in self.names if name != PREVIOUS and name not in new_state]:
+            raise UserError(f"sampler {self.sampler.spec!r}: step gives no state {lost[0]!r}, which initial_state has")
+        return after, new_state
 
 
 def generate(
@@ -135,7 +153,16 @@ def generate(
         used[block.texts] += nfe[block.texts]
         if limit is not None:
             break
+    _check_ids(tokens, graph)
     return tokens, used
+
+
+def _check_ids(tokens: IntArray, graph: SamplerGraph) -> None:
+    """Raise `UserError` for what is no token."""
+    wrong = tokens[(tokens < 0) | (tokens > graph.mask)]
+    if wrong.size:
+        why = "its scores are not numbers" if (wrong == NOT_SCORED).any() else f"tokens are 0 to {graph.mask - 1}"
+        raise UserError(f"sampler {graph.sampler.spec!r} gives {wrong[0]} as a token; {why}")
 
 
 def _capture(evaluator: MaskedEvaluator, graph: SamplerGraph, plan: StepPlan) -> None:

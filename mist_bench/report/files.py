@@ -11,12 +11,11 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..engine.machine import write_atomically
+from ..engine.machine import write_together
 from ..run.columns import Row
 from ..run.store import plain
 from .columns import columns_in, files, header_of
@@ -28,33 +27,27 @@ _ORDER = ("corpus", "tokenizer", "control", "family", "schedule", "training_seed
 
 
 def write_run(
-    out: Path, rows: Mapping[str, Sequence[Row]], *, run: Row, tables: Callable[[], str] = lambda: "",
-    plots: Callable[[], Mapping[str, bytes]] = dict,
+    out: Path, rows: Mapping[str, Sequence[Row]], *, run: Row, tables: str = "",
+    plots: Mapping[str, bytes] | None = None,
 ) -> dict[str, Path]:  # fmt: skip
-    """Write all files of a run, each atomically; gives the path of each by its name within `out`.
+    """Write all files of a run together, so that no file is of another run; gives the path of each by its name within
+    `out`. Raises OSError with nothing written.
 
-    `rows`: by file, as `read_rows` gives them. `tables` gives the text of tables.md, `plots` the pictures by name; both
-    are called after the numbers are written, so that a failing plot loses nothing.
+    `rows`: by file, as `read_rows` gives them. `tables`: the text of tables.md; `plots`: the pictures by name.
     """
-    texts: dict[str, Callable[[], str]] = {
-        "run.json": lambda: json.dumps(plain(run), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-        **{f"{name}.csv": partial(_csv_of, name, rows.get(name, ())) for name in files()},
-        "samples.jsonl": lambda: _json_lines(rows.get("samples", ())),
+    drawn = plots or {}
+    texts: dict[str, str | bytes] = {
+        "run.json": json.dumps(plain(run), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        **{f"{name}.csv": to_csv(rows.get(name, ()), header_of(name)) for name in files()},
+        "samples.jsonl": _json_lines(rows.get("samples", ())),
         "tables.md": tables,
+        **{f"plots/{name}": drawn[name] for name in PLOTS if name in drawn},
     }
-    written = {name: write_atomically(Path(out) / name, text()) for name, text in texts.items()}
-    drawn = plots()
-    for plot in PLOTS:
-        path = Path(out) / "plots" / plot
-        if plot in drawn:
-            written[f"plots/{plot}"] = write_atomically(path, drawn[plot])
-        else:  # a picture of an earlier run would be taken for one of this run
-            path.unlink(missing_ok=True)
+    written = {name: Path(out) / name for name in texts}
+    write_together({written[name]: text for name, text in texts.items()})
+    for plot in set(PLOTS) - set(drawn):  # a picture of an earlier run would be taken for one of this run
+        (Path(out) / "plots" / plot).unlink(missing_ok=True)
     return written
-
-
-def _csv_of(file: str, rows: Sequence[Row]) -> str:
-    return to_csv(rows, header_of(file))
 
 
 def of_another_run(out: Path, configuration: Row) -> bool:

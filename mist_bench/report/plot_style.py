@@ -16,7 +16,7 @@ STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 10.0, "axes.titlesize": 11.0, "axes.titleweight": "bold",
     "svg.hashsalt": "mist-bench", "svg.fonttype": "path", "axes.spines.top": False, "axes.spines.right": False,
     "legend.frameon": False, "legend.fontsize": 9.0, "lines.linewidth": 1.6, "lines.markersize": 5.5,
-    "axes.edgecolor": "0.3", "grid.color": "0.9",
+    "axes.edgecolor": "0.3", "grid.color": "0.9", "text.parse_math": False,  # a name may hold two dollar signs
 }  # fmt: skip
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d")
 COLOURS = (

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..measure.statistics import interval
@@ -36,6 +37,7 @@ from .pooling import over_seeds, speed_interval, units_of, valid_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _KEY = ("corpus", "tokenizer", "control", "causal", "family", "schedule", "sampler", "steps", "temperature", "batch")
 _VALUES = ("nfe", "tokens_per_second", "oracle_valid_rate", "judge_nats_per_token", "token_entropy")
@@ -66,10 +68,10 @@ class _Point:
     high: float
 
 
-def draw(rows: Mapping[str, Sequence[Row]]) -> dict[str, bytes]:
-    """The SVG of each plot that has something to show, by file name. A panel for each corpus and tokenizer.
+def draw(rows: Mapping[str, Sequence[Row]]) -> tuple[dict[str, bytes], list[str]]:
+    """The SVG of each plot that has something to show, by file name, and a line for each that failed.
 
-    `rows`: by file, as `read_rows` gives them.
+    `rows`: by file, as `read_rows` gives them. A panel for each corpus and tokenizer.
     """
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it logs the making of its font cache
     import matplotlib as mpl
@@ -78,15 +80,24 @@ def draw(rows: Mapping[str, Sequence[Row]]) -> dict[str, bytes]:
     tokenizers = {row.get("checkpoint"): row.get("tokenizer") for row in rows["training"]}
     known = [{**row, "tokenizer": tokenizers.get(row.get("checkpoint"))} for row in in_order(rows["curves"])]
     pooled = over_seeds(rows["generation"], _KEY, _VALUES)
-    with mpl.rc_context({**sns.axes_style("whitegrid"), **STYLE}):
-        drawn = {
-            "loss-curves.svg": panels(known, lambda axes, own: _loss_curves(axes, own, rows["likelihood"])),
-            "differences.svg": panels(rows.get("differences", ()), differences),
-            "quality-steps.svg": panels(pooled, _quality_steps),
-            "quality-throughput.svg": panels(pooled, _quality_throughput),
-            "quality-entropy.svg": panels(by_steps(pooled), quality_entropy, by=("corpus", "tokenizer", "at")),
-        }
-        return {name: svg(figure) for name, figure in drawn.items() if figure is not None}
+    pictures: dict[str, Callable[[], Figure | None]] = {
+        "loss-curves.svg": lambda: panels(known, lambda axes, own: _loss_curves(axes, own, rows["likelihood"])),
+        "differences.svg": lambda: panels(rows.get("differences", ()), differences),
+        "quality-steps.svg": lambda: panels(pooled, _quality_steps),
+        "quality-throughput.svg": lambda: panels(pooled, _quality_throughput),
+        "quality-entropy.svg": lambda: panels(by_steps(pooled), quality_entropy, by=("corpus", "tokenizer", "at")),
+    }
+    drawn, failed = dict[str, bytes](), []
+    with mpl.rc_context({**sns.axes_style("whitegrid"), **STYLE}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in letters that no font here has
+        for name, picture in pictures.items():
+            try:
+                figure = picture()
+                drawn |= {} if figure is None else {name: svg(figure)}
+            except Exception as error:  # a name or a number that matplotlib cannot draw: the tables have it all
+                said = f"{type(error).__name__}: {error}"
+                failed.append(f"plots/{name} could not be drawn: {' '.join(said.split())}")
+    return drawn, failed
 
 
 def _loss_curves(axes: Axes, rows: list[Row], likelihood: Sequence[Row]) -> bool:

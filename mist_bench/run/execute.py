@@ -32,17 +32,18 @@ class Display(Protocol):
 
 
 def to_do(cells: Sequence[Cell], store: Store, rerun: Rerun) -> list[Cell]:
-    """The cells to make. A training whose checkpoint is gone is made again if a missing cell needs it."""
+    """The cells to make. A training whose checkpoint is gone is one of them, also if it is there and damaged where a
+    cell that is made needs it."""
     if rerun == "all":
         return list(cells)
     wanted = {"missing": ("missing",), "failed": ("missing", "failed")}[rerun]
-    todo = {cell.hash: cell for cell in cells if store.status(cell.hash) in wanted}
+    todo = {cell.hash: cell for cell in cells
+            if store.status(cell.hash) in wanted or store.to_try_again(cell.hash) or cell.lost(store)}  # fmt: skip
     todo |= {cell.hash: cell for cell in cells if cell.outdated(store, todo, rerun)}
     by_hash = {cell.hash: cell for cell in cells}
-    for cell in list(todo.values()):
-        for need in cell.needs:
-            if need not in todo and by_hash[need].lost(store):
-                todo[need] = by_hash[need]
+    for need in {need for cell in todo.values() for need in cell.needs}:
+        if by_hash[need].trains and need not in todo and store.status(need) == "done" and not store.intact(need):
+            todo[need] = by_hash[need]
     return [cell for cell in cells if cell.hash in todo]
 
 

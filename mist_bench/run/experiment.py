@@ -50,16 +50,19 @@ class Experiment:
     Our own plugins change only with FORMAT."""
     plugins: tuple[Plugin, ...]
     """All plugins, for messages and for other processes."""
+    left_out: tuple[str, ...] = ()
+    """A line for each thing that the preset names and that does not apply."""
 
     @classmethod
     def of(
         cls, config: RunConfig, registry: Registry, device: str, precision: str, *, written_for: str | None = None,
-        length_asked: bool = False,
+        length_asked: bool = False, families_asked: bool = True,
     ) -> Experiment:  # fmt: skip
         """Make every object that the configuration names. Raises `UserError` before anything is computed.
 
         A corpus may fix the length. A length that was written for the corpus `written_for` (a preset's), or was asked
-        for, must agree with it; any other gives way.
+        for, must agree with it; any other gives way. Unless families were asked for, those that do not apply to the
+        corpus are left out.
         """
         corpus: Corpus = registry.make("corpus", config.corpus)
         tokenizer: Tokenizer = registry.make("tokenizer", config.tokenizer)
@@ -72,6 +75,7 @@ class Experiment:
         judge, text_judge = _judge(config, registry)
         world = corpus.oracle() is not None and tokenizer.keeps_pieces
         perfect = registry.first("family", "needs_oracle") if world else None
+        families, left_out = (families, ()) if families_asked or perfect else _without_oracles(families)
         causal = [*families, *([judge] if judge else [])]
         causal_sampler = registry.first("sampler", "left_to_right") if any(each.causal for each in causal) else None
         config = dataclasses.replace(
@@ -84,7 +88,7 @@ class Experiment:
             config=config, device=device, precision=precision, corpus=corpus, tokenizer=tokenizer, families=families,
             schedules=schedules, samplers=samplers, metrics=metrics, evaluation_schedules=evaluation,
             causal_sampler=causal_sampler, judge_family=judge, text_judge=text_judge, perfect=perfect,
-            codes=_codes(registry, objects), plugins=tuple(registry.plugins()),
+            codes=_codes(registry, objects), plugins=tuple(registry.plugins()), left_out=left_out,
         )  # fmt: skip
         made._check(registry)
         return made
@@ -134,6 +138,16 @@ class Experiment:
     def names(self) -> dict[str, Any]:
         """The labels of everything that is measured on this corpus."""
         return {"corpus": self.corpus.spec, "tokenizer": self.tokenizer.spec}
+
+
+def _without_oracles(families: tuple[Family, ...]) -> tuple[tuple[Family, ...], tuple[str, ...]]:
+    """The families that need no known law, if there are any, and a line for each of the others."""
+    rest = tuple(family for family in families if not family.needs_oracle)
+    if not rest:
+        return families, ()
+    lost = [family.spec for family in families if family.needs_oracle]
+    reason = "it needs a corpus with a known law, with the corpus's own pieces as tokens"
+    return rest, tuple(f"family {spec!r} of the preset is left out: {reason}" for spec in lost)
 
 
 def _made(registry: Registry, kind: PluginKind, specs: Iterable[str]) -> tuple[Any, ...]:

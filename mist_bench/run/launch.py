@@ -53,7 +53,8 @@ def commands(cells: Sequence[Cell], store: Store) -> list[list[str]]:
     groups: dict[str | None, list[str]] = {}
     for cell in cells:
         groups.setdefault(cell.group, []).append(cell.hash)
-    start, end = [sys.executable, "-m", "mist_bench", "cell"], ["--store", str(store.path.absolute())]
+    # -P: a file of the current folder that is named like a module is not taken for it
+    start, end = [sys.executable, "-P", "-m", "mist_bench", "cell"], ["--store", str(store.path.absolute())]
     return [[*start, *hashes, *end] for hashes in groups.values()]
 
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..api.component import UserError
+from ..api.schedule_problems import schedule_problem
+from ..api.schedules import Schedule
 from ..engine import device
+from ..engine.machine import disk_is_full
 from ..host.discovery import Plugin, describe_error, error_text
 from . import provenance
 from .cells import Cell, Progress, Record
+from .store import NO_ROOM
 
 if TYPE_CHECKING:
     from .workbench import Workbench
-
-FAILURES = (UserError, ArithmeticError, ValueError, RuntimeError, MemoryError, TypeError, AttributeError, LookupError,
-            NameError, AssertionError, ImportError)  # fmt: skip
-"""The errors that end one cell and not the run."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -30,22 +30,33 @@ class Outcome:
 
 
 def make(cell: Cell, bench: Workbench, progress: Progress, *, debug: bool = False) -> Outcome:
-    """Make a cell, whose needs are finished, and store what came of it. `debug`: errors are raised, not stored."""
+    """Make a cell, whose needs are finished, and store what came of it. `debug`: errors are raised, not stored.
+
+    Whatever is raised ends this cell alone, since a plugin may raise anything; but for an interrupt. A full disk is no
+    fault of the cell, so the next run tries again.
+    """
     start = time.perf_counter()
     try:
+        bench.store.ensure_room()
         record = _measured(cell, bench, progress)
         bench.store.write(cell.hash, {"labels": dict(cell.labels), "seconds": time.perf_counter() - start, **record})
-    except FAILURES as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         if debug:
             raise
         message = reason(error, bench.experiment.plugins)
-        bench.store.write_failure(cell.hash, message)
+        with contextlib.suppress(OSError):  # a store that cannot be written: the run still ends with its tables
+            bench.store.write_failure(cell.hash, message, again=disk_is_full(error))
         return Outcome(failure=message)
     return Outcome(record=record)
 
 
 def _measured(cell: Cell, bench: Workbench, progress: Progress) -> dict[str, Any]:
     """The record of the cell. Raises `UserError` if the device has not enough memory."""
+    for schedule in (value for value in vars(cell).values() if isinstance(value, Schedule)):
+        if problem := schedule_problem(schedule):
+            raise UserError(f"schedule {schedule.spec!r}: {problem}")
     try:
         record = cell.make(bench, progress)
     except (MemoryError, RuntimeError) as error:
@@ -58,8 +69,10 @@ def _measured(cell: Cell, bench: Workbench, progress: Progress) -> dict[str, Any
     return {**record, "measured_by": provenance.stamp()} if cell.speeds(record) else record
 
 
-def reason(error: Exception, plugins: Iterable[Plugin]) -> str:
+def reason(error: BaseException, plugins: Iterable[Plugin]) -> str:
     """Why a cell failed, in one line. An error that is not ours may come from a plugin: with the place in its file."""
     if isinstance(error, UserError):
         return error_text(error)
+    if disk_is_full(error):
+        return f"{NO_ROOM}; free some space and type the same command again"
     return describe_error(error, [plugin.file for plugin in plugins])

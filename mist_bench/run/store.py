@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
 import json
 import math
+import os
 import re
+import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,10 +28,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..api.component import UserError
-from ..engine.machine import write_atomically
+from ..engine.machine import orphaned, write_atomically
+from .sealed import opened, sealed
 
 HASH = re.compile("[0-9a-f]{16}")
 """The name of a cell."""
+LEAST_FREE = 1 << 20
+"""Bytes that a cell needs at least: a record is some hundred kilobytes."""
+NO_ROOM = "the disk of the store is full"
 Status = Literal["done", "failed", "missing"]
 Tensors = dict[str, npt.NDArray[Any]]
 
@@ -83,6 +90,8 @@ class Store:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.set_aside: list[Path] = []
+        """Files that were found damaged and renamed."""
 
     def cell_path(self, hash: str) -> Path:
         return self.path / "cells" / f"{hash}.json"
@@ -103,6 +112,11 @@ class Store:
         except OSError:
             return None
         return found.st_ino ^ found.st_mtime_ns
+
+    def ensure_room(self) -> None:
+        """Raise OSError if the disk is full, before the work of a cell that could not be stored."""
+        if shutil.disk_usage(self.path).free < LEAST_FREE:
+            raise OSError(errno.ENOSPC, NO_ROOM)
 
     def ensure_writable(self) -> None:
         """Make the folders and try to write; raises `UserError` if that cannot be done."""
@@ -133,10 +147,18 @@ class Store:
             raise ValueError(f"the content of cell {hash} hashes to {content_hash(record['content'])}")
         self._write(hash, {"hash": hash, "status": "done", "record": record})
 
-    def write_failure(self, hash: str, message: str) -> None:
-        """Store why a cell failed. A finished cell stays finished: its content is the same."""
+    def write_failure(self, hash: str, message: str, *, again: bool = False) -> None:
+        """Store why a cell failed. A finished cell stays finished: its content is the same.
+
+        `again`: the next run tries it again, since the machine was at fault.
+        """
         if self.status(hash) != "done":
-            self._write(hash, {"hash": hash, "status": "failed", "message": message})
+            self._write(hash, {"hash": hash, "status": "failed", "message": message, "again": again})
+
+    def to_try_again(self, hash: str) -> bool:
+        """Whether the cell failed for a reason that may have passed."""
+        stored = self._stored(hash)
+        return stored is not None and stored["status"] == "failed" and bool(stored.get("again"))
 
     def save_checkpoint(self, hash: str, tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, Any]) -> None:
         """Store named arrays (any shape) and metadata in JSON's types."""
@@ -153,7 +175,7 @@ class Store:
         from safetensors import SafetensorError, safe_open
 
         path = self.checkpoint_path(hash)
-        if not path.is_file():
+        if not os.path.lexists(path):
             return None
         try:
             with safe_open(path, framework="np") as file:
@@ -161,32 +183,50 @@ class Store:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             whole = header["hash"] == hash and header["sha256"] == _digest(tensors, header["metadata"])
             metadata = json.loads(header["metadata"])
-        except (SafetensorError, KeyError, ValueError):
+        except (SafetensorError, KeyError, ValueError, OSError):
             whole = False
         if not whole:
-            _set_aside(path)
+            self._set_aside(path)
             return None
         return tensors, metadata
 
-    def _write(self, hash: str, stored: Mapping[str, Any]) -> None:
-        write_atomically(self.cell_path(hash), json.dumps(plain(stored), indent=1, allow_nan=False) + "\n")
+    def intact(self, hash: str) -> bool:
+        """Whether there is a checkpoint, and it is as it was written."""
+        return self.load_checkpoint(hash) is not None
+
+    def sweep(self) -> None:
+        """Remove what processes of this machine left when they were killed while they wrote."""
+        for folder in ("cells", "checkpoints", "jobs"):
+            for path in (self.path / folder).glob(".*.tmp"):
+                if orphaned(path):
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+
+    def _write(self, hash: str, stored: dict[str, Any]) -> None:
+        write_atomically(self.cell_path(hash), sealed(plain(stored)))
 
     def _stored(self, hash: str) -> dict[str, Any] | None:
         path = self.cell_path(hash)
         try:
-            stored = json.loads(path.read_bytes(), parse_constant=_refuse)
+            stored = opened(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except ValueError:  # not JSON, or not UTF-8
-            stored = None
+        except (ValueError, RecursionError, OSError):  # changed, or no file at all: a folder, a link to itself
+            stored = {}
         if not _belongs(stored, hash):
-            _set_aside(path)
+            self._set_aside(path)
             return None
-        return dict(stored)
+        return stored
+
+    def _set_aside(self, path: Path) -> None:
+        """Rename a damaged file, so that nothing reads it and a user can still inspect it."""
+        with contextlib.suppress(OSError):  # a store that cannot be written is still read as if the file were absent
+            path.replace(path.with_name(path.name + ".damaged"))
+            self.set_aside.append(path)
 
 
-def _belongs(stored: Any, hash: str) -> bool:
-    if not isinstance(stored, dict) or stored.get("hash") != hash:
+def _belongs(stored: Mapping[str, Any], hash: str) -> bool:
+    if stored.get("hash") != hash:
         return False
     if stored.get("status") == "failed":
         return isinstance(stored.get("message"), str)
@@ -204,13 +244,3 @@ def _digest(tensors: Mapping[str, npt.NDArray[Any]], metadata: str) -> str:
         total.update(f"\0{name}\0{array.dtype}\0{array.shape}\0".encode())
         total.update(array.tobytes())
     return total.hexdigest()
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _set_aside(path: Path) -> None:
-    """Rename a damaged file, so that nothing reads it and a user can still inspect it."""
-    with contextlib.suppress(OSError):  # a store that cannot be written is still read as if the file were absent
-        path.replace(path.with_name(path.name + ".damaged"))

@@ -21,6 +21,12 @@ class Failed(AssertionError):
     """A check that failed: what is wrong, and what to change."""
 
 
+def fail_on(problem: str) -> None:
+    """Fail the check if there is a problem."""
+    if problem:
+        raise Failed(problem)
+
+
 class Skipped(Exception):
     """A check that could not be run, and why."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 
 from ..api.component import UserError
-from ..api.metrics import Metric
+from ..api.metrics import Metric, columns_problem
 from ..host.registry import Registry
-from .core import Failed, Skipped, Study, check
+from .core import Failed, Skipped, Study, check, fail_on
 
 TEXTS = {
     "plain text": ["One day, Mia took the kite.", "It flew far.", "It flew far."],
@@ -61,9 +60,8 @@ def columns(its: MetricStudy) -> str:
 def finite(its: MetricStudy) -> None:
     """Its values are finite numbers."""
     for what, texts in TEXTS.items():
-        for name, value in its.measure(texts).items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise Failed(f"{name} of {what} is {value!r}; give a finite float (divide by max(1, count))")
+        problem = columns_problem(its.measure(texts))
+        fail_on(problem and f"of {what}: {problem}")
 
 
 @check("metric")

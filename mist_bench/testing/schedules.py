@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..api.component import FloatArray
+from ..api.schedule_problems import INSIDE, arrays_problem, ends_problem, fall_problem, weight_problem
 from ..api.schedules import Schedule
 from ..host.registry import Registry
-from .core import Failed, Study, check
+from .core import Failed, Study, check, fail_on
 
 EPS = 2.0**-52
-INSIDE = np.linspace(0.01, 0.99, 99)
 ENDS = np.array([0.0, 1.0])
 # numbers with all 53 bits, so that a loss of precision is visible
 SMALL = 10.0 ** np.random.default_rng(0).uniform(-9, -4, 64)
@@ -35,24 +35,14 @@ def _worst(error: FloatArray, t: FloatArray) -> tuple[float, float]:
 @check("schedule")
 def arrays(its: ScheduleStudy) -> None:
     """Every function gives float64 of the shape it was given."""
-    t = INSIDE[:6].reshape(2, 3)
-    for name in ("alpha", "dalpha", "mask_probability", "weight", "inverse"):
-        found = getattr(its.component, name)(t)
-        if not isinstance(found, np.ndarray) or found.shape != t.shape or found.dtype != np.float64:
-            given = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
-            raise Failed(
-                f"{name}(t) gives {given} for float64 (2, 3); compute with numpy on t, constants by np.full_like"
-            )
-        if not np.isfinite(found).all():
-            raise Failed(f"{name}(t) is not finite inside (0, 1); look for a division by 0 or the log of 0")
+    fail_on(arrays_problem(its.component))
 
 
 @check("schedule")
 def boundaries(its: ScheduleStudy) -> None:
     """Alpha goes from 1 to 0, or reaches_all is False."""
+    fail_on(ends_problem(its.component))
     first, last = (float(x) for x in its.component.alpha(ENDS))
-    if not (0 <= last < first <= 1):
-        raise Failed(f"alpha(0) = {first:.6g} and alpha(1) = {last:.6g}; alpha falls, from at most 1 to at least 0")
     reached = abs(first - 1) <= 4 * EPS and abs(last) <= 4 * EPS
     if its.component.reaches_all and not reached:
         raise Failed(
@@ -66,11 +56,7 @@ def boundaries(its: ScheduleStudy) -> None:
 @check("schedule")
 def falls(its: ScheduleStudy) -> None:
     """Alpha falls everywhere."""
-    t = np.linspace(0.0, 1.0, 1001)
-    step = np.diff(its.component.alpha(t))
-    if (step >= 0).any():
-        place = t[int(np.argmax(step >= 0))]
-        raise Failed(f"alpha does not fall at t = {place:.3g}; a token that is masked stays masked, so alpha must fall")
+    fail_on(fall_problem(its.component))
 
 
 @check("schedule")
@@ -118,14 +104,8 @@ def no_cancellation(its: ScheduleStudy) -> None:
 def bound_weight(its: ScheduleStudy) -> None:
     """The weight is -dalpha / (1 - alpha), positive and finite inside (0, 1)."""
     t = np.concatenate([SMALL, INSIDE, 1 - SMALL])
+    fail_on(weight_problem(its.component, t))
     found = its.component.weight(t)
-    wrong = ~(np.isfinite(found) & (found > 0))
-    if wrong.any():
-        place = int(np.argmax(wrong))
-        raise Failed(
-            f"weight({t[place]:.3g}) = {found[place]:.3g}; w(t) is finite and above 0 inside (0, 1): dalpha below 0, "
-            "mask_probability above 0"
-        )
     own = -its.component.dalpha(t) / its.component.mask_probability(t)
     # t itself is rounded, which near an end moves what is left of it (and so dalpha) by that much
     room = 16 * EPS * (1 + 1 / np.minimum(t, 1 - t))

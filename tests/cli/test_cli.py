@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,7 @@ def test_run_passes_on_the_grid(asked: Asked):
         "launcher": "local",
         "written_for": "tales",
         "length_asked": False,
+        "families_asked": True,
     }
 
 
@@ -155,7 +157,9 @@ def test_failures_end_with_1_and_say_how_to_see_more(asked: Asked, capsys: pytes
     asked.answer = RuntimeError("the device\nis gone")
     assert cli.main(RUN) == 1
     line = one_line(capsys)
-    assert line == "mist-bench: error: RuntimeError: the device is gone (--debug shows the traceback)\n"
+    assert re.fullmatch(
+        r"mist-bench: error: RuntimeError at test_cli\.py:\d+: the device is gone \(--debug shows the traceback\)\n", line
+    )
     assert cli.main([*RUN, "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
     asked.answer = UserError("no such thing")

@@ -46,8 +46,8 @@ class AnotherOneEachTime(Words):
 BAD = [
     (NamedBadly, "columns", r"columns are \['Words / text'\]; give at least one, in lower-case letters"),
     (ComesAndGoes, "columns", "of one text it gives .*; a column must not come and go"),
-    (NotFinite, "finite", "words of empty texts is nan; give a finite float"),
-    (NotANumber, "finite", "words of plain text is None"),
+    (NotFinite, "finite", "of empty texts: words is nan; give a finite float"),
+    (NotANumber, "finite", "of plain text: words is None"),
     (AnotherOneEachTime, "measures-the-same-again", "measured again, the values differ; .* a fixed seed"),
 ]
 FINE = [(Words, name, "ok", "") for name in ("columns", "finite", "measures-the-same-again")]

@@ -216,7 +216,7 @@ class Unsure(Sampler):
 
 BAD = [
     (AsksForTheWholeAnswer, "runs", r"raised AttributeError at bad_samplers.py:\d+: .*set needs = frozenset\(\{'log_probabilities'\}\)"),
-    (StateLosesAName, "runs", "raised KeyError: 'count'"),
+    (StateLosesAName, "runs", "step gives no state 'count', which initial_state has"),
     (LooksAtValues, "runs", r"raised JitError at bad_samplers.py:\d+: .*a step is captured once: tensor operations only"),
     (OneEachTime, "no-mask-left", r"L = 2, 1 steps: \d+ of 64 texts still hold masks .* view.last is true"),
     (WritesOverWhatIsFixed, "fixed-tokens", "changes tokens that the user fixed .* change only where view.masked"),

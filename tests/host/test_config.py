@@ -17,8 +17,8 @@ from mist_bench.host import presets
 from mist_bench.host.config import RunConfig
 from mist_bench.host.presets import (
     PRESETS,
+    asked,
     default_preset,
-    length_asked,
     load_preset,
     override,
     preset_names,
@@ -149,8 +149,8 @@ def test_the_command_line_wins(smoke: RunConfig):
 def fitted(preset: RunConfig, *settings: str, **given: str) -> int:
     """The length of a run with these on its command line."""
     config = override(preset, settings, **given)
-    asked = {"written_for": preset.corpus, "length_asked": length_asked(settings)}
-    return Experiment.of(config, Registry.discover(), "CPU", "float32", **asked).config.length
+    known = {"written_for": preset.corpus, "length_asked": asked(settings, "length")}
+    return Experiment.of(config, Registry.discover(), "CPU", "float32", **known).config.length
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -47,10 +47,8 @@ def write(out: Path, **changed):
     run = given.pop("run")
     origin = run.get("provenance")
     heading = provenance.one_line(origin) if origin else ""
-    return files.write_run(
-        out, given, run=run, tables=lambda: tables.markdown(tables.tables_of_run(given), heading=heading),
-        plots=lambda: plots.draw(given),
-    )  # fmt: skip
+    text = tables.markdown(tables.tables_of_run(given), heading=heading)
+    return files.write_run(out, given, run=run, tables=text, plots=plots.draw(given)[0])
 
 
 @pytest.fixture(scope="module")

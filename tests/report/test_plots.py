@@ -17,7 +17,9 @@ from mist_bench.report import plot_differences, plot_entropy, plot_style, plots
 
 
 def draw(**changed):
-    return plots.draw({**rows.everything(), **changed})
+    made, failed = plots.draw({**rows.everything(), **changed})
+    assert not failed
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ def kinds_of(note: Path) -> dict[str, list[str]]:
     known = {cell.hash: cell.kind for cell in cells(settings=["generation.judge=none", "likelihood.weighted_draws=0"],
              families="mdlm", schedules="linear", samplers="random", steps="2")}  # fmt: skip
     commands = eval(note.read_text())
-    return {command[3]: [known[hash] for hash in command[4 : command.index("--store")]] for command in commands}
+    return {command[4]: [known[hash] for hash in command[5 : command.index("--store")]] for command in commands}
 
 
 @pytest.mark.slow
@@ -276,7 +276,7 @@ def test_what_may_be_launched():
     made = {cell.hash for cell in chosen}
     assert all(set(cell.needs) <= made for cell in chosen)
     groups = launch.commands(chosen, Store("store"))
-    assert len(groups) == 2 and all(command[1:4] == ["-m", "mist_bench", "cell"] for command in groups)
+    assert len(groups) == 2 and all(command[1:5] == ["-P", "-m", "mist_bench", "cell"] for command in groups)
 
 
 class Recorder(Launcher):
@@ -289,7 +289,7 @@ class Recorder(Launcher):
         object.__setattr__(self, "stopped", threading.Event())
 
     def launch(self, commands):
-        first, second, *_ = commands[0][4:-2]
+        first, second, *_ = commands[0][5:-2]
         self.store.progress_path(first).write_text('{"done": 3, "total": 9, "note": "loss 1"}')
         time.sleep(3 * launch.POLL_SECONDS)
         self.store.write(first, {"final_loss": 1.0})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from ...api.component import FloatArray, IntArray
+from ...api.component import FloatArray, IntArray, UserError
 from ...api.schedules import Schedule
 from ...measure.statistics import mean_and_error, perplexity_columns, with_error
 from ..cells import Cell, Progress, Record
@@ -212,6 +212,11 @@ def likelihood_record(bench: Workbench, nats: FloatArray) -> dict[str, Any]:
     from ...measure.likelihood import estimate
 
     split, count = bench.dataset.test, len(nats)
+    if np.isnan(nats).any():
+        raise UserError(
+            f"the likelihood of {int(np.isnan(nats).sum())} of {count} sequences is not a number; a smaller "
+            "learning_rate may help, and mist-bench check FAMILY looks at a plugin's own network"
+        )
     found = estimate(nats, bench.dataset.length, split.text_bytes[:count], split.clusters(count))
     return {
         "nats_per_token": found.nats_per_token, "nats_per_token_se": found.nats_per_token_se,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
-import numpy as np
-
 from ...api.component import UserError
-from ...api.metrics import Metric
+from ...api.metrics import Metric, columns_problem
 from ...host.discovery import error_text
 from ...measure.statistics import unless_rounding
 from ..cells import Cell, Entry, Progress, Record
@@ -84,13 +83,15 @@ class MetricCell(Cell):
         references = controls.references(bench.dataset, len(tokens))
         texts, held_out = ([bench.dataset.decode(row) for row in rows] for rows in (tokens, references))
         try:
-            columns: dict[str, float | None] = dict(self.metric.measure(texts, held_out))
-        except OSError as error:  # a network that is down, say: this cell fails, and not the run
+            measured = self.metric.measure(texts, held_out)
+        except OSError as error:  # a network that is down, say
             text = f"{type(error).__name__}: {error_text(error)}"
             raise UserError(f"metric {self.metric.spec!r} raised {text}") from error
-        for name, value in columns.items():
-            if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating | None):
-                raise UserError(f"metric {self.metric.spec!r} gives {name} = {value!r:.80}; give numbers")
+        if problem := columns_problem(measured):
+            raise UserError(f"metric {self.metric.spec!r}: {problem}")
+        columns: dict[str, float | None] = {
+            name: int(value) if isinstance(value, Integral) else float(value) for name, value in measured.items()
+        }
         return {"columns": _with_errors(columns, one_text=len(set(texts)) == 1)}
 
     @staticmethod

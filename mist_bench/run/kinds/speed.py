@@ -19,7 +19,7 @@ from ...measure.speed import Turn, in_turn, means, ratio, uncollected, watched
 from ..cells import Cell, Entry, Progress, Record, Rerun
 from ..columns import Row
 from ..experiment import Experiment
-from ..make import FAILURES, reason
+from ..make import reason
 from ..store import Store
 from .generation import GenerationCell, generations
 
@@ -143,7 +143,9 @@ class _Timed:
         if not self.failure:
             try:
                 work()
-            except FAILURES as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self.failure = reason(error, self.bench.experiment.plugins)
 
     def prepare(self) -> None:
