@@ -44,8 +44,12 @@ from .api.view import State as State
 from .api.view import View as View
 from .data.slot_world import Plot as Plot
 from .data.slot_world import SlotWorld as SlotWorld
+from .data.text_files import Piece as Piece
+from .data.text_files import TextFile as TextFile
+from .engine.machine import cache_folder as cache_folder
 from .hub.datasets import TextColumn as TextColumn
 from .hub.datasets import download as download
+from .hub.datasets import fingerprint as fingerprint
 from .hub.datasets import hold_out as hold_out
 from .hub.models import HubModel as HubModel
 from .hub.models import find_model as find_model

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from mist_bench import Corpus, Texts, UserError, download, hold_out, hookimpl, parameter
+from mist_bench import Corpus, Texts, UserError, cache_folder, download, fingerprint, hold_out, hookimpl, parameter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,15 @@ class HubCorpus(Corpus):
     test: str = parameter("", "name of the test split; `test` if there is one")
     revision: str = parameter("", "commit, tag or branch on the Hub; the newest if empty")
 
+    def identity(self) -> dict[str, Any]:
+        """With the hash of its revision, or of the files of a local folder: a data set may change under its name."""
+        found = fingerprint(self.dataset, cache_folder(), subset=self.subset, revision=self.revision)
+        return {**self.content(), "fingerprint": found}
+
     def load(self, cache: Path) -> Texts:
-        found = download(self.dataset, cache, subset=self.subset, column=self.column, revision=self.revision)
+        wanted = (self.train, self.validation or "validation", self.test or "test")
+        found = download(self.dataset, cache, subset=self.subset, column=self.column, revision=self.revision,
+                         splits=wanted)  # fmt: skip
         for split in (self.train, *filter(None, (self.validation, self.test))):
             if split not in found:
                 raise UserError(f"{self.dataset!r} has no split {split!r}; known: {', '.join(found)}")

@@ -37,6 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.device)
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(file))
+    items.sort(key=lambda item: item.path.name != "test_lint.py")  # the longest single test: not last, with a core idle
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ ARROWS = {
     "host": "api",
     "network": "api engine",
     "hub": "api",
-    "data": "api",
+    "data": "api engine",
     "inference": "api engine",
     "training": "api engine host",
     "measure": "api engine data inference",

@@ -25,6 +25,8 @@ class Texts:
     train: Sequence[str]
     validation: Sequence[str]
     test: Sequence[str]
+    said: str = ""
+    """What a user must know of how the text was read, in one line; each run says it."""
 
 
 class Corpus(Component, ABC):

@@ -16,7 +16,7 @@ from .contest import OURS
 def save(path: Path, results: Mapping[str, Any]) -> None:
     """Write mist-bench's rows of these results under this machine. Other machines and rows that were not measured keep
     their values."""
-    known = _read(path) if path.exists() else {}
+    known = read(path) if path.exists() else {}
     machine = known.setdefault(results["machine"]["key"], {"rows": {}})
     origin = results["provenance"]
     machine |= {"date": origin["date"], "commit": (origin["git"] or {}).get("commit")}
@@ -30,7 +30,7 @@ def rows_of(path: Path, machine: str) -> dict[str, Any]:
     """The baseline of a machine, rows by group. Raises `UserError` if the file has none: machines do not compare."""
     if not path.is_file():
         raise UserError(f"no baseline {path}; --save-baseline writes one")
-    known = _read(path)
+    known = read(path)
     if machine not in known:
         raise UserError(f"{path} has no baseline of this machine ({machine}), only of {'; '.join(known)}; "
                         "--save-baseline adds it")  # fmt: skip
@@ -38,12 +38,17 @@ def rows_of(path: Path, machine: str) -> dict[str, Any]:
     return rows
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """The machines of a baseline, each with its `rows`. Raises `UserError` if the file holds something else."""
     try:
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not a baseline: {error}; --save-baseline writes one") from error
-    return known
+        known = json.loads(path.read_text(encoding="utf-8"))
+        sound = isinstance(known, dict) and all(isinstance(each["rows"], dict) for each in known.values())
+        problem = "" if sound else "no rows by machine"
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        problem = f"{error}"
+    if problem:
+        raise UserError(f"{path} is not a baseline: {problem}; remove it, and --save-baseline writes one")
+    return dict(known)
 
 
 def slower(before: Mapping[str, Any], results: Mapping[str, Any], factor: float) -> tuple[list[str], list[str]]:

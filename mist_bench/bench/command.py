@@ -22,6 +22,7 @@ from ..engine import beam, compiler, device
 from ..engine.machine import SHORTEST, Others
 from ..measure.statistics import FEWEST_FOR_INTERVAL
 from ..run import provenance, workbench
+from ..run.execute import check_writable
 from . import baseline
 from .contest import Offer, Timing, race
 
@@ -91,6 +92,10 @@ def bench(options: BenchOptions) -> int:
     if options.baseline is not None and options.rounds < FEWEST_FOR_INTERVAL:
         raise UserError(f"a baseline needs at least {FEWEST_FOR_INTERVAL} rounds, given {options.rounds}; "
                         f"type --rounds {FEWEST_FOR_INTERVAL}")  # fmt: skip
+    if options.out is not None:
+        check_writable(options.out, "the tables", "--out DIR")
+    if options.baseline is not None and options.save_baseline and options.baseline.exists():
+        baseline.read(options.baseline)
     compiler.prepare()
     sizes, old = chosen_sizes(options.sizes), None
     if options.baseline is not None and not options.save_baseline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. 0: done; 1: failed; 2: a wrong call; 130: interrupted; 143: told to end. One line for each but the
     first."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _never_fail_at_a_letter()
     try:
         with never_lost():
             work = app(args=given, prog_name="mist-bench", standalone_mode=False)
@@ -45,6 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hides = given[0] in ("run", "cell", "sample", "bench") and "--debug" not in given
         hint = " (--debug shows the traceback)" if hides else ""
         return _say(f"error: {type(error).__name__}{_place(error)}: {error}{hint}", 1)
+
+
+def _never_fail_at_a_letter() -> None:
+    """Write `?` for a letter that the terminal or the file cannot hold (LANG=C, a code page of Windows), where Python
+    would end the command; names of files that are no text keep their bytes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape" if stream.encoding.lower() == "utf-8" else "replace")
 
 
 def _place(error: BaseException) -> str:

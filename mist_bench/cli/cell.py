@@ -11,7 +11,7 @@ from pathlib import Path
 from ..api.component import UserError
 from ..engine import compiler, cpu_team, device
 from ..run.cells import Cell
-from ..run.jobs import Reporter, missing_needs, read_job
+from ..run.jobs import Reporter, end_with_parent, missing_needs, read_jobs
 from ..run.make import make
 from ..run.store import Store
 from ..run.workbench import Workbench
@@ -24,10 +24,11 @@ def make_cells(hashes: Sequence[str], store: Path, *, debug: bool = False) -> in
 
     Raises `UserError` for a cell that is not described, or needs one that is not finished.
     """
+    end_with_parent()
     compiler.prepare()
     _share_cores()
     shelf = Store(store)
-    cells = [read_job(hash, shelf) for hash in hashes]
+    cells = read_jobs(hashes, shelf)
     if wrong := [cell.experiment.device for cell in cells if cell.experiment.device != device.name()]:
         raise UserError(f"planned for the device {wrong[0]}, but this is {device.name()}; set DEV={wrong[0]}")
     bench, status = Workbench(cells[0].experiment, shelf), 0

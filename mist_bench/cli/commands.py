@@ -20,7 +20,9 @@ from .options import (
     Files,
     Length,
     Nucleus,
+    Out,
     Preset,
+    ReportStore,
     Rerun,
     Seed,
     Settings,
@@ -31,6 +33,7 @@ from .options import (
     TokenizerName,
     option,
 )
+from .options import folder as parse_folder
 
 if TYPE_CHECKING:
     from ..host.config import RunConfig
@@ -51,7 +54,7 @@ def run_command(
     seed: Annotated[str | None, option("--seed", help="Seeds of generation.", metavar="N,N,…")] = None,
     target_se: TargetError = None,
     devices: Devices = None,
-    out: Annotated[Path | None, option("--out", help="Tables and report; results/PRESET.", metavar="DIR")] = None,
+    out: Out = None,
     store: Store = None,
     plugin: Files = None,
     rerun: Annotated[Rerun, typer.Option(help="Which cells to compute.")] = Rerun.missing,
@@ -89,10 +92,8 @@ def run_command(
 
 @command
 def report_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", show_default=False)],
-    store: Annotated[
-        Path | None, option("--store", help="Finished cells; the store beside DIR, or that of run.", metavar="DIR")
-    ] = None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", show_default=False, parser=parse_folder)],
+    store: ReportStore = None,
 ) -> Work:
     """Show the tables of a finished run again, from its files and the store."""
 

@@ -11,6 +11,7 @@ from .app import Work, command, discover, search
 from .options import (
     AsJson,
     Beam,
+    BenchOut,
     Budget,
     Debug,
     Factor,
@@ -103,7 +104,7 @@ def bench_command(
     ] = None,
     rounds: Rounds = 7,
     budget: Budget = 30.0,
-    out: Annotated[Path | None, option("--out", help="Tables; results/bench-DEVICE.", metavar="DIR")] = None,
+    out: BenchOut = None,
     baseline: Annotated[
         Path | None, option("--baseline", help="Fail if slower than in this file.", metavar="FILE")
     ] = None,

@@ -55,20 +55,21 @@ def run(
         config, registry, device.name(), device.precision_name(config.training.precision), written_for=written_for,
         length_asked=length_asked, families_asked=families_asked,
     )  # fmt: skip
-    for line in experiment.left_out:
-        say(errors, line)
     cells = lay_out(experiment)
-    shelf.sweep()
     todo = to_do(cells, shelf, rerun)
-    _say_damaged(shelf, errors)
     chosen = _launcher(launcher, registry, experiment, todo, debug)
     if dry_run:
+        for line in experiment.left_out:
+            say(errors, line)
         _show_plan(cells, {cell.hash for cell in todo}, shelf, screen)
         return 0
     bench = Workbench(experiment, shelf)
-    if todo:
-        _ = bench.dataset  # a corpus or tokenizer that cannot work says so before anything is written
+    read = bench.dataset.said if todo else ""  # a corpus that cannot work says so here, before anything is written
+    for line in filter(None, (device.said(), *experiment.left_out, read)):
+        say(errors, line)
+    _say_damaged(shelf, errors)
     shelf.ensure_writable()
+    shelf.sweep()
     if files.of_another_run(out, experiment.config.to_dict()):
         say(errors, f"the tables in {out} are of another run and are replaced; a different --out DIR keeps them "
                     "(all cells are kept: the command of that run writes them again)")  # fmt: skip

@@ -16,7 +16,6 @@ import inspect
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ import numpy.typing as npt
 from ..api.component import IntArray, UserError
 from ..api.corpora import Corpus, Texts
 from ..api.tokenizers import Codec, Tokenizer
+from ..engine.machine import sweep, temporary_name
 from .clusters import clusters_of
 from .layouts import SPLITS, RowFile, Sequencer
 from .occurrences import NOWHERE, SAME, SHIFTED, in_train
@@ -102,6 +102,8 @@ class Dataset:
     test: Split
     left_out: Mapping[str, float]
     """For each split, the share of its tokens that is in no sequence: ends of documents, and documents too short."""
+    said: str
+    """What a user must know of how the corpus was read; empty if there is nothing."""
     oracle_ids: bool
     """Whether the ids are those of the corpus's oracle: its pieces in its order."""
 
@@ -225,7 +227,9 @@ def _read(folder: Path) -> _Stored | None:
 def _write(folder: Path, sequencer: Sequencer, texts: Texts, settings: dict[str, Any]) -> None:
     """Write the folder completely, or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+    sweep(folder.parent)
+    unfinished = temporary_name(folder)
+    unfinished.mkdir()
     try:
         rows, left_out = {}, {}
         for name in SPLITS:
@@ -233,7 +237,8 @@ def _write(folder: Path, sequencer: Sequencer, texts: Texts, settings: dict[str,
             rows[name] = _write_split(unfinished, name, sequencer, getattr(texts, name))
             left_out[name] = 1 - (sequencer.kept - kept) / (sequencer.read - read)
         _write_occurrences(unfinished, settings["layout"])
-        meta = {"settings": settings, "codec": sequencer.codec.state(), "rows": rows, "left_out": left_out}
+        meta = {"settings": settings, "codec": sequencer.codec.state(), "rows": rows, "left_out": left_out,
+                "said": texts.said}  # fmt: skip
         (unfinished / META).write_text(json.dumps(meta), encoding="utf-8")
         _move(unfinished, folder)
     finally:
@@ -274,7 +279,7 @@ def _move(finished: Path, folder: Path) -> None:
         if not folder.exists():
             raise
         if _read(folder) is None:
-            damaged = finished.with_name(finished.name.replace("unfinished", "damaged"))
+            damaged = temporary_name(folder)
             os.rename(folder, damaged)
             os.rename(finished, folder)
             shutil.rmtree(damaged, ignore_errors=True)
@@ -295,5 +300,6 @@ def _dataset(corpus: Corpus, tokenizer: Tokenizer, codec: Codec, stored: _Stored
         validation=stored.splits["validation"].spread(),
         test=stored.splits["test"].spread(),
         left_out=stored.meta["left_out"],
+        said=stored.meta.get("said", ""),
         oracle_ids=_owns_ids(corpus, codec),
     )

@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import shlex
 import shutil
-import stat
-import tempfile
 from pathlib import Path
 
 from ..api.component import UserError
-from . import beam, kernel_cache, schedule_cache
-from .machine import cache_folder
+from . import beam, kernel_cache, schedule_cache, surroundings
+from .machine import cache_folder, write_atomically
 
 LAUNCHER = """#!/bin/sh
-# zig holds a whole clang; `zig cc` in its place starts two more processes for each kernel and leaves files behind
-exec "ZIG" clang "$@"
+exec WORDS "$@"
 """
 
 
@@ -25,9 +23,11 @@ def prepare() -> None:
 
     Call it before anything of tinygrad computes. It opens no device, and a second call changes nothing.
     """
+    surroundings.refuse_what_changes_numbers()
     _choose_compiler()
     from . import replay, tinygrad_private
 
+    tinygrad_private.replace_compile_cache()
     tinygrad_private.replace_cuda_context()
     tinygrad_private.replace_graph_arguments()
     tinygrad_private.replace_cpu_graph(replay.CpuGraph)
@@ -55,30 +55,36 @@ def _replace_heuristic() -> None:
 
 
 def _choose_compiler() -> None:
-    """Set CC to a clang that tinygrad's CPU device can use: the machine's, or else that of the `ziglang` wheel."""
-    compiler = os.environ.get("CC", "")
-    if "clang" in compiler or "zig" in compiler or (not compiler and shutil.which("clang")):
+    """Set CC to a clang that tinygrad's CPU device can use: the machine's, or else that of the `ziglang` wheel.
+
+    Raises `UserError` for a CC that names no program.
+    """
+    given = os.environ.get("CC", "")
+    if "clang" in given or "zig" in given:
+        words = [given] if shutil.which(given) else shlex.split(given)
+        if not shutil.which(words[0]):
+            raise UserError(f"CC={given} in the environment names no program; type: unset CC, or name another clang")
+        if len(words) > 1:  # `ccache clang`: tinygrad takes CC for one program
+            os.environ["CC"] = str(_launcher(*words))
+        return
+    if not given and shutil.which("clang"):
         return
     zig = importlib.util.find_spec("ziglang")
     if zig is not None and zig.origin is not None:
-        os.environ["CC"] = str(_launcher(Path(zig.origin).parent / "zig"))
+        # zig holds a whole clang; `zig cc` would start two more processes for each kernel and leave files behind
+        os.environ["CC"] = str(_launcher(str(Path(zig.origin).parent / "zig"), "clang"))
     elif shutil.which("clang"):
         os.environ["CC"] = "clang"
 
 
-def _launcher(zig: Path) -> Path:
-    """A script in the cache folder that runs zig as clang; its name holds the hash of its text."""
-    text = LAUNCHER.replace("ZIG", str(zig))
-    path = cache_folder() / f"zig-cc-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+def _launcher(*words: str) -> Path:
+    """A script in the cache folder that begins with these words; its name holds the hash of its text."""
+    text = LAUNCHER.replace("WORDS", shlex.join(words))
+    path = cache_folder() / f"clang-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if path.exists() and path.read_text() == text:
         return path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.chmod(temporary, stat.S_IRWXU)
-        os.replace(temporary, path)
+        write_atomically(path, text, executable=True)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..api.component import UserError
@@ -15,16 +17,69 @@ PEAK_BFLOAT16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "4090": 165e12,
 """Published dense bfloat16 peaks, FLOP/s; the tables show no utilization for other devices."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The device of this process, and why it is that one."""
+
+    name: str
+    """As tinygrad names it, e.g. `CPU` or `CUDA`."""
+    reason: str
+
+
 def name() -> str:
     """tinygrad's default device, e.g. `CPU` or `CUDA`; raises `UserError` if no device works."""
-    try:
-        from tinygrad import Device
+    return choice().name
 
-        return str(Device.DEFAULT).split(":")[0]
+
+def said() -> str:
+    """Which device it is, why, and how to take another, in one line."""
+    return f"device {choice().name} ({choice().reason})"
+
+
+def choice() -> Choice:
+    """The device that `DEV` names, or the first that works. A CPU behind OpenCL is taken as the CPU that it is."""
+    from . import tinygrad_private
+
+    asked = os.environ.get("DEV", "")
+    try:
+        found = tinygrad_private.default_device()
+    except AssertionError as error:  # tinygrad's old way to choose one: CPU=1
+        raise UserError(f"tinygrad: {error}") from error
     except RuntimeError as error:
         raise UserError(
-            "tinygrad finds no device: on a machine without a GPU it needs a compiler (pip install 'mist-bench[cpu]')"
+            f"tinygrad finds no device (CPU: {_why_not('CPU')}); on a machine without a GPU it needs a "
+            "compiler (pip install 'mist-bench[cpu]')"
         ) from error
+    known = tinygrad_private.device_names()
+    if found not in known:
+        raise UserError(f"DEV={asked} names no device of tinygrad's; known: {', '.join(known)}")
+    if found in _chosen:
+        return _chosen[found]
+    if found == "CL" and asked != "CL" and (processor := tinygrad_private.opencl_processor()):
+        tinygrad_private.use_device("CPU")
+        made = Choice(name="CPU", reason=f"OpenCL offers no GPU, only {processor}; DEV=CL takes it all the same")
+    elif asked:
+        made = Choice(name=found, reason="DEV says so")
+    else:
+        what = "no GPU was found" if found == "CPU" else "the first that works"
+        made = Choice(name=found, reason=f"{what}; DEV=NAME takes another")
+    _chosen[made.name] = made
+    return made
+
+
+_chosen: dict[str, Choice] = {}
+"""Choices by device: tinygrad names its own in the environment, where it would look like the user's."""
+
+
+def _why_not(name: str) -> str:
+    """What tinygrad says when it opens a device; empty if that works."""
+    from . import tinygrad_private
+
+    try:
+        _ = tinygrad_private.Device[name]
+    except Exception as error:  # each kind raises its own
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return ""
 
 
 def several(count: int) -> tuple[str, ...]:

@@ -135,7 +135,20 @@ def _owner() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
-def orphaned(path: Path) -> bool:
+def temporary_name(path: Path) -> Path:
+    """A name beside a file or a folder for what will become it; it says which process is writing."""
+    return path.with_name(f".{path.name}.{_owner()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes of this machine left in a folder when they were killed while they wrote."""
+    for path in folder.glob(".*.tmp"):
+        if _orphaned(path):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _orphaned(path: Path) -> bool:
     """Whether a temporary file belongs to a process of this machine that has ended."""
     import psutil
 
@@ -143,23 +156,25 @@ def orphaned(path: Path) -> bool:
     return found is not None and found[1] == _owner() and not psutil.pid_exists(int(found[2]))
 
 
-def write_atomically(path: Path, data: bytes | str) -> Path:
+def write_atomically(path: Path, data: bytes | str, *, executable: bool = False) -> Path:
     """Write a file whole or not at all, and create its folder; text is written as UTF-8."""
-    write_together({path: data})
+    write_together({path: data}, executable=executable)
     return path
 
 
-def write_together(files: Mapping[Path, bytes | str]) -> None:
+def write_together(files: Mapping[Path, bytes | str], *, executable: bool = False) -> None:
     """Write several files, each whole, and none of them if one cannot be written."""
     temporary: dict[Path, Path] = {}
     try:
         for path, data in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary[path] = path.with_name(f".{path.name}.{_owner()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+            temporary[path] = temporary_name(path)
             with temporary[path].open("xb") as file:
                 file.write(data.encode() if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
+            if executable:
+                temporary[path].chmod(0o700)
         for path, written in temporary.items():
             os.replace(written, path)
     finally:  # Ctrl-C too: a checkpoint's temporary file is large

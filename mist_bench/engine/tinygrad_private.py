@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tinygrad import Device, Tensor, TinyJit
@@ -21,8 +23,10 @@ from tinygrad.engine.jit import CapturedJit, GraphRunner
 from tinygrad.engine.realize import get_call_arg_uops, get_graph_runtime, run_linear
 from tinygrad.uop.ops import AxisType, Ops, UOp
 
+from . import surroundings
+
 __all__ = [
-    "AxisType", "Buffer", "CapturedJit", "GraphRunner", "KernelOptError", "MultiBuffer", "Ops", "Opt", "OptOps", "UOp",
+    "AxisType", "Buffer", "CapturedJit", "Device", "GraphRunner", "KernelOptError", "MultiBuffer", "Ops", "Opt", "OptOps", "UOp",
     "get_call_arg_uops", "get_graph_runtime", "run_linear",
 ]  # fmt: skip
 
@@ -55,6 +59,36 @@ def address(buffer: Buffer) -> int:
     """Address of a CPU's buffer, which is allocated if it is not yet."""
     target: Any = buffer.ensure_allocated()
     return int(target._buf.va_addr)
+
+
+def default_device() -> str:
+    """tinygrad's default device without its number, which opens it unless `DEV` names one."""
+    return str(Device.DEFAULT).split(":")[0]
+
+
+def device_names() -> list[str]:
+    """The devices that tinygrad has code for."""
+    return sorted(set(Device._devices) - {"DISK", "TINYFS", "NPY"})
+
+
+def opencl_processor() -> str:
+    """The name of OpenCL's first device if that is a CPU; else empty."""
+    import ctypes
+
+    from tinygrad.runtime.autogen import opencl
+
+    opened: Any = Device["CL"]
+    kind = ctypes.c_uint64()
+    opencl.clGetDeviceInfo(opened.cl_dev, opencl.CL_DEVICE_TYPE, 8, ctypes.byref(kind), None)
+    return str(opened.device_name) if kind.value & opencl.CL_DEVICE_TYPE_CPU else ""
+
+
+def use_device(name: str) -> None:
+    """Make a device tinygrad's default, also in the processes that this one starts."""
+    from tinygrad.helpers import DEV
+
+    os.environ["DEV"] = name
+    DEV.value = name
 
 
 def free_cached_buffers() -> None:
@@ -231,6 +265,18 @@ def replace_worker_start(start: Callable[[], None]) -> None:
     from tinygrad.engine import worker
 
     patch(worker, "_init_worker", lambda own: start, "compile workers optimize kernels as this process does")
+
+
+def replace_compile_cache() -> None:
+    """Go on without tinygrad's database of compiled kernels where it is damaged."""
+    from tinygrad import device, helpers
+
+    file = Path(helpers.CACHEDB)
+    if not any(done.place.endswith("device.diskcache_get") for done in patches):
+        surroundings.set_damaged_cache_aside(file)
+    reason = "a damaged database of compiled kernels is set aside"
+    patch(device, "diskcache_get", lambda own: surroundings.tolerant(own, file, lambda *_: None), reason)
+    patch(device, "diskcache_put", lambda own: surroundings.tolerant(own, file, lambda t, k, value, **_: value), reason)
 
 
 def shield_workers() -> None:

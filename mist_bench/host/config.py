@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from ..api.component import UserError
 from ..api.families import NetworkSize
+from .bounds import HOTTEST, LARGEST, LARGEST_SEED, LEAST_TARGET, MOST_STEPS
 
 
 def require(holds: bool, message: str) -> None:
@@ -17,10 +18,11 @@ def require(holds: bool, message: str) -> None:
         raise UserError(message)
 
 
-def at_least(config: Any, low: float, *names: str) -> None:
+def at_least(config: Any, low: float, *names: str, most: float = LARGEST) -> None:
     for name in names:
         value = getattr(config, name)
         require(value >= low, f"{name} must be at least {low}, given {value}")
+        require(value <= most, f"{name} must be at most {most:g}, given {value}")
 
 
 def _share(config: Any, *names: str) -> None:
@@ -143,6 +145,8 @@ class LikelihoodConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "sequences", "mask_draws")
         at_least(self, 0, "batch_size", "weighted_draws", "target_se", "chain_rule_sequences")
+        wanted = self.target_se
+        require(not 0 < wanted < LEAST_TARGET, f"target_se must be 0 or at least {LEAST_TARGET:g}, given {wanted}")
         _distinct(self, "evaluation_schedules")
 
 
@@ -219,9 +223,13 @@ class RunConfig:
     def __post_init__(self) -> None:
         at_least(self, 2, "length")
         _distinct(self, "families", "schedules", "samplers", "steps", "temperatures", "training_seeds", "seeds")
-        for name, low in (("steps", 1), ("temperatures", 0), ("training_seeds", 0), ("seeds", 0)):
-            bad = [value for value in getattr(self, name) if value < low]
-            require(not bad, f"{name} must be at least {low}, given {bad[0] if bad else ''}")
+        for name, low, most in (
+            ("steps", 1, MOST_STEPS), ("temperatures", 0, HOTTEST), ("training_seeds", 0, LARGEST_SEED),
+            ("seeds", 0, LARGEST_SEED),
+        ):  # fmt: skip
+            for value in getattr(self, name):
+                require(value >= low, f"{name} must be at least {low}, given {value}")
+                require(value <= most, f"{name} must be at most {most:g}, given {value}")
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as run.json keeps them."""

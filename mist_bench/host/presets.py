@@ -17,6 +17,7 @@ from .config import RunConfig
 from .values import field_types, from_text, from_value, suggest, wanted
 
 PRESETS = Path(__file__).parent / "presets"
+GPUS = ("CUDA", "NV", "AMD", "HIP", "METAL")
 FLAGS = {
     "families": "--family", "schedules": "--schedule", "samplers": "--sampler", "temperatures": "--temperature",
     "training_seeds": "--training-seed", "seeds": "--seed",
@@ -31,8 +32,11 @@ def preset_names() -> list[str]:
 
 
 def default_preset(device: str) -> str:
-    """`quick` where tinygrad runs on the CPU, `austen` on a GPU. `device`: as tinygrad names it, e.g. `CUDA`."""
-    return "quick" if device.upper().startswith(("CPU", "PYTHON", "NULL")) else "austen"
+    """`austen` on a GPU, else `quick`. `device`: as tinygrad names it, e.g. `CUDA`.
+
+    What may be a CPU or a laptop's small GPU (OpenCL, WebGPU) counts as none.
+    """
+    return "austen" if device.upper().split(":")[0] in GPUS else "quick"
 
 
 def load_preset(name_or_path: str) -> RunConfig:
@@ -49,6 +53,11 @@ def load_preset(name_or_path: str) -> RunConfig:
     if "preset" in table:
         raise UserError(f"{path}: the preset is named by its file; remove the key 'preset'")
     return _build(RunConfig, {"preset": path.stem, **table}, str(path), "")
+
+
+def from_table(table: Mapping[str, Any], source: str) -> RunConfig:
+    """The configuration that `to_dict` gave. Raises `UserError`, which begins with `source`."""
+    return _build(RunConfig, table, source, "")
 
 
 def _build(cls: type[T], table: Mapping[str, Any], source: str, section: str) -> T:

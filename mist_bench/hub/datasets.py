@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from ..api.component import UserError
 
 BLOCK = 1000  # rows per read
+LONGEST = 600  # characters of a library's error: a list of configurations fits
 
 
 class TextColumn(Sequence[str]):
@@ -48,20 +49,44 @@ class TextColumn(Sequence[str]):
 
 
 def download(
-    dataset: str, cache: Path, *, subset: str = "", column: str = "text", revision: str = ""
-) -> dict[str, TextColumn]:
+    dataset: str, cache: Path, *, subset: str = "", column: str = "text", revision: str = "",
+    splits: Collection[str] = (),
+) -> dict[str, TextColumn]:  # fmt: skip
     """The texts of a column of a data set of the Hub, by split.
 
     The first call downloads into `cache` (or into the Hub's own cache if `HF_HOME` or `HF_DATASETS_CACHE` is set);
-    later calls read from there. Raises `UserError` when offline, and for an unknown data set, subset or column.
+    later calls read from there. Raises `UserError` when offline, for an unknown data set or subset, and for a column
+    that one of `splits` (by default, any) lacks; other splits without the column are left out.
     """
     import datasets  # type: ignore[import-untyped]
+
+    tables = _loaded(datasets.load_dataset, dataset, cache, subset, revision)
+    lacking = {str(name): table for name, table in tables.items() if column not in table.column_names}
+    for name, table in lacking.items():
+        if name in splits or not splits:
+            known = ", ".join(table.column_names)
+            raise UserError(f"split {name!r} of {dataset!r} has no column {column!r}; known: {known}")
+    return {str(name): TextColumn(table, column) for name, table in tables.items() if str(name) not in lacking}
+
+
+def fingerprint(dataset: str, cache: Path, *, subset: str = "", revision: str = "") -> str:
+    """What changes with the content of a data set: the hash that `datasets` gives to its revision on the Hub, or to the
+    files of a local folder. Raises `UserError` as `download` does."""
+    import datasets
+
+    builder = _loaded(datasets.load_dataset_builder, dataset, cache, subset, revision)
+    return str(builder.hash or builder.config.create_config_id({}))
+
+
+def _loaded(load: Callable[..., Any], dataset: str, cache: Path, subset: str, revision: str) -> Any:
+    """What a function of `datasets` gives for a data set, with its errors in one line."""
+    import datasets
 
     own_cache = "HF_HOME" in os.environ or "HF_DATASETS_CACHE" in os.environ
     folder = None if own_cache else str(cache / "hub")
     go_offline_without_network()
     try:
-        splits = datasets.load_dataset(dataset, subset or None, revision=revision or None, cache_dir=folder)
+        return load(dataset, subset or None, revision=revision or None, cache_dir=folder)
     except datasets.exceptions.DatasetNotFoundError:
         raise UserError(
             f"unknown data set {dataset!r} on the Hugging Face Hub; give OWNER/NAME as its page does"
@@ -71,14 +96,9 @@ def download(
             f"cannot download {dataset!r}: no network; run once with a network, or set HF_HOME to a folder that has "
             "it, or use --corpus file:PATH"
         ) from None
-    except Exception as error:  # `datasets` raises many types; the first line of the message names the reason
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"cannot load {dataset!r} from the Hugging Face Hub: {reason}") from error
-    for name, table in splits.items():
-        if column not in table.column_names:
-            known = ", ".join(table.column_names)
-            raise UserError(f"split {name!r} of {dataset!r} has no column {column!r}; known: {known}")
-    return {str(name): TextColumn(table, column) for name, table in splits.items()}
+    except Exception as error:  # `datasets` raises many types, and may name what there is to choose from further below
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise UserError(f"cannot load {dataset!r} from the Hugging Face Hub: {' '.join(lines)[:LONGEST]}") from error
 
 
 def go_offline_without_network() -> None:

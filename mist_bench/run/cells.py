@@ -151,10 +151,6 @@ class Cell(ABC):
         known = [(entry.facts["about"], {**entry.labels, **record}) for entry, record in found]
         return {about: {name: each[name] for name in names if name in each} for about, each in known}
 
-    def __getstate__(self) -> dict[str, Any]:
-        """The fields alone: a hash or content that is remembered must not travel, so that a reader computes its own."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits of the sha256 of the content."""

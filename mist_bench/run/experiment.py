@@ -24,7 +24,7 @@ from ..hub.models import HubModel, find_model
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A configuration with its plugin objects. Data only, so that it can be pickled for another process."""
+    """A configuration with its plugin objects."""
 
     config: RunConfig
     """The settings, with the length that is used, and every name in its shortest form."""
@@ -110,10 +110,6 @@ class Experiment:
                 f"family {lost[0].spec!r} needs a corpus with a known law ({', '.join(worlds)}), with the corpus's "
                 f"own pieces as tokens: --corpus {worlds[0]} --tokenizer {own[0]}; or leave the family out"
             )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The fields alone: a hash or content that is remembered must not travel, so that a reader computes its own."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def content(self, component: Component | None) -> dict[str, Any] | None:
         """Name and parameters of a plugin object and of its parts, as they are part of the content of cells."""

@@ -1,14 +1,15 @@
 """Jobs: descriptions of cells in the store, from which another process makes them (`mist-bench cell HASH`).
 
-A launcher's commands name cells by their hashes; the store is all that passes between the processes.
+A launcher's commands name cells by their hashes; the store is all that passes between the processes. A description is
+data: the configuration of the run, which plans the same cells again. Nothing of it is executed.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import pickle
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,59 +18,93 @@ from typing import Any
 from ..api.component import UserError
 from ..engine import beam
 from ..engine.machine import write_atomically
+from ..host.presets import from_table
 from ..host.registry import Registry
 from .cells import Cell
-from .store import HASH, Store
+from .experiment import Experiment
+from .grid import lay_out
+from .store import HASH, Store, plain
 
-DAMAGED = (pickle.UnpicklingError, AttributeError, ImportError, TypeError, LookupError, ValueError, EOFError, OSError)
-"""What a description that is damaged, or of another version, may raise."""
-UNPICKLABLE = (pickle.PicklingError, AttributeError, TypeError)
-"""What pickling raises for a class that is made within a function, or an object that holds what cannot travel."""
+LOOK_SECONDS = 0.2
+"""How often a process looks whether the one that waits for it is still there."""
 REPORT_SECONDS = 1.0
 """How often a process writes its progress at most."""
 
 
 def write_job(cell: Cell, store: Store) -> None:
-    """Describe a cell to other processes: its pickle, and the loose plugin files that unpickling needs."""
-    plugins = [plugin.file for plugin in cell.experiment.plugins if plugin.file and not plugin.distribution]
-    text = base64.b64encode(pickle.dumps(cell)).decode()
-    job = {"plugins": plugins, "device": cell.experiment.device, "beam": beam.width(), "cell": text}
+    """Describe a cell to other processes: the configuration of its run, and the loose plugin files that it needs."""
+    experiment = cell.experiment
+    plugins = [plugin.file for plugin in experiment.plugins if plugin.file and not plugin.distribution]
+    job = {
+        "plugins": plugins, "device": experiment.device, "precision": experiment.precision, "beam": beam.width(),
+        "configuration": plain(experiment.config.to_dict()),
+    }  # fmt: skip
     write_atomically(store.job_path(cell.hash), json.dumps(job) + "\n")
 
 
 def read_job(hash: str, store: Store) -> Cell:
-    """The cell that was described. Raises `UserError` if there is no description, or if it is of another version."""
-    if not HASH.fullmatch(hash) or not store.job_path(hash).is_file():
-        done = HASH.fullmatch(hash) and store.status(hash) == "done"
-        raise UserError(
-            f"cell {hash} is finished already" if done else
-            f"no cell {hash!r} is planned in the store '{store.path}'; a launcher's cells are, while mist-bench run "
-            "--launcher NAME waits for them; to make a cell without a launcher, type the mist-bench run that has it"
-        )  # fmt: skip
-    try:
-        job = json.loads(store.job_path(hash).read_bytes())
-        beam.use(job["beam"])
-        registry = Registry.discover([Path(file) for file in job["plugins"]])  # the classes that the pickle names
-        cell: Cell = pickle.loads(base64.b64decode(job["cell"]))
-        codes = {(kind, name): registry.origin(kind, name).digest() for kind, name in cell.experiment.codes}
-        same = cell.hash == hash and codes == cell.experiment.codes
-    except DAMAGED:
-        same = False
-    if not same:
-        raise UserError(f"cell {hash} was planned by another version or plugin; plan it again: mist-bench run")
-    return cell
+    """The cell that was described: see `read_jobs`."""
+    return read_jobs([hash], store)[0]
+
+
+def read_jobs(hashes: Sequence[str], store: Store) -> list[Cell]:
+    """The cells that were described. Raises `UserError` if there is no description, or if it is of another version."""
+    planned: dict[str, dict[str, Cell]] = {}
+    cells = []
+    for hash in hashes:
+        if not HASH.fullmatch(hash) or not store.job_path(hash).is_file():
+            done = HASH.fullmatch(hash) and store.status(hash) == "done"
+            raise UserError(
+                f"cell {hash} is finished already" if done else
+                f"no cell {hash!r} is planned in the store '{store.path}'; a launcher's cells are, while mist-bench "
+                "run --launcher NAME waits for them; to make a cell without a launcher, type the mist-bench run that "
+                "has it"
+            )  # fmt: skip
+        try:
+            text = store.job_path(hash).read_text(encoding="utf-8")
+            if text not in planned:
+                planned[text] = _planned(text)
+            cells.append(planned[text][hash])
+        except (UserError, LookupError, TypeError, ValueError, OSError, RecursionError) as error:
+            raise UserError(
+                f"cell {hash} was planned by another version or plugin; plan it again: mist-bench run"
+            ) from error
+    return cells
+
+
+def _planned(text: str) -> dict[str, Cell]:
+    """The cells of the run that a description is of, by hash."""
+    job = json.loads(text)
+    registry = Registry.discover([Path(file) for file in job["plugins"]])
+    config = from_table(job["configuration"], "the description of a cell")
+    beam.use(job["beam"])
+    experiment = Experiment.of(config, registry, job["device"], job["precision"])
+    return {cell.hash: cell for cell in lay_out(experiment)}
+
+
+def end_with_parent() -> None:
+    """End this process, and what it has started, soon after the process that waits for it: that one may be killed, and
+    then says nothing."""
+    parent = int(os.environ.get("MIST_BENCH_PARENT") or 0)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_SECONDS)
+        if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+            os.killpg(os.getpid(), signal.SIGKILL)
+        os._exit(1)
+
+    if parent:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 class Reporter:
-    """Writes the progress of a cell into the store, and ends the process when the one that waits for it is gone."""
+    """Writes the progress of a cell into the store."""
 
     def __init__(self, hash: str, store: Store) -> None:
         self.path, self.written = store.progress_path(hash), 0.0
-        self.parent = int(os.environ.get("MIST_BENCH_PARENT") or 0)
 
     def __call__(self, done: int, total: int, note: str) -> None:
-        if self.parent and os.getppid() != self.parent:
-            os._exit(1)
         if time.monotonic() - self.written >= REPORT_SECONDS or done == total:
             self.written = time.monotonic()
             write_atomically(self.path, json.dumps({"done": done, "total": total, "note": note}))

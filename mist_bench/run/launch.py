@@ -17,7 +17,7 @@ from ..api.component import UserError
 from ..api.launchers import Launcher
 from ..host.discovery import error_text
 from .cells import Cell
-from .jobs import UNPICKLABLE, read_progress, write_job
+from .jobs import read_progress, write_job
 from .store import Store
 
 POLL_SECONDS = 0.2
@@ -71,10 +71,7 @@ def run(
     try:
         for cell in cells:
             store.progress_path(cell.hash).unlink(missing_ok=True)  # of a process that was killed
-            try:
-                write_job(cell, store)
-            except UNPICKLABLE as error:
-                return f"they cannot be sent to other processes: {error_text(error)}"
+            write_job(cell, store)
         with ThreadPoolExecutor(1) as pool:
             launched = pool.submit(_launch, launcher, commands(cells, store))
             try:

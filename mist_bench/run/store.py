@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..api.component import UserError
-from ..engine.machine import orphaned, write_atomically
+from ..engine.machine import sweep, write_atomically
 from .sealed import opened, sealed
 
 HASH = re.compile("[0-9a-f]{16}")
@@ -115,7 +115,8 @@ class Store:
 
     def ensure_room(self) -> None:
         """Raise OSError if the disk is full, before the work of a cell that could not be stored."""
-        if shutil.disk_usage(self.path).free < LEAST_FREE:
+        nearest = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
+        if shutil.disk_usage(nearest).free < LEAST_FREE:
             raise OSError(errno.ENOSPC, NO_ROOM)
 
     def ensure_writable(self) -> None:
@@ -197,10 +198,7 @@ class Store:
     def sweep(self) -> None:
         """Remove what processes of this machine left when they were killed while they wrote."""
         for folder in ("cells", "checkpoints", "jobs"):
-            for path in (self.path / folder).glob(".*.tmp"):
-                if orphaned(path):
-                    with contextlib.suppress(OSError):
-                        path.unlink()
+            sweep(self.path / folder)
 
     def _write(self, hash: str, stored: dict[str, Any]) -> None:
         write_atomically(self.cell_path(hash), sealed(plain(stored)))

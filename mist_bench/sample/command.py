@@ -131,7 +131,7 @@ def _waiting(errors: Console, compiling: bool) -> AbstractContextManager[Any]:
 def _print(screen: Console, text: str, number: int, count: int) -> None:
     """Print the text byte for byte; on a terminal folded at words and without control characters."""
     head = f"[{number + 1}/{count}]\n" if count > 1 else ""
-    if screen.is_terminal:
+    if screen.is_terminal and screen.file.isatty():  # FORCE_COLOR makes a terminal of any file
         screen.print(Text.assemble((head, "cyan"), printable(text)))
         return
     sys.stdout.write(f"{head}{text}\n")

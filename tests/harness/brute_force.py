@@ -24,10 +24,7 @@ from mist_bench.inference.step import Needs
 
 S, L = 3, 4  # symbols and positions
 SIZE = NetworkSize(dim=16, layers=1, heads=2, feed_forward=32, conditioning_dim=8)
-BATCH = 48
-"""Texts that a network reads at once: each mask three times, and too little work for tiles, which compile slowly."""
-MANY = 256
-"""Texts at once under an oracle."""
+BATCH = 256
 TEXTS = np.array(list(product(range(S), repeat=L)))  # (81, 4)
 MASKS = np.array(list(product([False, True], repeat=L)))  # (16, 4)
 WORLD = MarkovCorpus(symbols=S, length=L).oracle()
@@ -81,7 +78,7 @@ def causal() -> tuple[CausalEvaluator, Values]:
 @cache
 def oracle() -> MaskedEvaluator:
     """The perfect denoiser of the skewed chain of 3 letters and 4 positions (V = 4: the end token is never said)."""
-    return MaskedEvaluator("oracle", OracleModel(WORLD), MANY)
+    return MaskedEvaluator("oracle", OracleModel(WORLD), BATCH)
 
 
 # ---- the transformer

@@ -14,7 +14,7 @@ from mist_bench_plugins.corpus_markov import world
 from mist_bench_plugins.family_oracle import OracleModel
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
-from harness.brute_force import MANY, WORLD
+from harness.brute_force import BATCH, WORLD
 from mist_bench import Oracle, Sampler
 from mist_bench.host.registry import Registry
 from mist_bench.inference.generate import SamplerGraph, generate
@@ -30,7 +30,7 @@ FREQUENCIES = np.array([0.7, 0.2, 0.08, 0.02])
 class Runs:
     """Generates texts of one oracle in batches of one size."""
 
-    def __init__(self, oracle: Oracle, batch: int = MANY, model: type[OracleModel] = OracleModel) -> None:
+    def __init__(self, oracle: Oracle, batch: int = BATCH, model: type[OracleModel] = OracleModel) -> None:
         self.oracle, self.batch, self.model = oracle, batch, model
         self.length, self.mask = oracle.length, oracle.vocab_size
         self.empty = np.full((batch, self.length), self.mask, dtype=np.int32)

@@ -10,7 +10,7 @@ from mist_bench_plugins.schedule_cosine import CosineSchedule
 from mist_bench_plugins.schedule_geometric import GeometricSchedule
 from mist_bench_plugins.schedule_linear import LinearSchedule
 
-from harness.brute_force import MANY, WORLD, L
+from harness.brute_force import BATCH, WORLD, L
 from harness.chain import truth
 from harness.runs import SMALL
 from mist_bench.engine.graph import captured as captured_graphs
@@ -37,7 +37,7 @@ def test_nothing_stays_masked(spec, steps):
 @pytest.mark.parametrize("spec", SAMPLERS)
 def test_fixed_tokens_are_kept_anywhere(spec):
     rng = np.random.default_rng(0)
-    text, fixed = WORLD.sample(MANY, rng), rng.random((MANY, L)) < 0.5
+    text, fixed = WORLD.sample(BATCH, rng), rng.random((BATCH, L)) < 0.5
     made, _ = SMALL(spec, np.where(fixed, text, MASK).astype(np.int32))
     assert np.array_equal(made[fixed], text[fixed])
     assert (made < 3).all()
@@ -45,7 +45,7 @@ def test_fixed_tokens_are_kept_anywhere(spec):
 
 @pytest.mark.parametrize("spec", SAMPLERS)
 def test_a_sequence_is_the_same_in_any_batch(spec):
-    shuffled = np.random.default_rng(0).permutation(MANY)
+    shuffled = np.random.default_rng(0).permutation(BATCH)
     first, second = SMALL(spec, seed=5)[0], SMALL(spec, seed=5, ids=shuffled)[0]
     assert np.array_equal(first[shuffled], second)
     assert not np.array_equal(first, SMALL(spec, seed=6)[0])
@@ -104,9 +104,9 @@ def test_replays_over_standing_buffers_change_no_token(spec, monkeypatch):
         with monkeypatch.context() as patch:
             if looks:
                 patch.setattr("mist_bench.engine.replay.replay", lambda captured, inputs: None)
-            graph = SamplerGraph(Registry.discover().make("sampler", spec), MANY, L, MASK)
-            first, second = (MaskedEvaluator("oracle", OracleModel(world(3, 4, c)), MANY) for c in (1.2, 0.3))
-            made = [generate(asked, graph, LinearSchedule(), 4, SMALL.empty, seed=seed, sequences=np.arange(MANY),
+            graph = SamplerGraph(Registry.discover().make("sampler", spec), BATCH, L, MASK)
+            first, second = (MaskedEvaluator("oracle", OracleModel(world(3, 4, c)), BATCH) for c in (1.2, 0.3))
+            made = [generate(asked, graph, LinearSchedule(), 4, SMALL.empty, seed=seed, sequences=np.arange(BATCH),
                              temperature=1.0) for seed in (1, 2) for asked in (first, second)]  # fmt: skip
             assert {known is None for known in graph.graph._replays.values()} == {looks}
             assert len(graph.graph._replays) == 2

@@ -433,8 +433,8 @@ def test_tables_of_another_run_are_not_replaced_in_silence(finished, tmp_path, c
     assert in_process(*run_command(store, tmp_path, *more, "--steps", "4", "--dry-run")) == 0
     assert "another run" not in capsys.readouterr().err
     assert in_process(*run_command(store, tmp_path, *more, "--steps", "4")) == 0
-    said, *others = capsys.readouterr().err.strip().split("\n")  # in one line, whatever else the run says
-    assert said.endswith("writes them again)") and not any("tables" in line for line in others)
+    first, said, *others = capsys.readouterr().err.strip().split("\n")  # in one line, whatever else the run says
+    assert first.startswith("device CPU (") and said.endswith("writes them again)") and not any("tables" in line for line in others)
     assert said.startswith(f"the tables in {tmp_path} are of another run and are replaced; a different --out DIR keeps them")
     (tmp_path / "run.json").write_text("[]")
     assert in_process(*run_command(store, tmp_path, *more)) == 0

@@ -13,7 +13,7 @@ from mist_bench_plugins.schedule_linear import LinearSchedule
 from tinygrad import Tensor
 
 from harness.answers import answers
-from harness.brute_force import MANY, MASKS, WORLD, assert_counts_follow, masked, masked_answer
+from harness.brute_force import BATCH, MASKS, WORLD, assert_counts_follow, masked, masked_answer
 from harness.chain import TEXTS, law_of, posterior
 from harness.rules import assert_law_of_draws
 from harness.runs import SMALL, Runs
@@ -176,12 +176,12 @@ def test_what_the_device_draws_follows_the_law_of_a_network_that_doubts():
 
 def test_all_is_filled_what_is_fixed_is_kept_and_no_batch_matters():
     rng = np.random.default_rng(0)
-    text, fixed = WORLD.sample(MANY, rng), rng.random((MANY, L)) < 0.3
+    text, fixed = WORLD.sample(BATCH, rng), rng.random((BATCH, L)) < 0.3
     given = np.where(fixed, text, WORLD.vocab_size).astype(np.int32)
     for steps in (1, 3, 9):
         made, nfe = DOUBTING("p2", given, steps=steps)
         assert (made < 3).all() and (made[fixed] == text[fixed]).all() and (nfe == steps).all()
-    other = rng.permutation(MANY)
+    other = rng.permutation(BATCH)
     assert np.array_equal(DOUBTING("p2", given[other], ids=other, steps=9)[0], made[other])
 
 
@@ -202,11 +202,11 @@ def test_what_is_shown_is_masked_again_only_with_eta(spec, again):
 
 def test_the_evaluator_gives_the_networks_own_log_p_of_what_is_shown():
     plain, values = masked()
-    clean = np.array(TEXTS)[np.random.default_rng(0).integers(0, len(TEXTS), MANY)]
-    hidden = MASKS[np.arange(MANY) % len(MASKS)]
+    clean = np.array(TEXTS)[np.random.default_rng(0).integers(0, len(TEXTS), BATCH)]
+    hidden = MASKS[np.arange(BATCH) % len(MASKS)]
     seen = np.where(hidden, MASK, clean)
     without = answers(plain, seen, clean)
-    evaluator = MaskedEvaluator("mdlm", plain.model, MANY, needs=Needs(whole=True, shown=True))
+    evaluator = MaskedEvaluator("mdlm", plain.model, BATCH, needs=Needs(whole=True, shown=True))
     answer = answers(evaluator, seen, clean)
     own = np.take_along_axis(masked_answer(values, seen, None), clean[..., None], axis=2)[..., 0]
     np.testing.assert_allclose(answer.pop("shown_log_probability"), np.where(hidden, 0.0, own), rtol=0, atol=1e-5)
@@ -217,7 +217,7 @@ def test_the_evaluator_gives_the_networks_own_log_p_of_what_is_shown():
 
 
 def test_an_oracle_never_doubts_what_is_shown():
-    tokens = np.tile([0, WORLD.vocab_size, 2, 1], (MANY, 1))
+    tokens = np.tile([0, WORLD.vocab_size, 2, 1], (BATCH, 1))
     shown = answers(SMALL.evaluator(Needs(shown=True)), tokens)["shown_log_probability"]
     np.testing.assert_array_equal(shown, 0.0)
 
@@ -225,7 +225,7 @@ def test_an_oracle_never_doubts_what_is_shown():
 def test_an_evaluator_that_cannot_say_is_refused():
     with pytest.raises(TypeError, match="'p2' needs an evaluator with Needs.*shown=True"):
         generate(SMALL.evaluator(Needs()), SMALL.graph("p2"), LinearSchedule(), 2, SMALL.empty, seed=0,
-                 sequences=np.arange(MANY), temperature=1.0)  # fmt: skip
+                 sequences=np.arange(BATCH), temperature=1.0)  # fmt: skip
 
 
 def test_wrong_parameters_are_refused():
