@@ -19,9 +19,12 @@ pytest.register_assert_rewrite("harness")
 
 from harness import TESTS  # noqa: E402
 from harness.plugins import Plugins  # noqa: E402
-from mist_bench.engine import compiler  # noqa: E402
+from mist_bench.engine import compiler, heuristic  # noqa: E402
 
 compiler.prepare()  # where there is no clang: tests call tinygrad directly, without the command that prepares it
+heuristic.WORTH = 1 << 20
+"""Tiles compile slowly and gain nothing at the sizes of tests, which have those of `engine/test_cpu.py`; the commands that
+tests start have the usual number."""
 
 
 DEVICE = ("inference", "network", "samplers", "training", "engine/test_noise.py", "measure/test_likelihood.py")

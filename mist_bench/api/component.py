@@ -43,6 +43,9 @@ class Component:
             for f in dataclasses.fields(self)
             if getattr(self, f.name) != f.default and _show(getattr(self, f.name)) != f.metadata.get("spec")
         ]
+        first = next(iter(dataclasses.fields(self)), None)
+        if first and len(changed) == 1 and changed[0].startswith(f"{first.name}=") and not _balanced(changed[0]):
+            return f"{self.name}:{_show(getattr(self, first.name))}"  # a path with an odd bracket
         return f"{self.name}[{','.join(changed)}]" if changed else self.name
 
     def content(self) -> dict[str, Any]:
@@ -55,6 +58,14 @@ def parts(component: Component) -> dict[str, Component]:
     """The parameters that are plugin objects themselves."""
     values = {field.name: getattr(component, field.name) for field in dataclasses.fields(component)}
     return {name: value for name, value in values.items() if isinstance(value, Component)}
+
+
+def _balanced(text: str) -> bool:
+    """Whether brackets in a text close as they open, so that it can stand within brackets."""
+    depths = [0]
+    for character in text:
+        depths.append(depths[-1] + (character == "[") - (character == "]"))
+    return min(depths) == depths[-1] == 0
 
 
 def _show(value: Any) -> str:

@@ -21,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     first."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     _never_fail_at_a_letter()
+    # for the processes that a command starts: a file of the current folder that is named like a module is not one
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     try:
         with never_lost():
             work = app(args=given, prog_name="mist-bench", standalone_mode=False)

@@ -163,7 +163,7 @@ def sample_command(
         options = SampleOptions(
             config=config, checkpoint=checkpoint, store=_store(store), prompt=prompt, suffix=suffix, sampler=sampler,
             steps=steps, length=length, temperature=temperature, nucleus=nucleus, count=count, seed=seed, watch=watch,
-            debug=debug, **length_of,
+            debug=debug, corpus_asked=corpus is not None, **length_of,
             training_command=_command("run", {
                 "--preset": preset, "--corpus": corpus, "--tokenizer": tokenizer, "--family": family,
                 "--schedule": schedule, "--training-seed": training_seed, "--store": store, "--plugin": plugin,

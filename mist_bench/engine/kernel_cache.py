@@ -52,8 +52,11 @@ def name(key: tuple[Any, ...]) -> str:
 
 @cache
 def _surroundings() -> tuple[str, ...]:
-    own = hashlib.sha256((Path(__file__).parent / "heuristic.py").read_bytes()).hexdigest()
-    return FORMAT, version("tinygrad"), platform.python_version(), own, str(cpu_team.cores()), _processor()
+    from . import heuristic
+
+    own = hashlib.sha256(Path(heuristic.__file__).read_bytes()).hexdigest()
+    worth = str(heuristic.WORTH)  # tests set it
+    return FORMAT, version("tinygrad"), platform.python_version(), own, worth, str(cpu_team.cores()), _processor()
 
 
 def _processor() -> str:

@@ -26,8 +26,8 @@ from tinygrad.uop.ops import AxisType, Ops, UOp
 from . import surroundings
 
 __all__ = [
-    "AxisType", "Buffer", "CapturedJit", "Device", "GraphRunner", "KernelOptError", "MultiBuffer", "Ops", "Opt", "OptOps", "UOp",
-    "get_call_arg_uops", "get_graph_runtime", "run_linear",
+    "AxisType", "Buffer", "CapturedJit", "Device", "GraphRunner", "KernelOptError", "MultiBuffer", "Ops", "Opt",
+    "OptOps", "UOp", "get_call_arg_uops", "get_graph_runtime", "run_linear",
 ]  # fmt: skip
 
 

@@ -79,7 +79,9 @@ def find(registry: Registry, options: SampleOptions) -> Network:
     """The network that was asked for. Raises `UserError` if it is missing or not as its checkpoint describes it."""
     if options.checkpoint is not None:
         hash, values, metadata = _load(Store(options.store), options.checkpoint)
-        options = dataclasses.replace(options, config=_described(options.config, hash, metadata), written_for=None)
+        asked = options.config.corpus if options.corpus_asked else None
+        config = _described(options.config, hash, metadata, asked)
+        options = dataclasses.replace(options, config=config, written_for=None)
         model = _model(registry, options)
         _same(hash, metadata["content"], model.training.content if model.training else {}, metadata["labels"])
         return _network(model, Store(options.store), values, hash)
@@ -166,15 +168,16 @@ def _load_file(path: Path) -> tuple[str, Parameters, dict[str, Any]]:
     return hash, *found
 
 
-def _described(config: RunConfig, hash: str, metadata: Mapping[str, Any]) -> RunConfig:
-    """The configuration with the network that the metadata describe."""
+def _described(config: RunConfig, hash: str, metadata: Mapping[str, Any], asked: str | None) -> RunConfig:
+    """The configuration with the network that the metadata describe. `asked`: the corpus that was asked for, which may
+    be the same text at another place."""
     if "content" not in metadata and "curve" in metadata:
         raise UserError(f"checkpoint {hash} is of an unfinished training; the same mist-bench run goes on with it")
     try:
         content, labels = metadata["content"], metadata["labels"]
         schedule = (labels["schedule"],) if labels["schedule"] else config.schedules[:1]
         return dataclasses.replace(
-            config, corpus=labels["corpus"], tokenizer=labels["tokenizer"], families=(labels["family"],),
+            config, corpus=asked or labels["corpus"], tokenizer=labels["tokenizer"], families=(labels["family"],),
             schedules=schedule, training_seeds=(content["training_seed"],), length=content["length"],
             model=ModelConfig(**content["model"]), training=TrainingConfig(**content["training"]),
         )  # fmt: skip

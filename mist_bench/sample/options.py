@@ -18,6 +18,8 @@ class SampleOptions:
     """The corpus that the length of `config` was written for, a preset's."""
     length_asked: bool = False
     """Whether the length of `config` was asked for."""
+    corpus_asked: bool = False
+    """Whether the corpus of `config` was asked for: with a checkpoint, it must be the text that it was trained on."""
     training_command: str = "mist-bench run"
     """What to type to train that network: the same options given to `run`."""
     checkpoint: str | None = None

@@ -141,3 +141,14 @@ def test_arrays_survive(tmp_path):
     assert store.load_checkpoint("0" * 16) is None and store.set_aside
     store.save_checkpoint("0" * 16, {"w": np.ones(3)}, {})
     assert store.intact("0" * 16)
+
+
+def test_one_sequence_has_no_error_and_the_report_survives(tmp_path, capsys):
+    """The target for an error that cannot be had."""
+    words = run_command(tmp_path / "store", tmp_path / "out", *GIVEN, "--target-se", "0.05",
+                        settings=[*QUICK[:2], "likelihood.sequences=1"])  # fmt: skip
+    for _ in range(2):
+        assert in_process(*words) == 0
+        assert "Traceback" not in capsys.readouterr().err
+    rows = [row for row in files.read_csv(tmp_path / "out" / "likelihood.csv") if row["estimator"] == "exact-k"]
+    assert rows and all(row["nats_per_token_se"] is None for row in rows)
