@@ -11,7 +11,7 @@ run: $(VENV)/.run
 test: $(VENV)/.dev
 	@echo "lint, types, tests, and the benchmarks once each, untimed"
 	@DEV=CPU $(BIN)/python -m pytest tests benchmarks/bench_*.py --benchmark-disable --numprocesses auto --dist loadgroup \
-	  --durations 20 --durations-min 5
+	  --no-loadscope-reorder --durations 20 --durations-min 5
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

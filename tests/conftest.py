@@ -19,12 +19,9 @@ pytest.register_assert_rewrite("harness")
 
 from harness import TESTS  # noqa: E402
 from harness.plugins import Plugins  # noqa: E402
-from mist_bench.engine import compiler, heuristic  # noqa: E402
+from mist_bench.engine import compiler  # noqa: E402
 
 compiler.prepare()  # where there is no clang: tests call tinygrad directly, without the command that prepares it
-heuristic.WORTH = 1 << 20
-"""Tiles compile slowly and gain nothing at the sizes of tests, which have those of `engine/test_cpu.py`; the commands that
-tests start have the usual number."""
 
 
 DEVICE = ("inference", "network", "samplers", "training", "engine/test_noise.py", "measure/test_likelihood.py")
@@ -40,7 +37,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.device)
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(file))
-    items.sort(key=lambda item: item.path.name != "test_lint.py")  # the longest single test: not last, with a core idle
+    # the slow ones first, so that no core is idle at the end
+    slow = {_group(item) for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (_group(item) != "lint", _group(item) not in slow))
+
+
+def _group(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("xdist_group")
+    return str(marker.args[0]) if marker else ""
 
 
 @pytest.fixture(autouse=True)

@@ -102,7 +102,7 @@ class Dataset:
     test: Split
     left_out: Mapping[str, float]
     """For each split, the share of its tokens that is in no sequence: ends of documents, and documents too short."""
-    said: str
+    said: str = ""
     """What a user must know of how the corpus was read; empty if there is nothing."""
     oracle_ids: bool
     """Whether the ids are those of the corpus's oracle: its pieces in its order."""

@@ -52,11 +52,8 @@ def name(key: tuple[Any, ...]) -> str:
 
 @cache
 def _surroundings() -> tuple[str, ...]:
-    from . import heuristic
-
-    own = hashlib.sha256(Path(heuristic.__file__).read_bytes()).hexdigest()
-    worth = str(heuristic.WORTH)  # tests set it
-    return FORMAT, version("tinygrad"), platform.python_version(), own, worth, str(cpu_team.cores()), _processor()
+    own = hashlib.sha256((Path(__file__).parent / "heuristic.py").read_bytes()).hexdigest()
+    return FORMAT, version("tinygrad"), platform.python_version(), own, str(cpu_team.cores()), _processor()
 
 
 def _processor() -> str:

@@ -97,7 +97,8 @@ def _loaded(load: Callable[..., Any], dataset: str, cache: Path, subset: str, re
             "it, or use --corpus file:PATH"
         ) from None
     except Exception as error:  # `datasets` raises many types, and may name what there is to choose from further below
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        said = f"{error}\n{error.__cause__ or ''}"
+        lines = [line.strip() for line in said.splitlines() if line.strip()] or [type(error).__name__]
         raise UserError(f"cannot load {dataset!r} from the Hugging Face Hub: {' '.join(lines)[:LONGEST]}") from error
 
 

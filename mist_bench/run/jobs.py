@@ -6,6 +6,7 @@ data: the configuration of the run, which plans the same cells again. Nothing of
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -34,10 +35,15 @@ REPORT_SECONDS = 1.0
 def write_job(cell: Cell, store: Store) -> None:
     """Describe a cell to other processes: the configuration of its run, and the loose plugin files that it needs."""
     experiment = cell.experiment
+    # what no launcher makes is not looked for again
+    generation = dataclasses.replace(experiment.config.generation, metrics=())
+    if experiment.config.generation.judged_by_text:
+        generation = dataclasses.replace(generation, judge="none")
+    config = dataclasses.replace(experiment.config, generation=generation)
     plugins = [plugin.file for plugin in experiment.plugins if plugin.file and not plugin.distribution]
     job = {
         "plugins": plugins, "device": experiment.device, "precision": experiment.precision, "beam": beam.width(),
-        "configuration": plain(experiment.config.to_dict()),
+        "configuration": plain(config.to_dict()),
     }  # fmt: skip
     write_atomically(store.job_path(cell.hash), json.dumps(job) + "\n")
 

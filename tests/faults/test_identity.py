@@ -29,19 +29,26 @@ def test_a_local_data_set_that_changes_is_another_one(tmp_path, monkeypatch):
     assert "One more." in [*corpus.load(tmp_path).train, *corpus.load(tmp_path).validation, *corpus.load(tmp_path).test]
 
 
-def test_a_split_that_nobody_asked_for_is_not_judged(tmp_path):
+def test_a_split_that_nobody_asked_for_is_not_judged(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: [])
+    splits = {"train": datasets.Dataset.from_dict({"text": STORIES}), "odd": datasets.Dataset.from_dict({"number": [1, 2]})}
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: datasets.DatasetDict(splits))
+    assert len(HubCorpus(dataset="me/it").load(tmp_path).train) > 40
+    with pytest.raises(UserError, match="split 'odd' of 'me/it' has no column 'text'; known: number"):
+        HubCorpus(dataset="me/it", test="odd").load(tmp_path)
+
+
+def test_a_librarys_error_keeps_the_line_that_helps(tmp_path, monkeypatch):
+    """Files of different columns: what is the matter stands in the cause of the error."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = folder_of(tmp_path / "set", STORIES)
-    (tmp_path / "set" / "train.jsonl").rename(tmp_path / "set" / "data.jsonl")
-    files = {"train": "data.jsonl", "odd": "odd.jsonl"}
-    (tmp_path / "set" / "odd.jsonl").write_text('{"number": 1}\n' * 3)
-    configs = "".join(f"  - split: {split}\n    path: {file}\n" for split, file in files.items())
-    (tmp_path / "set" / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{configs}---\n")
-    try:
-        found = HubCorpus(dataset=folder).load(tmp_path / "cache")
-    except UserError as error:  # the library itself refuses splits of different columns
-        assert "odd" in str(error) or "columns" in str(error)
-    else:
-        assert len(found.train) > 40
+    (tmp_path / "set" / "train.jsonl").rename(tmp_path / "set" / "a.jsonl")
+    (tmp_path / "set" / "b.jsonl").write_text('{"number": 1}\n' * 3)
+    with pytest.raises(UserError, match="cannot load .*column names don't match") as caught:
+        HubCorpus(dataset=folder).load(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow
