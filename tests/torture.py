@@ -227,7 +227,7 @@ def as_other(path: Path, rng: random.Random, paths: list[Path]) -> None:
 ODD_WORDS = ["", " ", "--", "-x", "--steps", "--set", "0", "-1", "1e30", "nan", "inf", "a,b", ",,", "random", "odd[", "odd]", "x=y",
              "random[a=1]", "file:", "file:/none", "--store", "--out", "--corpus", "\u65e5", "~nobody/x", "training.x=1",
              "length=1", "/dev/null", "/proc/x", "--plugin", "--preset", "tales", "--family", "mdlm", "--json", "x" * 300,
-             "--beam", "--launcher", "local[processes=-1]", "--rerun", "all", "--debug", "'", "$HOME", "%s", "[", "{}"]  # fmt: skip
+             "--beam", "--launcher", "local[processes=-1]", "--rerun", "all", "'", "$HOME", "%s", "[", "{}"]  # fmt: skip
 FAULTS = ["raise ValueError('x')", "raise KeyError", "import sys; sys.exit(7)", "raise StopIteration", "raise OSError(28, 'full')",
           "raise RecursionError", "raise type('Odd', (Exception,), {})('y')", "raise MemoryError", "return None", "return 'text'",
           "return float('nan')", "return [1, 2]", "return {}", "return {1: 2}", "return object()", "1 / 0", "assert False",
