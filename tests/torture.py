@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parent
-sys.path.insert(0, str(TESTS))
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 os.environ.setdefault("DEV", "CPU")
 
 from harness import GRID  # noqa: E402
@@ -253,6 +253,7 @@ def main() -> int:
     given = parser.parse_args()
     tried, lost = dict.fromkeys(SHARES, 0), dict[str, list[str]]()
     with tempfile.TemporaryDirectory(prefix="torture-") as name:
+        os.chdir(name)  # a random word may name a folder
         trials = Trials(random.Random(given.seed), Path(name))
         for kind in given.only or SHARES:
             share = 1 / len(given.only) if given.only else SHARES[kind]

@@ -63,6 +63,8 @@ def folder(given: Any) -> Path:
     text = str(given)
     if not text.strip():
         raise typer.BadParameter("it is empty, as of a variable that is not set; name a folder")
+    if text.startswith("--"):
+        raise typer.BadParameter(f"{text!r} is an option; name a folder before it (or write ./{text})")
     try:
         path = Path(text).expanduser()
     except RuntimeError:

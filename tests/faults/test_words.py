@@ -23,6 +23,7 @@ HERE = "it is empty, as of a variable that is not set; name a folder"
         (["report", ""], HERE),
         (["sample", "--store", ""], f"Invalid value for '--store': {HERE}"),
         (["bench", "--out", ""], f"Invalid value for '--out': {HERE}"),
+        (["run", "--out", "--dry-run"], "'--dry-run' is an option; name a folder before it (or write ./--dry-run)"),
         (["run", "--out", "~nobody-of-this-name/x"], "there is no such user; name a folder"),
         (["run", "--out", "x" * 300], "no file system takes this name; name a shorter folder"),
         (["run", "--store", "y/" * 3000], "no file system takes this name; name a shorter folder"),
