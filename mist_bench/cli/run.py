@@ -95,8 +95,8 @@ def _say_damaged(store: Store, console: Console) -> None:
     if damaged := store.set_aside:
         names = ", ".join(path.name for path in damaged[:SHOWN_DAMAGED])
         more = f" and {len(damaged) - SHOWN_DAMAGED} more" if len(damaged) > SHOWN_DAMAGED else ""
-        say(console, f"damaged, or of an earlier version: {names}{more} in '{store.path}'; set aside as *.damaged, and "
-                     "made again where this run needs them")  # fmt: skip
+        say(console, f"damaged: {names}{more} in '{store.path}'; set aside as *.damaged, and made again where this run "
+                     "needs them")  # fmt: skip
         store.set_aside = []
 
 

@@ -50,11 +50,11 @@ def choice() -> Choice:
             f"tinygrad finds no device (CPU: {_why_not('CPU')}); on a machine without a GPU it needs a "
             "compiler (pip install 'mist-bench[cpu]')"
         ) from error
+    if found in _chosen:
+        return _chosen[found]
     known = tinygrad_private.device_names()
     if found not in known:
         raise UserError(f"DEV={asked} names no device of tinygrad's; known: {', '.join(known)}")
-    if found in _chosen:
-        return _chosen[found]
     if found == "CL" and asked != "CL" and (processor := tinygrad_private.opencl_processor()):
         tinygrad_private.use_device("CPU")
         made = Choice(name="CPU", reason=f"OpenCL offers no GPU, only {processor}; DEV=CL takes it all the same")

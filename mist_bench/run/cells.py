@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .experiment import Experiment
     from .workbench import Workbench
 
-FORMAT = 4
+FORMAT = 5
 """Raised whenever the meaning of a stored number changes, so that older cells are not taken for newer ones."""
 
 Progress = Callable[[int, int, str], None]

@@ -16,10 +16,10 @@ from ..engine.machine import disk_is_full
 from ..host.discovery import Plugin, describe_error, error_text
 from . import provenance
 from .cells import Cell, Progress, Record
-from .store import NO_ROOM
 
 if TYPE_CHECKING:
     from .workbench import Workbench
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -74,5 +74,5 @@ def reason(error: BaseException, plugins: Iterable[Plugin]) -> str:
     if isinstance(error, UserError):
         return error_text(error)
     if disk_is_full(error):
-        return f"{NO_ROOM}; free some space and type the same command again"
+        return "a disk is full; free some space, where the store is or the temporary files are, and run it again"
     return describe_error(error, [plugin.file for plugin in plugins])

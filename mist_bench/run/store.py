@@ -35,7 +35,6 @@ HASH = re.compile("[0-9a-f]{16}")
 """The name of a cell."""
 LEAST_FREE = 1 << 20
 """Bytes that a cell needs at least: a record is some hundred kilobytes."""
-NO_ROOM = "the disk of the store is full"
 Status = Literal["done", "failed", "missing"]
 Tensors = dict[str, npt.NDArray[Any]]
 
@@ -117,7 +116,7 @@ class Store:
         """Raise OSError if the disk is full, before the work of a cell that could not be stored."""
         nearest = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
         if shutil.disk_usage(nearest).free < LEAST_FREE:
-            raise OSError(errno.ENOSPC, NO_ROOM)
+            raise OSError(errno.ENOSPC, "no room for a cell")
 
     def ensure_writable(self) -> None:
         """Make the folders and try to write; raises `UserError` if that cannot be done."""
@@ -178,13 +177,16 @@ class Store:
         path = self.checkpoint_path(hash)
         if not os.path.lexists(path):
             return None
+        if path.is_dir() or not path.exists():  # a folder in its place, or a link to nothing
+            self._set_aside(path)
+            return None
         try:
             with safe_open(path, framework="np") as file:
                 header = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             whole = header["hash"] == hash and header["sha256"] == _digest(tensors, header["metadata"])
             metadata = json.loads(header["metadata"])
-        except (SafetensorError, KeyError, ValueError, OSError):
+        except (SafetensorError, KeyError, ValueError):
             whole = False
         if not whole:
             self._set_aside(path)
@@ -209,7 +211,11 @@ class Store:
             stored = opened(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, RecursionError, OSError):  # changed, or no file at all: a folder, a link to itself
+        except OSError as error:  # what cannot be read just now may be sound: only a folder or a loop of links is not
+            if error.errno not in (errno.EISDIR, errno.ELOOP):
+                raise
+            stored = {}
+        except (ValueError, RecursionError):
             stored = {}
         if not _belongs(stored, hash):
             self._set_aside(path)

@@ -165,7 +165,7 @@ def test_a_full_disk_keeps_what_is_there_and_is_tried_again(worlds, tmp_path, ca
         patch.setattr(Store, "write", write)
         assert worlds("--sampler", "random") == (1, [])
     said = capsys.readouterr()
-    assert "the disk of the store is full; free some space and type the same command again" in said.err
+    assert "a disk is full; free some space, where the store is or the temporary files are, and run it again" in said.err
     assert "perplexity" in said.out, "the rest is shown"
     assert worlds("--sampler", "random") == (0, ["random"])
 

@@ -135,6 +135,25 @@ def test_what_killed_processes_left_is_swept(finished, tmp_path):
     assert (mine.exists(), dead.exists(), elsewhere.exists()) == (True, False, True)
 
 
+def test_what_cannot_be_read_just_now_is_left_alone(finished, tmp_path, monkeypatch):
+    """Too many open files, a network file system that is away: the cell is sound, and is not set aside."""
+    import errno
+    from pathlib import Path
+
+    shutil.copytree(finished[0], tmp_path / "store")
+    store = Store(tmp_path / "store")
+    names = sorted(path.stem for path in (tmp_path / "store" / "cells").glob("*.json"))
+
+    def busy(self):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", busy)
+        with pytest.raises(OSError, match="Too many open files"):
+            store.read(names[0])
+    assert not store.set_aside and store.read(names[0]) is not None
+
+
 def test_arrays_survive(tmp_path):
     store = Store(tmp_path)
     store.checkpoint_path("0" * 16).mkdir(parents=True)
