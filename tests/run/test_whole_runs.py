@@ -73,6 +73,8 @@ def test_the_rows_are_the_grid(finished):
     assert {(r["family"], r["schedule"], r["training_seed"]) for r in training} == {
         ("autoregressive", None, 0), ("autoregressive", None, 1000), ("mdlm", "cosine", 0), ("mdlm", "linear", 0)
     } and len(training) == 4  # fmt: skip
+    work = {r["family"]: r["train_flops_per_token"] for r in training}
+    assert work["autoregressive"] > work["mdlm"], "with equal parameters, the baseline computes at every position"
     kinds = {(r["family"], r["kind"], r["estimator"]) for r in likelihood}
     assert kinds == {
         ("mdlm", "bound", "exact-k"), ("mdlm", "bound", "weighted"), ("oracle", "bound", "exact-k"),

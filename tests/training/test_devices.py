@@ -28,7 +28,7 @@ pytestmark = [
 
 @pytest.mark.parametrize(
     ("family", "devices", "micro_batch"),
-    [("self-conditioned", 2, BATCH), ("autoregressive", 4, BATCH), ("autoregressive", 2, 4), ("autoregressive", 2, BATCH)],
+    [("self-conditioned", 2, BATCH), ("self-conditioned", 4, BATCH), ("autoregressive", 2, 4), ("autoregressive", 2, BATCH)],
 )
 def test_several_devices_train_what_one_trains(family, devices, micro_batch):
     one, many = start(graph(family)), start(graph(family, micro_batch, devices))

@@ -50,16 +50,16 @@ def test_a_whole_batch_is_one_graph_without_more_buffers():
 
 
 def test_the_work_of_a_step_is_that_of_all_its_parts():
-    """Some three times the matrix products of an evaluation: the masked model scores masked positions alone, and the norms
-    of tiny networks weigh; parts differ from the whole by sums alone; and the baseline, with equal parameters, has the more
-    products."""
+    """Three times the matrix products of an evaluation and more, as the norms of tiny networks weigh; parts differ from the
+    whole by sums alone; and the baseline, with equal parameters, has the more products (and, where these weigh more than
+    norms, the more work: run/test_whole_runs.py)."""
     work, products = {}, {}
     for family in ("mdlm", "autoregressive"):
         whole, parts = graph(family, BATCH), graph(family, PART)
         for its in (whole, parts):
             train(start(its))
         work[family], products[family] = whole.operations, whole.model.forward_flops()
-        assert 2.5 * BATCH * products[family] < work[family]
+        assert 3 * BATCH * products[family] < work[family]
         assert 0.9 < parts.operations / work[family] < 1.3
     assert products["autoregressive"] > products["mdlm"]
 
