@@ -78,13 +78,11 @@ def run_command(
             schedules=schedule, samplers=sampler, steps=steps, temperatures=temperature, training_seeds=training_seed,
             seeds=seed,
         )  # fmt: skip
-        from ..host.presets import asked
         from .run import run as start
 
         return start(
             config, registry, out=out or Path("results") / config.preset, store=_store(store), rerun=rerun.value,
             launcher=launcher, dry_run=dry_run, json_output=json, debug=debug, **known,
-            families_asked=family is not None or asked(settings or (), "families"),
         )  # fmt: skip
 
     return work
@@ -152,7 +150,7 @@ def sample_command(
 
     def work() -> int:
         search(beam)
-        registry, config, length_of = _configure(
+        registry, config, known = _configure(
             plugin, preset, settings, corpus=corpus, tokenizer=tokenizer, families=family, schedules=schedule,
             training_seeds=training_seed,
         )  # fmt: skip
@@ -163,7 +161,8 @@ def sample_command(
         options = SampleOptions(
             config=config, checkpoint=checkpoint, store=_store(store), prompt=prompt, suffix=suffix, sampler=sampler,
             steps=steps, length=length, temperature=temperature, nucleus=nucleus, count=count, seed=seed, watch=watch,
-            debug=debug, corpus_asked=corpus is not None, **length_of,
+            debug=debug, corpus_asked=corpus is not None, written_for=known["written_for"],
+            length_asked=known["length_asked"],
             training_command=_command("run", {
                 "--preset": preset, "--corpus": corpus, "--tokenizer": tokenizer, "--family": family,
                 "--schedule": schedule, "--training-seed": training_seed, "--store": store, "--plugin": plugin,
@@ -180,8 +179,7 @@ def sample_command(
 def _configure(
     files: list[Path] | None, preset: str | None, settings: list[str] | None, **texts: str | None
 ) -> tuple[Registry, RunConfig, dict[str, Any]]:
-    """The plugins, the preset with what the command line changes, and what that means for the length: see
-    `Experiment.of`."""
+    """The plugins, the preset with what the command line changes, and what of it was asked for: see `Experiment.of`."""
     from ..host.presets import asked, default_preset, load_preset, override
 
     registry = discover(files)
@@ -192,7 +190,9 @@ def _configure(
         preset = default_preset(device.name())
     start = load_preset(preset)
     config = override(start, settings or (), **texts)
-    known = {"written_for": start.corpus, "length_asked": asked(settings or (), "length")}
+    given = settings or ()
+    families_asked = texts["families"] is not None or asked(given, "families")
+    known = {"written_for": start.corpus, "length_asked": asked(given, "length"), "families_asked": families_asked}
     return registry, config, known
 
 

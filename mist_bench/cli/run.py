@@ -58,14 +58,14 @@ def run(
     cells = lay_out(experiment)
     todo = to_do(cells, shelf, rerun)
     chosen = _launcher(launcher, registry, experiment, todo, debug)
+    for line in experiment.left_out:
+        say(errors, line)
     if dry_run:
-        for line in experiment.left_out:
-            say(errors, line)
         _show_plan(cells, {cell.hash for cell in todo}, shelf, screen)
         return 0
     bench = Workbench(experiment, shelf)
     read = bench.dataset.said if todo else ""  # a corpus that cannot work says so here, before anything is written
-    for line in filter(None, (device.said(), *experiment.left_out, read)):
+    for line in filter(None, (device.said(), read)):
         say(errors, line)
     _say_damaged(shelf, errors)
     shelf.ensure_writable()
