@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from ..api.component import UserError
-from . import beam, kernel_cache, schedule_cache, surroundings
+from . import beam, device, kernel_cache, schedule_cache, surroundings
 from .machine import cache_folder, write_atomically
 
 LAUNCHER = """#!/bin/sh
@@ -21,7 +21,8 @@ exec WORDS "$@"
 def prepare() -> None:
     """Prepare this process to compute: choose a C compiler, and replace the functions of tinygrad that are too slow.
 
-    Call it before anything of tinygrad computes. It opens no device, and a second call changes nothing.
+    Call it before anything of tinygrad computes; a second call changes nothing. It opens a device only where `DEV`
+    names none: tinygrad would take a CPU behind OpenCL for a GPU.
     """
     surroundings.refuse_what_changes_numbers()
     _choose_compiler()
@@ -38,6 +39,8 @@ def prepare() -> None:
     _replace_heuristic()
     if beam.width():
         tinygrad_private.replace_beam_search(beam.read_or_search)
+    if not os.environ.get("DEV"):
+        device.choice()
 
 
 def start_compile_worker() -> None:

@@ -149,6 +149,18 @@ def test_a_cpu_behind_opencl_is_a_cpu(monkeypatch, asked, found, processor, name
     assert device.choice() == choice
 
 
+def test_every_command_that_computes_chooses_so(monkeypatch):
+    """`check` asks for no device by its name: on a machine with OpenCL it took ten times as long."""
+    chosen = []
+    monkeypatch.setattr(device, "choice", lambda: chosen.append(True))
+    monkeypatch.setenv("DEV", "CPU")
+    compiler.prepare()
+    assert not chosen
+    monkeypatch.setenv("DEV", "")
+    compiler.prepare()
+    assert chosen
+
+
 def test_what_would_change_numbers_is_refused(monkeypatch):
     monkeypatch.setenv("DEFAULT_FLOAT", "float32")
     surroundings.refuse_what_changes_numbers()
