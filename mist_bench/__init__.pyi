@@ -42,10 +42,11 @@ from .api.tokenizers import Tokenizer as Tokenizer
 from .api.tokenizers import utf8 as utf8
 from .api.view import State as State
 from .api.view import View as View
+from .data.cutting import Piece as Piece
 from .data.slot_world import Plot as Plot
 from .data.slot_world import SlotWorld as SlotWorld
-from .data.text_files import Piece as Piece
 from .data.text_files import TextFile as TextFile
+from .data.texts_on_disk import TextsOnDisk as TextsOnDisk
 from .engine.machine import cache_folder as cache_folder
 from .hub.datasets import TextColumn as TextColumn
 from .hub.datasets import download as download

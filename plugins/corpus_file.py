@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mist_bench import Corpus, Piece, TextFile, Texts, UserError, hookimpl, parameter
+from mist_bench import Corpus, Piece, TextFile, Texts, TextsOnDisk, UserError, hookimpl, parameter
 
 BYTES_OF_A_TOKEN = 32  # of a document for each token of a sequence: some ten sequences, half of one lost at the end
 DOCUMENTS = 80  # that this must leave, so that each held-out split has several
@@ -47,36 +47,32 @@ class FileCorpus(Corpus):
 
     def load(self, cache: Path) -> Texts:
         """Raises `UserError` if the file is not UTF-8, lacks the field, or has too few documents."""
-        pieces, cut = self.file.pieces()
-        return self._texts(*self._split(pieces, self.document_bytes), cut)
+        return self._texts(cache, self.document_bytes)
 
     def load_for(self, cache: Path, length: int) -> Texts:
         if not self.document_bytes:  # each paragraph or record was asked for by itself
             return self.load(cache)
-        pieces, cut = self.file.pieces()
-        size = sum(len(piece.encode()) for piece, _ in pieces)
+        size = sum(len(piece.encode()) for piece, _ in self.file.pieces()[0])
         least = max(self.document_bytes, min(BYTES_OF_A_TOKEN * length, size // DOCUMENTS))
-        train, validation, test = self._split(pieces, least)
-        return self._texts(list(_joined(train, TRAIN_BYTES)), validation, test, cut)
+        return self._texts(cache, least, TRAIN_BYTES)
 
-    def _split(self, pieces: list[Piece], least: int) -> tuple[list[Piece], list[Piece], list[Piece]]:
-        """Train, validation and test documents of at least so many bytes, each with what is between it and the next."""
-        documents = list(_joined(pieces, least))
+    def _texts(self, cache: Path, least: int, train_bytes: int = 0) -> Texts:
+        """Documents of at least so many bytes; those of the train split are joined to at least `train_bytes`."""
+        pieces, said = self.file.pieces()
+        documents = TextsOnDisk.of(_joined(pieces, least), cache)
         held_out = max(1, len(documents) // 20)
         train = len(documents) - 2 * held_out
         if train < 1:
-            smaller = f", or file[path={self.path},document_bytes=0]" if len(list(_joined(pieces, 0))) > 2 else ""
+            paragraphs = sum(1 for _ in _joined(self.file.pieces()[0], 0))
+            smaller = f", or file[path={self.path},document_bytes=0]" if paragraphs > 2 else ""
             raise UserError(
                 f"{self.path} has {len(documents)} document(s) of at least {least} bytes, and three are "
                 f"needed; give a longer file{smaller}"
             )
-        return documents[:train], documents[train : train + held_out], documents[train + held_out :]
-
-    def _texts(self, train: list[Piece], validation: list[Piece], test: list[Piece], cut: str) -> Texts:
-        """The documents without what is between them."""
-        alone = ([document for document, _ in split] for split in (train, validation, test))
-        said = cut and f"{self.path}: {cut}"
-        return Texts(**dict(zip(("train", "validation", "test"), alone, strict=True)), said=said)
+        return Texts(
+            train=documents[:train].joined(train_bytes), validation=documents[train : train + held_out],
+            test=documents[train + held_out :], said=said and f"{self.path}: {said}",
+        )  # fmt: skip
 
     def identity(self) -> dict[str, Any]:
         """The file's hash in place of its path: a file that moves stays the same corpus."""

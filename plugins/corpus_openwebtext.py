@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from mist_bench import Corpus, Texts, UserError, download, hold_out, hookimpl
+from mist_bench import Corpus, Texts, UserError, cache_folder, download, fingerprint, hold_out, hookimpl
 
+DATASET = "Skylion007/openwebtext"
 TEST = 100_000
 
 
@@ -20,10 +22,13 @@ class OpenWebTextCorpus(Corpus):
     name = "openwebtext"
     source = "Gokaslan and Cohen 2019; Skylion007/openwebtext on the Hugging Face Hub; split as MDLM, arXiv 2406.07524"
 
+    def identity(self) -> dict[str, Any]:
+        return {**self.content(), "fingerprint": fingerprint(DATASET, cache_folder())}
+
     def load(self, cache: Path) -> Texts:
-        rows = download("Skylion007/openwebtext", cache)["train"]
+        rows = download(DATASET, cache)["train"]
         if len(rows) <= TEST + 1:
-            raise UserError(f"Skylion007/openwebtext has {len(rows)} documents here, not 8 million; clear {cache}/hub")
+            raise UserError(f"{DATASET} has {len(rows)} documents here, not 8 million; clear {cache}/hub")
         train, validation = hold_out(rows[:-TEST])
         return Texts(train=train, validation=validation, test=rows[-TEST:])
 

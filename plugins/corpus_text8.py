@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from mist_bench import Corpus, Texts, UserError, download, hookimpl
+from mist_bench import Corpus, Texts, UserError, cache_folder, download, fingerprint, hookimpl
 
+DATASET = "afmck/text8"
 CHARACTERS = 100_000_000
 DOCUMENT = 8192  # so that error bars have clusters
 
@@ -22,6 +24,9 @@ class Text8Corpus(Corpus):
     source = "M. Mahoney, Large Text Compression Benchmark; afmck/text8 on the Hugging Face Hub"
     layout = "windows"
 
+    def identity(self) -> dict[str, Any]:
+        return {**self.content(), "fingerprint": fingerprint(DATASET, cache_folder())}
+
     def load(self, cache: Path) -> Texts:
         return self._pieces(cache, DOCUMENT)
 
@@ -30,13 +35,13 @@ class Text8Corpus(Corpus):
 
     def _pieces(self, cache: Path, size: int) -> Texts:
         """The splits in pieces of so many characters."""
-        found = download("afmck/text8", cache)
+        found = download(DATASET, cache)
         text = ""
         for split in ("train", "validation", "test"):  # the train split may be the whole
             if len(text) < CHARACTERS:
                 text += "".join(found.get(split, ()))
         if len(text) != CHARACTERS:
-            raise UserError(f"afmck/text8 has {len(text)} characters, not {CHARACTERS}; get text8 and use file:PATH")
+            raise UserError(f"{DATASET} has {len(text)} characters, not {CHARACTERS}; get text8 and use file:PATH")
         first, second = CHARACTERS * 90 // 100, CHARACTERS * 95 // 100
         parts = (text[:first], text[first:second], text[second:])
         train, validation, test = (_cut(part, size) for part in parts)

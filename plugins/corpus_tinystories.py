@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from mist_bench import Corpus, Texts, download, hold_out, hookimpl
+from mist_bench import Corpus, Texts, cache_folder, download, fingerprint, hold_out, hookimpl
+
+DATASET = "roneneldan/TinyStories"
 
 
 class TinyStoriesCorpus(Corpus):
@@ -18,8 +21,11 @@ class TinyStoriesCorpus(Corpus):
     name = "tinystories"
     source = "Eldan and Li, arXiv 2305.07759; roneneldan/TinyStories on the Hugging Face Hub"
 
+    def identity(self) -> dict[str, Any]:
+        return {**self.content(), "fingerprint": fingerprint(DATASET, cache_folder())}
+
     def load(self, cache: Path) -> Texts:
-        found = download("roneneldan/TinyStories", cache)
+        found = download(DATASET, cache)
         train, validation = hold_out(found["train"])
         return Texts(train=train, validation=validation, test=found["validation"])
 

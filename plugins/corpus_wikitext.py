@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from mist_bench import Corpus, Texts, download, hookimpl, parameter
+from mist_bench import Corpus, Texts, TextsOnDisk, cache_folder, download, fingerprint, hookimpl, parameter
 
+DATASET = "Salesforce/wikitext"
 TITLE = re.compile(r" = [^=].*[^=] = \n")
 
 
@@ -21,20 +23,23 @@ class WikiTextCorpus(Corpus):
     source = "Merity et al., arXiv 1609.07843; Salesforce/wikitext on the Hugging Face Hub"
     subset: Literal["wikitext-103-raw-v1", "wikitext-2-raw-v1"] = parameter("wikitext-103-raw-v1", "which of the two")
 
+    def identity(self) -> dict[str, Any]:
+        return {**self.content(), "fingerprint": fingerprint(DATASET, cache_folder(), subset=self.subset)}
+
     def load(self, cache: Path) -> Texts:
-        found = download("Salesforce/wikitext", cache, subset=self.subset)
-        return Texts(
-            train=list(_articles(found["train"])),
-            validation=list(_articles(found["validation"])),
-            test=list(_articles(found["test"])),
+        found = download(DATASET, cache, subset=self.subset)
+        train, validation, test = (
+            TextsOnDisk.of(((article, "") for article in _articles(found[split])), cache)
+            for split in ("train", "validation", "test")
         )
+        return Texts(train=train, validation=validation, test=test)
 
 
 def _articles(lines: Iterable[str]) -> Iterator[str]:
     """A title is a line ` = … = ` after an empty line and before another; table cells may look like titles."""
     article: list[str] = []
-    before, held = "", list(lines)
-    for line, after in zip(held, [*held[1:], ""], strict=True):
+    before = ""
+    for line, after in pairwise(chain(lines, [""])):
         if article and TITLE.fullmatch(line) and not before.strip() and not after.strip():
             yield "".join(article)
             article = []

@@ -27,6 +27,9 @@ compiler.prepare()  # where there is no clang: tests call tinygrad directly, wit
 DEVICE = ("inference", "network", "samplers", "training", "engine/test_noise.py", "measure/test_likelihood.py")
 """Whose tests run kernels on the device: marked `device`, except those of a CPU alone."""
 
+COLLECTING = ("lint", "../benchmarks", "inference/test_batch_size.py", "bench/test_bench.py")
+"""Groups that go first."""
+
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,9 +40,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.device)
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(file))
-    # the slow ones first, so that no core is idle at the end
+    # those that collect garbage while the process is young: later it takes seconds each time; then the slow ones, so that
+    # no core is idle at the end
     slow = {_group(item) for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (_group(item) != "lint", _group(item) not in slow))
+    items.sort(key=lambda item: (not _group(item).startswith(COLLECTING), _group(item) not in slow))
 
 
 def _group(item: pytest.Item) -> str:

@@ -3,8 +3,8 @@
     .venv/bin/python -m tests.torture --minutes 60 --seed 1
 
 Each trial belongs to a class and survives if the command ends by itself with one of its own statuses and no traceback, and if what
-it shows are the numbers of the undisturbed run. Prints the trials and survivors of each class, and what did not survive with
-all that is needed to try it again. Status 1 if anything did not.
+it shows are the numbers of the undisturbed run. Prints the trials of each class (of `damage`, the files), and what did not
+survive with all that is needed to try it again. Status 1 if anything did not.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from harness import GRID  # noqa: E402
 from mist_bench import cli  # noqa: E402
 from mist_bench.report import files  # noqa: E402
 
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 STATUSES = (0, 1, 2, 130, 143)
 SETTINGS = ("generation.judge=none", "generation.oracle_samples=32", "likelihood.sequences=16", "training.train_steps=12",
             "training.validate_every=4", "training.checkpoint_every=4", "generation.samples=32",
@@ -42,6 +43,27 @@ WORDS = ["run", "--preset", GRID, "--family", "autoregressive,oracle", "--schedu
          "--steps", "2", *(word for setting in SETTINGS for word in ("--set", setting))]  # fmt: skip
 TIMED = ("seconds", "tokens_per", "speed", "timed_rounds")
 PATIENCE = 300.0
+KILLED_IN_A_WRITE = """
+import os, signal, sys
+left = int(sys.argv.pop(1))
+def counted(own, before):
+    def call(*given, **more):
+        global left
+        left -= 1
+        if left == 0 and before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = own(*given, **more)
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return call
+for name in ("fsync", "replace", "rename"):
+    setattr(os, name, counted(getattr(os, name), left % 2))
+from mist_bench.cli import main
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
+"""A run that kills itself at a write to the disk or a renaming, before it or after it."""
 
 
 class Failed(AssertionError):
@@ -84,7 +106,6 @@ class Trials:
         need(status == 0, said)
         self.truth = numbers(self.out)
         self.killed = self.fresh()
-        self.seconds = 12.0
 
     def run_in(self, store: Path, out: Path, *more: str) -> list[str]:
         return [*WORDS, "--store", str(store), "--out", str(out), *more]
@@ -96,10 +117,13 @@ class Trials:
     def kills(self) -> None:
         """One store through one kill after another, at a random moment, until a run ends by itself."""
         store, out = self.killed / "store", self.killed / "out"
-        environment = {**os.environ, "MIST_BENCH_JOBS": str(self.rng.choice([1, 2]))}
-        process = subprocess.Popen([sys.executable, "-m", "mist_bench", *self.run_in(store, out)], env=environment,
+        wait, number = self.rng.uniform(0.2, self.rng.choice([2, 4, 8])), self.rng.choice(SIGNALS)
+        jobs, start = str(self.rng.choice([1, 2])), [sys.executable, "-m", "mist_bench"]
+        if self.rng.random() < 0.3:
+            wait, number, jobs = PATIENCE, signal.SIGKILL, "1"
+            start = [sys.executable, "-c", KILLED_IN_A_WRITE, str(self.rng.randint(1, 40))]
+        process = subprocess.Popen([*start, *self.run_in(store, out)], env={**os.environ, "MIST_BENCH_JOBS": jobs},
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
-        wait, number = self.rng.uniform(0.2, self.seconds), self.rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
         try:
             said, _ = process.communicate(timeout=wait)
         except subprocess.TimeoutExpired:
@@ -117,17 +141,19 @@ class Trials:
         else:
             need(process.returncode in (-number, 130, 143), f"status {process.returncode} after {wait:.2f} s: {said[-2000:]}")
 
-    def damage(self) -> None:
+    def damage(self) -> int:
         """Some files of a finished store are damaged; a plain run gives the undisturbed numbers again."""
         trial = self.fresh()
         shutil.copytree(self.store, trial / "store")
         paths = sorted(path for path in (trial / "store").rglob("*.*") if path.is_file())
-        for path in self.rng.sample(paths, self.rng.randint(1, 3)):
+        damaged = self.rng.sample(paths, self.rng.randint(1, 5))
+        for path in damaged:
             self.rng.choice([flip, cut, garbage, empty, gone, nested, as_folder, as_loop, as_other])(path, self.rng, paths)
         status, said = whole(self.run_in(trial / "store", trial / "out"))
         need(status == 0, said[-2000:])
         need(numbers(trial / "out") == self.truth, "other numbers")
         shutil.rmtree(trial)
+        return len(damaged)
 
     def words(self) -> None:
         """A command line of random words ends in one line, or does nothing wrong."""
@@ -259,22 +285,23 @@ def main() -> int:
             share = 1 / len(given.only) if given.only else SHARES[kind]
             end, trial = time.monotonic() + share * 60 * given.minutes, getattr(trials, kind)
             while time.monotonic() < end:
-                tried[kind] += 1
-                if problem := _survived(trial):
+                count, problem = _survived(trial)
+                tried[kind] += count
+                if problem:
                     lost.setdefault(kind, []).append(problem)
                     print(f"{kind} {tried[kind]} (seed {given.seed}): {problem}", flush=True)
-            print(f"{kind}: {tried[kind]} tried, {tried[kind] - len(lost.get(kind, ()))} survived", flush=True)
+            print(f"{kind}: {tried[kind]} tried, {len(lost.get(kind, ()))} did not survive", flush=True)
     return 1 if lost else 0
 
 
-def _survived(trial: Callable[[], None]) -> str:
+def _survived(trial: Callable[[], int | None]) -> tuple[int, str]:
+    """How many were tried, and what went wrong; empty if nothing did."""
     try:
-        trial()
+        return trial() or 1, ""
     except Failed as error:
-        return str(error)
+        return 1, str(error)
     except Exception:
-        return traceback.format_exc()
-    return ""
+        return 1, traceback.format_exc()
 
 
 if __name__ == "__main__":

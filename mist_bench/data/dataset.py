@@ -247,17 +247,16 @@ def _write(folder: Path, sequencer: Sequencer, texts: Texts, settings: dict[str,
 
 def _write_split(folder: Path, name: str, sequencer: Sequencer, texts: Sequence[str]) -> int:
     """Write the arrays of a split; the number of its sequences."""
-    documents: list[IntArray] = []
-    text_bytes: list[IntArray] = []
-    with RowFile(folder / f"{name}.tokens.npy", sequencer.length, sequencer.dtype) as file:
+    with (
+        RowFile(folder / f"{name}.tokens.npy", (sequencer.length,), sequencer.dtype) as tokens,
+        RowFile(folder / f"{name}.documents.npy", (3,), np.int32) as documents,
+        RowFile(folder / f"{name}.text_bytes.npy", (), np.int64) as text_bytes,
+    ):
         for rows, of in sequencer.rows(texts, name):
-            file.append(rows)
+            tokens.append(rows)
             documents.append(of)
             text_bytes.append(sequencer.text_bytes(rows))
-        count = file.count
-    np.save(folder / f"{name}.documents.npy", np.concatenate(documents))
-    np.save(folder / f"{name}.text_bytes.npy", np.concatenate(text_bytes))
-    return count
+        return tokens.count
 
 
 def _write_occurrences(folder: Path, layout: str) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from ..api.component import IntArray, UserError
 from ..api.corpora import Corpus
 from ..api.tokenizers import Codec, Tokenizer
 
 SPLITS = ("train", "validation", "test")
-BATCH = 512  # documents per call of the codec
+BATCH, CHARACTERS = 512, 2**22
+"""Documents for each call of the codec, and characters from which on there are fewer."""
 
 
 class Sequencer:
@@ -56,8 +57,7 @@ class Sequencer:
 
     def _encoded(self, texts: Iterable[str], split: str) -> Iterator[Sequence[IntArray]]:
         """The ids of the documents, a batch at a time. They are checked, since a plugin's codec may be wrong."""
-        documents = iter(texts)
-        while batch := list(islice(documents, BATCH)):
+        for batch in _batches(texts):
             encoded = self.codec.encode_batch(batch)
             for ids in encoded:
                 if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.codec.vocab_size:
@@ -108,17 +108,29 @@ class Sequencer:
             first += len(batch)
 
 
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch, size = list[str](), 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if len(batch) == BATCH or size >= CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 def _alone(documents: IntArray) -> IntArray:
     """(n,) -> (n, 3): sequences with tokens of one document only."""
     return np.repeat(documents[:, None], 3, axis=1)
 
 
 class RowFile:
-    """A .npy file of (n, length) that grows by rows: numpy pads its header, so that the count can be written last."""
+    """A .npy file of (n, *row) that grows by rows: numpy pads its header, so that the count can be written last."""
 
-    def __init__(self, path: Path, length: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, path: Path, row: tuple[int, ...], dtype: npt.DTypeLike) -> None:
         self.count = 0
-        self._length, self._dtype = length, dtype
+        self._row, self._dtype = row, np.dtype(dtype)
         self._file: BinaryIO = path.open("wb")
         self._header()
 
@@ -128,7 +140,7 @@ class RowFile:
 
     def _header(self) -> None:
         self._file.seek(0)
-        shape = (self.count, self._length)
+        shape = (self.count, *self._row)
         header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._file, header)
 

@@ -1,23 +1,29 @@
 """Text files as people have them: plain text, JSON, JSON lines and tables, also compressed.
 
 A file gives pieces: the paragraphs of a text, or the texts of its records, each with what is between it and the next.
+It is read in blocks, so that it may be larger than the memory.
 """
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import hashlib
 import importlib
+import io
 import json
 import lzma
-import re
+import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ..api.component import UserError
+from .cutting import BLANK_LINES, LINE_ENDS, NEWLINES, Piece, cut, cut_every, elements, has_pieces
 
 PACKED = {".gz": "gzip", ".xz": "lzma", ".bz2": "bz2", ".zst": "zstd"}
 LINES, TABLES = (".jsonl", ".ndjson"), {".csv": ",", ".tsv": "\t"}
@@ -28,8 +34,6 @@ OTHERS = (
 )  # fmt: skip
 """Files that hold no plain text; prose made of their marks would be taken for language."""
 KNOWN = "plain text, .jsonl, .ndjson, .json, .csv, .tsv or .parquet, each also as .gz, .xz, .bz2 or .zst"
-LINE_ENDS = re.compile(r"\r\n|\r(?!\n)|(?<!\r)\n")
-BLANK_LINES = re.compile(rf"(?:{LINE_ENDS.pattern})(?:[ \t]*(?:{LINE_ENDS.pattern}))+")
 PIECE_CHARACTERS = 1000
 """Of a text in one line, which is cut into pieces at spaces."""
 UNPACKING = (EOFError, lzma.LZMAError, zlib.error)
@@ -38,9 +42,8 @@ FEWEST = 3
 """Pieces, one for each split."""
 SHORTEST = 600
 """Characters of a text that is worth cutting."""
-
-Piece = tuple[str, str]
-"""A paragraph or record, and the text between it and the next."""
+BLOCK, ROWS = 2**20, 10_000
+"""Bytes of a text, and rows of a table, that are read at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +72,22 @@ class TextFile:
         found = place.stat()
         return _digest(place, found.st_mtime_ns, found.st_size)
 
-    def pieces(self) -> tuple[list[Piece], str]:
-        """The pieces, and how a text without paragraphs was cut. Raises `UserError`, which names the line."""
-        if not self.kind:
-            return _paragraphs(self._text())
-        return [(text, "\n\n") for text in self._records()], ""
+    def pieces(self) -> tuple[Iterator[Piece], str]:
+        """The pieces, read as they are asked for, and how a text without paragraphs was cut. Both raise `UserError`,
+        which names the line."""
+        if self.kind:
+            return ((text, "\n\n") for text in self._records()), ""
+        if has_pieces(self._blocks(), BLANK_LINES, FEWEST):
+            return cut(self._blocks(), BLANK_LINES), ""
+        length = sum(map(len, self._blocks()))
+        if length < SHORTEST:
+            return cut(self._blocks(), BLANK_LINES), ""
+        if has_pieces(self._blocks(), LINE_ENDS, FEWEST):
+            said = "it has no blank lines between paragraphs, so each line counts as one"
+            return cut(self._blocks(), LINE_ENDS), said
+        size = min(PIECE_CHARACTERS, length // 60)
+        said = f"it has no lines, so it is cut at spaces into pieces of some {size} characters"
+        return cut_every(self._blocks(), size), said
 
     def _place(self) -> Path:
         path = Path(self.path).expanduser()
@@ -101,28 +115,36 @@ class TextFile:
             return cast(BinaryIO, pyarrow.CompressedInputStream(str(place), "zstd"))
         return cast(BinaryIO, importlib.import_module(packed).open(place, "rb"))
 
-    def _bytes(self) -> bytes:
+    def _bytes(self) -> Iterator[bytes]:
+        """The file's bytes without its compression, a block at a time."""
+        some = False
         try:
             with self._open() as file:
-                found: bytes = file.read()
+                while block := file.read(BLOCK):
+                    some = some or bool(block.strip())
+                    yield block
         except (OSError, ValueError, *UNPACKING) as error:
             raise UserError(f"{self.path} cannot be unpacked: {error}; download it again") from None
-        if not found.strip():
+        if not some:
             raise UserError(f"{self.path} is empty; give a file with text in it, file:PATH")
-        return found
 
-    def _text(self) -> str:
-        found = self._bytes()
-        try:
-            text = found.decode()
-        except UnicodeDecodeError as error:
-            line = found[: error.start].count(b"\n") + 1
-            raise UserError(
-                f"{self.path} is not UTF-8 (line {line}, byte {error.start}); convert it, e.g. with iconv"
-            ) from None
-        if "\0" in text:
-            raise UserError(f"{self.path} holds zero bytes and is no text; give {KNOWN}")
-        return text.removeprefix("\ufeff")
+    def _blocks(self) -> Iterator[str]:
+        """The text of the file, a block at a time."""
+        decoder, before, lines, begun = codecs.getincrementaldecoder("utf-8")(), 0, 1, False
+        for block in chain(self._bytes(), [b""]):
+            waiting = decoder.getstate()[0]  # the first bytes of a letter that the last block cut
+            try:
+                text = decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                line = lines + (waiting + block)[: error.start].count(b"\n")
+                raise UserError(
+                    f"{self.path} is not UTF-8 (line {line}, byte {before - len(waiting) + error.start}); convert it, "
+                    "e.g. with iconv"
+                ) from None
+            if "\0" in text:
+                raise UserError(f"{self.path} holds zero bytes and is no text; give {KNOWN}")
+            yield text if begun else text.removeprefix("\ufeff")
+            before, lines, begun = before + len(block), lines + block.count(b"\n"), begun or bool(text)
 
     def _records(self) -> Iterator[str]:
         kind = self.kind
@@ -141,17 +163,17 @@ class TextFile:
 
     def _objects(self, kind: str) -> Iterator[tuple[str, Any]]:
         """The text of each JSON record, and where it stands."""
-        text = self._text()
         if kind == ".json":
-            try:
-                records = json.loads(text)
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise UserError(f"{self.path} is not JSON: {error}; write a list of objects, or .jsonl") from None
-            if not isinstance(records, list):
-                raise UserError(f"{self.path} holds one {type(records).__name__}; write a list of objects, or .jsonl")
-            yield from ((f"record {i}", self._of(record, f"record {i}")) for i, record in enumerate(records, 1))
-            return
-        for number, line in enumerate(text.split("\n"), 1):
+            found = elements(self._blocks())
+            for number in count(1):
+                try:
+                    record = next(found)
+                except StopIteration:
+                    return
+                except (ValueError, RecursionError) as error:
+                    raise UserError(f"{self.path} is not JSON: {error}; write a list of objects, or .jsonl") from None
+                yield f"record {number}", self._of(record, f"record {number}")
+        for number, (line, _) in enumerate(cut(self._blocks(), NEWLINES), 1):
             if line.strip():
                 where = f"line {number}"
                 try:
@@ -173,24 +195,23 @@ class TextFile:
 
     def _column(self, kind: str) -> Iterator[tuple[str, Any]]:
         """The texts of a column of a table, and where each stands."""
-        import pandas
-
+        row = 0
         try:
             with self._open() as file:
-                if kind == ".parquet":
-                    table = pandas.read_parquet(file)
-                else:
-                    table = pandas.read_csv(file, sep=TABLES[kind], dtype=str, keep_default_na=False,
-                                            encoding="utf-8-sig")  # fmt: skip
+                rows = _of_parquet(file, self.field) if kind == ".parquet" else _of_csv(file, kind, self.field)
+                for names, texts in rows:
+                    if self.field not in names:
+                        known = ", ".join(names)
+                        raise UserError(f"{self.path} has no column {self.field!r}; known: {known}; write "
+                                        f"file[path={self.path},field=NAME]")  # fmt: skip
+                    yield from ((f"row {row + i} of column {self.field!r}", text) for i, text in enumerate(texts))
+                    row += len(texts)
+        except UserError:
+            raise
         except (OSError, ValueError, *UNPACKING) as error:  # pandas' own errors, and those of UTF-8, are among them
             name = "Parquet" if kind == ".parquet" else kind.removeprefix(".").upper()
             reason = (str(error).splitlines() or [""])[0]
             raise UserError(f"{self.path} cannot be read as {name}: {reason}") from error
-        if self.field not in table.columns:
-            known = ", ".join(map(str, table.columns))
-            raise UserError(f"{self.path} has no column {self.field!r}; known: {known}; write "
-                            f"file[path={self.path},field=NAME]")  # fmt: skip
-        yield from ((f"row {row} of column {self.field!r}", text) for row, text in enumerate(table[self.field]))
 
 
 @lru_cache
@@ -200,38 +221,28 @@ def _digest(place: Path, changed: int, size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _paragraphs(text: str) -> tuple[list[Piece], str]:
-    """The pieces of a text: at blank lines, or else lines, or else at spaces; and what was done."""
-    pieces = _cut(text, BLANK_LINES)
-    if _enough(pieces) or len(text) < SHORTEST:
-        return pieces, ""
-    if _enough(lines := _cut(text, LINE_ENDS)):
-        return lines, "it has no blank lines between paragraphs, so each line counts as one"
-    size = min(PIECE_CHARACTERS, len(text) // 60)
-    return _cut_every(text, size), f"it has no lines, so it is cut at spaces into pieces of some {size} characters"
+def _of_csv(file: BinaryIO, kind: str, field: str) -> Iterator[tuple[list[str], list[Any]]]:
+    """The names of the columns, and the texts of one of them, some rows at a time."""
+    import pandas
+
+    how: dict[str, Any] = {"sep": TABLES[kind], "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+    with pandas.read_csv(file, chunksize=ROWS, **how) as tables:
+        for table in tables:
+            yield [str(name) for name in table.columns], list(table.get(field, ()))
 
 
-def _enough(pieces: list[Piece]) -> bool:
-    """Whether there is one for each split."""
-    return sum(bool(piece.strip()) for piece, _ in pieces) >= FEWEST
+def _of_parquet(file: BinaryIO, field: str) -> Iterator[tuple[list[str], list[Any]]]:
+    """The names of the columns, and the texts of one of them, some rows at a time."""
+    from pyarrow import parquet
 
-
-def _cut(text: str, between: re.Pattern[str]) -> list[Piece]:
-    pieces, start = list[Piece](), 0
-    for found in between.finditer(text):
-        pieces.append((text[start : found.start()], found.group()))
-        start = found.end()
-    return [*pieces, (text[start:], "")]
-
-
-def _cut_every(text: str, size: int) -> list[Piece]:
-    """Pieces of `size` characters or a word more, cut at a space, or at that place if there is none near."""
-    pieces, start = list[Piece](), 0
-    while start < len(text):
-        end = min(start + size, len(text))
-        space = text.find(" ", end, end + size)
-        stop = len(text) if end == len(text) else end if space < 0 else space
-        rest = stop + (space >= 0 and stop == space)
-        pieces.append((text[start:stop], text[stop:rest]))
-        start = rest
-    return pieces
+    with tempfile.TemporaryFile() as unpacked:
+        packed = not isinstance(file, io.BufferedReader)
+        if packed:  # it can be read only from its beginning, and Parquet is read from its end
+            shutil.copyfileobj(file, unpacked, BLOCK)
+        table = parquet.ParquetFile(unpacked if packed else file)
+        names = list(table.schema_arrow.names)
+        if field not in names:
+            yield names, []
+            return
+        for rows in table.iter_batches(ROWS, columns=[field]):
+            yield names, rows.column(0).to_pylist()

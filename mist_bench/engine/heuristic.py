@@ -3,7 +3,8 @@
 tinygrad 0.14 unrolls axes by 3 or 4, which fills neither the vectors nor the registers of a CPU and hides the inner
 loop from the compiler's own vectorizer. Here
 
-- a sum over two free axes (a product of matrices, a table's gradient) is cut into tiles of 16 x 4 or smaller;
+- a sum over two free axes (a product of matrices, a table's gradient) is cut into tiles of 16 x 4 or smaller, or into
+  vectors of 16 if it is of medium size;
 - a kernel without a sum stays unchanged, so that the compiler vectorizes its last axis;
 - so does a small kernel of any kind, which tiles would make slow to compile and hardly faster;
 - the others are split into a part for each core, which `cpu_team` runs side by side.
@@ -33,6 +34,9 @@ SHARE = 1 << 15
 WORTH = 1 << 17
 """Least number of terms of a kernel that is optimized at all. A smaller one takes a tenth of a millisecond at most, and
 compiles in a tenth of a second; in tiles, of up to 256 terms that are written out, it takes up to 4 s to compile."""
+MEDIUM = 1 << 21
+"""Least number of terms of a kernel that is cut along two axes, and unrolled. A smaller one takes half a millisecond at
+most in vectors alone, and compiles four times as fast."""
 WARP, FEW, MANY = 32, 2048, 1 << 17
 """Threads that share a row of a GPU's sum, and the numbers of rows between which they do: tinygrad shares smaller sums
 itself, and in larger ones a thread for each row keeps the GPU busy."""
@@ -100,16 +104,16 @@ def _cut(k: Any) -> Any | None:
         return k.copy() if k.full_shape and _number(k.full_shape[-1]) >= VECTOR else None
     if len(sums) != 1 or sums[0].arg[0] is not Ops.ADD or (axes := _axes(k, sums[0].src[0])) is None:
         return None
-    k, (wide, narrow, along) = k.copy(), axes
+    k, (wide, narrow, along), whole = k.copy(), axes, _terms(k) >= MEDIUM
     try:
-        for axis, sizes in ((wide, WIDE), (narrow, NARROW)):
+        for axis, sizes in ((wide, WIDE), (narrow, NARROW)) if whole else ((wide, WIDE),):
             place = k.rngs.index(axis)
             size = next((size for size in sizes if _divides(size, k.full_shape[place])), None)
             if size is None:
                 return None
             k.apply_opt(Opt(OptOps.UPCAST, place, size))
         # where a factor is contiguous along the sum, its terms make a vector; elsewhere unrolling gains nothing
-        if not along and _divides(DEEP, k.full_shape[k.unrollable_dims[-1]]):
+        if whole and not along and _divides(DEEP, k.full_shape[k.unrollable_dims[-1]]):
             k.apply_opt(Opt(OptOps.UNROLL, len(k.unrollable_dims) - 1, DEEP))
     except KernelOptError:
         return None

@@ -11,6 +11,9 @@ from ..api.corpora import Oracle
 from ..data.slot_world import SlotWorld
 from .statistics import mean_and_error, ratio
 
+BLOCK = 2**22
+"""Tokens that are counted at once."""
+
 
 def token_entropy(tokens: IntArray, vocab_size: int) -> FloatArray:
     """Entropy in nats of the unigram distribution within each sequence: (N, L) -> (N,)."""
@@ -89,6 +92,7 @@ def divergence_floor(count: int, truth: FloatArray, seed: int, repeats: int = 50
 def unigram(tokens: IntArray, vocab_size: int) -> FloatArray:
     """(V,) token frequencies of a split, with 1 added to each count so that no token is impossible."""
     counts = np.zeros(vocab_size)
-    for start in range(0, len(tokens), 65536):
-        counts += np.bincount(np.asarray(tokens[start : start + 65536]).ravel(), minlength=vocab_size)
+    rows = max(1, BLOCK // tokens.shape[1])
+    for start in range(0, len(tokens), rows):
+        counts += np.bincount(np.asarray(tokens[start : start + rows]).ravel(), minlength=vocab_size)
     return np.asarray((counts + 1) / (counts.sum() + vocab_size))

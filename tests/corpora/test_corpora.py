@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from types import SimpleNamespace
 
 import numpy as np
 import pandas
@@ -123,7 +124,9 @@ def test_less_of_a_file_is_left_out_than_with_documents_of_one_size(tmp_path, le
     for name in ("validation", "test"):
         sizes = [len(document) for document in before[name]]
         lost = sum(size % length for size in sizes) / sum(sizes)
-        assert found.left_out[name] <= (lost if length > 128 else 0.03)  # documents of 4096 bytes are long enough for 128
+        assert found.left_out[name] <= (
+            lost if length > 128 else 0.03
+        )  # documents of 4096 bytes are long enough for 128
         assert min(map(len, cut["validation"])) >= min(32 * length, len(text) // 80)  # the last of a file is its rest
         assert len(np.unique(getattr(found, name).documents)) == len(cut[name]) >= 3
     assert "\n\n".join(part for name in cut for part in cut[name]) == text
@@ -361,6 +364,31 @@ def test_text8(hub, tmp_path, monkeypatch, splits):
     hub(train=["short"])
     with pytest.raises(UserError, match="has 5 characters, not 1000"):
         Text8Corpus().load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "dataset", "subset"),
+    [(TinyStoriesCorpus(), "roneneldan/TinyStories", None), (Lm1bCorpus(), "dvruette/lm1b", None),
+     (OpenWebTextCorpus(), "Skylion007/openwebtext", None), (Text8Corpus(), "afmck/text8", None),
+     (WikiTextCorpus(), "Salesforce/wikitext", "wikitext-103-raw-v1"),
+     (WikiTextCorpus(subset="wikitext-2-raw-v1"), "Salesforce/wikitext", "wikitext-2-raw-v1")],
+    ids=lambda value: getattr(value, "spec", ""),
+)  # fmt: skip
+def test_another_revision_on_the_hub_is_another_corpus(hub, monkeypatch, corpus, dataset, subset):
+    """Else the old cells would be taken for the new data."""
+
+    def builder_of(revision):
+        def load_dataset_builder(path, name=None, *, revision=None, cache_dir=None):
+            return SimpleNamespace(hash=f"{revision_of[path, name]}")
+
+        revision_of = {(dataset, subset): revision}
+        monkeypatch.setattr("datasets.load_dataset_builder", load_dataset_builder)
+
+    builder_of("first")
+    first = corpus.identity()
+    assert corpus.identity() == first and first.items() >= corpus.content().items()
+    builder_of("second")
+    assert corpus.identity() != first
 
 
 def test_wikitext_joins_lines_into_articles(hub, tmp_path):

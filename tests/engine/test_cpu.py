@@ -32,10 +32,10 @@ def on(values) -> Tensor:
 # ---- tiles
 
 
-def chosen(monkeypatch, work, worth: int = 0) -> list[list[tuple[str, int, int]]]:
+def chosen(monkeypatch, work, worth: int = 0, medium: int = 0) -> list[list[tuple[str, int, int]]]:
     """The choices of `tiled` for the kernels of this work, compiled in this process; None where it makes none.
 
-    `worth`: from how many terms on kernels are cut."""
+    `worth`, `medium`: from how many terms on kernels are cut, and along both axes."""
     from tinygrad import codegen
     from tinygrad.codegen.opt import heuristic
     from tinygrad.engine import realize
@@ -50,6 +50,7 @@ def chosen(monkeypatch, work, worth: int = 0) -> list[list[tuple[str, int, int]]
         return own(k)
 
     monkeypatch.setattr(tiles, "WORTH", worth)
+    monkeypatch.setattr(tiles, "MEDIUM", medium)
     monkeypatch.setattr(heuristic, "hand_coded_optimizations", watch)
     for module in (codegen, realize):  # kernels that are kept would not be cut again
         monkeypatch.setattr(module, "to_program_cache", {})
@@ -76,23 +77,28 @@ def test_products_are_tiled_along_memory(monkeypatch, rows, inner, columns, opts
 
 def test_small_kernels_of_any_kind_are_left_as_they_are(monkeypatch):
     """They would be slow to compile and hardly faster; a size that a variable sets counts as the largest it may have."""
+
     def product(rows):
         return lambda: (on(numbers(rows, 16)) @ on(numbers(16, 32))).realize()
 
     assert chosen(monkeypatch, product(63), 64 * 16 * 32) == [[]]
     assert chosen(monkeypatch, product(64), 64 * 16 * 32) == [[("UPCAST", 1, 16), ("UPCAST", 0, 4)]]
     assert chosen(monkeypatch, lambda: on(numbers(8, 64)).max(axis=1).realize(), 8 * 64 + 1)[-1] == []
+    assert chosen(monkeypatch, product(63), medium=64 * 16 * 32) == [[("UPCAST", 1, 16)]], "of medium size: vectors"
     rows, x = UOp.variable("rows", 1, 64).bind(3), on(numbers(64, 16))
     assert chosen(monkeypatch, lambda: x.shrink(((0, rows), None)).sum(axis=1).realize(), 64 * 16)[-1] != []
     assert chosen(monkeypatch, lambda: x.shrink(((0, rows), None)).sum(axis=1).realize(), 64 * 16 + 1)[-1] == []
 
 
-def test_what_lies_along_the_sum_takes_several_terms_at_once(monkeypatch):
+def test_what_lies_along_the_sum_takes_several_terms_at_once_if_it_is_large(monkeypatch):
     a, b = numbers(64, 20), numbers(48, 20)
     x, y, out = on(a), on(b), []
     opts = chosen(monkeypatch, lambda: out.append((x @ y.T).numpy()))
     assert opts == [[("UPCAST", 0, 16), ("UPCAST", 1, 4), ("UNROLL", 0, 4)]]
     np.testing.assert_allclose(out[0], a.astype(np.float64) @ b.T, rtol=0, atol=1e-4)
+    opts = chosen(monkeypatch, lambda: out.append((x @ y.T).numpy()), medium=64 * 48 * 20 + 1)
+    assert opts == [[("UPCAST", 0, 16)]]
+    np.testing.assert_allclose(out[1], a.astype(np.float64) @ b.T, rtol=0, atol=1e-4)
 
 
 def test_batches_gradients_tables_and_what_has_no_sum(monkeypatch):
@@ -318,14 +324,20 @@ def test_kernels_of_several_devices_are_left_to_tinygrad():
     def work(x):
         doubled = (x * 2).contiguous()
         spread = (doubled.exp().contiguous() + 1).contiguous().shard(("CPU", "CPU:1"), axis=0)
-        return ((spread @ copies).contiguous().relu().sum(axis=0).to("CPU") + doubled.sum(axis=0)).contiguous().realize()
+        return (
+            ((spread @ copies).contiguous().relu().sum(axis=0).to("CPU") + doubled.sum(axis=0)).contiguous().realize()
+        )
 
     graph = Graph("several", work)
     for _ in range(3):
         values = numbers(8, 32)
         whole = np.maximum((np.exp(2.0 * values) + 1) @ weights, 0).sum(axis=0) + 2 * values.sum(axis=0)
         np.testing.assert_allclose(graph(on(values)).numpy(), whole, rtol=1e-3)
-    assert any(isinstance(get_graph_runtime(call.src[0]), CpuGraph) for call in graph._jit.captured.linear.src if call.src[0].arg == "graph")
+    assert any(
+        isinstance(get_graph_runtime(call.src[0]), CpuGraph)
+        for call in graph._jit.captured.linear.src
+        if call.src[0].arg == "graph"
+    )
     assert any(isinstance(call.src[1].device, tuple) for call in graph._jit.captured.linear.src)
 
 

@@ -63,7 +63,9 @@ def test_zstd(tmp_path):
 @pytest.mark.parametrize("name", ["a.pdf", "a.docx", "a.zip", "a.html", "a.tar.gz", "A.PDF"])
 def test_other_kinds_are_refused_by_kind(tmp_path, name):
     (tmp_path / name).write_bytes(b"%PDF-1.7 some text " * 100)
-    with pytest.raises(UserError, match=r"is a \.\w+ file, which is not read; give plain text, \.jsonl, .*, each also as \.gz"):
+    with pytest.raises(
+        UserError, match=r"is a \.\w+ file, which is not read; give plain text, \.jsonl, .*, each also as \.gz"
+    ):
         texts(tmp_path / name)
 
 
@@ -105,12 +107,26 @@ def test_advice_that_would_not_help_is_not_given(tmp_path):
     [
         ("a.jsonl", LINES + '{"text": "half \\ud800 of it"}\n', r"a.jsonl, line 31 holds '\\ud800', half of a letter"),
         ("a.jsonl", LINES + "[" * 100_000, "a.jsonl, line 31 is not JSON"),
-        ("a.json", '{"text": "a"}', "a.json holds one dict; write a list of objects"),
-        ("a.json", json.dumps([*RECORDS, {"story": "b"}]), "a.json, record 31 has no text in field 'text' .it has story"),
+        ("a.json", '{"text": "a"}', "a.json is not JSON: it begins with '{' and is no list; write a list of objects"),
+        (
+            "a.json",
+            json.dumps([*RECORDS, {"story": "b"}]),
+            "a.json, record 31 has no text in field 'text' .it has story",
+        ),
         ("a.csv", "id,story\n1,a\n", "a.csv has no column 'text'; known: id, story; write file"),
         ("a.csv", 'text\n"a\n', "a.csv cannot be read as CSV"),
         ("a.txt", b"first\nsecond \xff", r"a.txt is not UTF-8 \(line 2, byte 13\)"),
         ("a.txt", b"abc\0def" * 200, "a.txt holds zero bytes and is no text"),
+    ],
+    ids=[
+        "half a letter",
+        "deep",
+        "no list",
+        "other field",
+        "other column",
+        "open quote",
+        "other encoding",
+        "zero bytes",
     ],
 )
 def test_an_error_names_the_file_and_the_place(tmp_path, name, content, said):

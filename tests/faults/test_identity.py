@@ -56,7 +56,7 @@ def test_a_text_that_has_moved_is_the_same_text(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     old, new = tmp_path / "a, b.txt", tmp_path / "new.txt"
     old.write_text("\n\n".join(STORIES * 4))
-    words = ["--preset", GRID, "--tokenizer", "byte", "--family", "autoregressive", "--store", str(tmp_path / "store"),
+    words = ["--preset", GRID, "--tokenizer", "char", "--family", "autoregressive", "--store", str(tmp_path / "store"),
              "--set", "training.train_steps=2", "--set", "training.validate_every=2", "--set", "length=16"]  # fmt: skip
     rest = ["--out", str(tmp_path / "out"), "--set", "generation.judge=none", "--set", "generation.samples=8"]
     assert main(["run", "--corpus", f"file:{old}", *words, *rest]) == 0
