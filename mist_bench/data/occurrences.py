@@ -12,7 +12,7 @@ from ..api.component import IntArray
 NOWHERE, SAME, SHIFTED = 0, 1, 2
 """Where a held-out sequence occurs in the train split: nowhere, as a sequence of it, at another offset of a text."""
 BLOCK = 2**20  # tokens hashed at once
-SIEVE = 22  # bits of a hash that are looked up before it is searched for
+SIEVE = 22  # bits of a hash that are looked up before it is searched for, more if many are wanted
 Hashes = npt.NDArray[np.uint64]
 
 
@@ -30,10 +30,11 @@ def in_train(held_out: Sequence[IntArray], train: IntArray, texts: IntArray | No
     wanted = [_of_rows(rows, values, powers) for rows in held_out]
     known, place = np.unique(np.concatenate(wanted), return_inverse=True)
     found = np.full(len(known), NOWHERE, dtype=np.int8)
-    sieve = np.zeros(2**SIEVE, dtype=np.bool_)
-    sieve[known >> np.uint64(64 - SIEVE)] = True
+    rest = np.uint64(64 - max(SIEVE, (8 * len(known)).bit_length()))
+    sieve = np.zeros(2 ** int(64 - rest), dtype=np.bool_)
+    sieve[known >> rest] = True
     for hashes, shifted in _of_windows(train, texts, values, powers):
-        likely = np.flatnonzero(sieve[hashes >> np.uint64(64 - SIEVE)])
+        likely = np.flatnonzero(sieve[hashes >> rest])
         at = np.minimum(np.searchsorted(known, hashes[likely]), len(known) - 1)
         hit = known[at] == hashes[likely]
         here = np.where(shifted[likely[hit]], SHIFTED, SAME)
@@ -47,7 +48,7 @@ def _of_rows(rows: IntArray, values: Hashes, powers: Hashes) -> Hashes:
     """(N, L) -> (N,) hashes."""
     length = rows.shape[1]
     step = max(1, BLOCK // length)
-    blocks = [values[rows[i : i + step]] * powers[:length] for i in range(0, len(rows), step)]
+    blocks = (values[rows[i : i + step]] * powers[:length] for i in range(0, len(rows), step))
     return np.concatenate([block.sum(axis=1, dtype=np.uint64) for block in blocks])
 
 
