@@ -30,6 +30,7 @@ from .api.metrics import Metric as Metric
 from .api.outer_sampler import OuterSampler as OuterSampler
 from .api.samplers import Choice as Choice
 from .api.samplers import Network as Network
+from .api.samplers import Order as Order
 from .api.samplers import Sampler as Sampler
 from .api.samplers import ScoreSampler as ScoreSampler
 from .api.samplers import block_shares as block_shares

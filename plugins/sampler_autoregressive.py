@@ -21,6 +21,7 @@ class AutoregressiveSampler(ScoreSampler):
 
     name = "autoregressive"
     source = "the chain rule"
+    order = "shown"
     left_to_right = True
     exact_one_at_a_time = True
     count = OneCount()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mist_bench import Choice, Sampler, ScoreSampler, View, hookimpl, parameter
+from mist_bench import Choice, Order, Sampler, ScoreSampler, View, hookimpl, parameter
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -46,6 +46,10 @@ class ConfidenceSampler(ScoreSampler):
     @property
     def choice(self) -> Choice:
         return "continuous" if self.noise else "none"
+
+    @property
+    def order(self) -> Order:
+        return "shown" if self.score == "max" and not self.noise else "drawn"
 
     @property
     def exact_one_at_a_time(self) -> bool:

@@ -19,6 +19,7 @@ class EntropySampler(ScoreSampler):
 
     name = "entropy"
     source = "Dream, arXiv 2508.15487"
+    order = "shown"
     exact_one_at_a_time = True
 
     def scores(self, view: View) -> Tensor:

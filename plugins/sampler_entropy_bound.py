@@ -25,6 +25,7 @@ class EntropyBoundSampler(ScoreSampler):
 
     name = "entropy-bound"
     source = "EB-Sampler, arXiv 2505.24857"
+    order = "shown"
     gamma: float = parameter(0.01, "the most nats that a step may lose, 0 or more")
 
     def __post_init__(self) -> None:

@@ -22,6 +22,7 @@ class FirstHittingSampler(ScoreSampler):
 
     name = "first-hitting"
     source = "arXiv 2409.02908"
+    order = "noise"
     choice = "order"
     exact_one_at_a_time = True
     count = OneCount()

@@ -16,6 +16,7 @@ class MarginSampler(ScoreSampler):
 
     name = "margin"
     source = "top probability margin, arXiv 2502.06768"
+    order = "shown"
     exact_one_at_a_time = True
 
     def scores(self, view: View) -> Tensor:

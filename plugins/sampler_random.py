@@ -29,6 +29,7 @@ class RandomSampler(Sampler):
 
     name = "random"
     source = "MDLM ancestral sampling, arXiv 2406.07524"
+    order = "noise"
     choice = "bernoulli"
     reveals = "chance"
     cached: bool = parameter(False, "leave out the evaluations at steps that reveal nothing")

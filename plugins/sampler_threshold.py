@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mist_bench import Count, FactorCount, Sampler, ScoreSampler, ThresholdCount, View, hookimpl, parameter
+from mist_bench import Count, FactorCount, Order, Sampler, ScoreSampler, ThresholdCount, View, hookimpl, parameter
 
 if TYPE_CHECKING:
     from tinygrad import Tensor
@@ -41,6 +41,10 @@ class ThresholdSampler(ScoreSampler):
             raise ValueError(f"factor is a number above 0, not {self.factor!r}")
         if self.score not in SCORES:
             raise ValueError(f"score is one of {', '.join(SCORES)}, not {self.score!r}")
+
+    @property
+    def order(self) -> Order:
+        return "shown" if self.score == "max" else "drawn"
 
     @property
     def exact_one_at_a_time(self) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tinygrad import Tensor
 
 Choice = Literal["none", "bernoulli", "order", "coin", "continuous"]
+Order = Literal["shown", "noise", "drawn"]
 Network = Callable[["Tensor"], "Tensor"]
 """(B, L) tokens with masks -> (B, L, V) log-probabilities, seen tokens carried over: one evaluation."""
 
@@ -27,7 +28,7 @@ NOT_SCORED = -1
 """What stands for a token where a score is not a number (NaN), so that the generation can say so at its end."""
 FACTS = (
     "uses_steps", "adaptive", "remasks", "left_to_right", "needs", "needs_prompt", "asks_itself", "evaluations",
-    "choice", "exact_one_at_a_time", "reveals", "skips_idle_steps", "block_size",
+    "choice", "order", "exact_one_at_a_time", "reveals", "skips_idle_steps", "block_size",
 )  # fmt: skip
 """All that a sampler declares about its rule: class attributes or properties of `Sampler`."""
 
@@ -73,6 +74,15 @@ class Sampler(Component, ABC):
         its order among masked positions (`order`); only through uniform < `coin(view, state)`, at all free
         positions (`coin`); or otherwise (`continuous`: its exact law is not computed)."""
         return "none"
+
+    @property
+    def order(self) -> Order:
+        """What decides which positions a step reveals: only what is `shown`, with how certain the network is of what is
+        masked and with what is remembered of both; only `noise`; or also what was `drawn`, or noise beside the text.
+
+        Given a text, `shown` makes every state on the way certain, so that the sampler's own likelihood is exact, and
+        `noise` gives a bound (arXiv 2603.01367, 2510.25544). One that masks again has neither, and declares `drawn`."""
+        return "drawn"
 
     def coin(self, view: View, state: State) -> Tensor:
         """(B, L) the probability of heads at each free position, for `choice` = `coin`; it must not use `uniform`."""
@@ -186,7 +196,7 @@ def facts_problem(sampler: Sampler) -> str:
     """Why something that a sampler declares about its rule cannot be; empty if all can."""
     if problem := needs_problem(sampler.needs):
         return problem
-    for name, known in (("choice", get_args(Choice)), ("reveals", get_args(Reveals))):
+    for name, known in (("choice", get_args(Choice)), ("reveals", get_args(Reveals)), ("order", get_args(Order))):
         if (declared := getattr(sampler, name)) not in known:
             return f"{name} is {declared!r}; it is one of {', '.join(map(repr, known))}"
     size = sampler.block_size

@@ -141,10 +141,13 @@ class LikelihoodConfig:
     """Standard error wanted for exact-k, nats per token; then `mask_draws` is one block of up to 16. 0: no target."""
     chain_rule_sequences: int = 0
     """Test sequences that masked models read from left to right, at one evaluation a token; 0 leaves it out."""
+    sampler_sequences: int = 0
+    """Test sequences of which each sampler's own likelihood is measured, at its own steps; 0 leaves it out."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "sequences", "mask_draws")
-        at_least(self, 0, "batch_size", "weighted_draws", "target_se", "chain_rule_sequences")
+        at_least(self, 0, "batch_size", "weighted_draws", "target_se", "chain_rule_sequences",
+                 "sampler_sequences")  # fmt: skip
         wanted = self.target_se
         require(not 0 < wanted < LEAST_TARGET, f"target_se must be 0 or at least {LEAST_TARGET:g}, given {wanted}")
         _distinct(self, "evaluation_schedules")

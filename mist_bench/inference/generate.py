@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tinygrad import Tensor, dtypes
@@ -29,6 +29,19 @@ from .texts import DeviceTexts
 PREVIOUS = "previous_log_probabilities"
 Watch = Callable[[int, IntArray, IntArray], None]
 """(step, tokens (B, L) with masks, proposals (B, L))."""
+
+
+class Told(Protocol):
+    """Texts that a sampler is told in place of what it would draw (`replay`)."""
+
+    texts: IntArray
+    """(B, L)."""
+
+    def instead(self, answer: Answer) -> Answer:
+        """The answer as if the texts had been drawn."""
+
+    def add(self, answer: Answer) -> None:
+        """Called after the step that follows an answer."""
 
 
 class SamplerGraph:
@@ -131,10 +144,12 @@ class SamplerGraph:
 def generate(
     evaluator: MaskedEvaluator, graph: SamplerGraph, schedule: Schedule, steps: int, tokens: IntArray,
     *, seed: int, sequences: IntArray, temperature: float, watch: Watch | None = None, limit: int | None = None,
+    told: Told | None = None,
 ) -> tuple[IntArray, IntArray]:  # fmt: skip
     """(B, L) tokens with masks -> (B, L) filled, and (B,) network evaluations used.
 
-    `sequences` (B,) are the numbers that noise belongs to; `limit` stops after so many evaluations (to capture graphs).
+    `sequences` (B,) are the numbers that noise belongs to; `limit` stops after so many evaluations (to capture graphs);
+    `told`: what stands in place of what is drawn.
     """
     sampler, needs = graph.sampler, Needs.of(graph.sampler)
     if not evaluator.answers(needs):
@@ -147,9 +162,9 @@ def generate(
         )  # fmt: skip
         if limit is not None:
             _capture(evaluator, graph, plan)
-        evaluator.texts.begin(tokens, free, sequences)
+        evaluator.texts.begin(tokens, free, sequences, None if told is None else told.texts)
         done = int(used[block.texts].max(initial=0)) // sampler.evaluations
-        tokens, nfe = _fill(evaluator, graph, block, plan, None if watch is None else _later(watch, done))
+        tokens, nfe = _fill(evaluator, graph, block, plan, None if watch is None else _later(watch, done), told)
         used[block.texts] += nfe[block.texts]
         if limit is not None:
             break
@@ -177,8 +192,9 @@ def _later(watch: Watch, done: int) -> Watch:
 
 
 def _fill(
-    evaluator: MaskedEvaluator, graph: SamplerGraph, block: Block, plan: StepPlan, watch: Watch | None
-) -> tuple[IntArray, IntArray]:
+    evaluator: MaskedEvaluator, graph: SamplerGraph, block: Block, plan: StepPlan, watch: Watch | None,
+    told: Told | None,
+) -> tuple[IntArray, IntArray]:  # fmt: skip
     """Fill the block in the texts on the device -> (B, L) tokens, and (B,) network evaluations."""
     texts, denoiser, sampler = evaluator.texts, evaluator.denoiser, graph.sampler
     now = texts.tokens.tensor
@@ -189,7 +205,9 @@ def _fill(
         answer = denoiser.answer(texts, step.most)
         if watch is not None:
             watch(step.number, now.numpy(), answer["proposal"].numpy())
-        graph.step(texts, answer)
+        graph.step(texts, answer if told is None else told.instead(answer))
+        if told is not None:
+            told.add(answer)
         if sampler.adaptive:
             plan.left = ((now.numpy() == graph.mask) & block.free).sum(axis=1)
     if denoiser.unanswered():

@@ -20,7 +20,8 @@ from ..run.columns import Row
 from ..run.store import plain
 from .columns import columns_in, files, header_of
 
-PLOTS = ("loss-curves.svg", "differences.svg", "quality-steps.svg", "quality-throughput.svg", "quality-entropy.svg")
+PLOTS = ("loss-curves.svg", "differences.svg", "perplexity-evaluations.svg", "quality-steps.svg",
+         "quality-throughput.svg", "quality-entropy.svg")  # fmt: skip
 _ORDER = ("corpus", "tokenizer", "control", "family", "schedule", "training_seed", "sampler", "steps", "temperature",
           "seed", "checkpoint", "kind", "estimator", "evaluation_schedule", "train_step",
           "family_a", "schedule_a", "family_b", "schedule_b")  # fmt: skip

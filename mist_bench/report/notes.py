@@ -88,6 +88,9 @@ def about_samples(rows: Sequence[Row], asked: Mapping[str, int]) -> list[str]:
     if any(row.get("longest_overlap") is not None for row in rows):
         notes.append("copied: the longest run of tokens that a sample shares with a train sequence, averaged; best "
                      "near the data's")  # fmt: skip
+    if any(row.get("sampler_nats_per_token") is not None for row in rows):
+        notes.append("perplexity: that of test text under the sampler itself at its steps, no judge's: = exact, ≤ a "
+                     "bound over its orders, - not known of one that looks at its draws or masks again")  # fmt: skip
     if any(row.get("judge_nats_per_token") is not None for row in rows):
         notes.append("repetitive text has low judge nats too, so look at entropy and dist. 2 (distinct pairs of "
                      "tokens) as well, and compare with the data")  # fmt: skip

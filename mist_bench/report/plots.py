@@ -33,14 +33,15 @@ from .plot_style import (
     svg,
     unique,
 )
-from .pooling import over_seeds, speed_interval, units_of, valid_interval
+from .pooling import over_seeds, speed_interval, units_of, valid_interval, whole_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _KEY = ("corpus", "tokenizer", "control", "causal", "family", "schedule", "sampler", "steps", "temperature", "batch")
-_VALUES = ("nfe", "tokens_per_second", "oracle_valid_rate", "judge_nats_per_token", "token_entropy")
+_VALUES = ("nfe", "tokens_per_second", "oracle_valid_rate", "judge_nats_per_token", "token_entropy",
+           "sampler_nats_per_token")  # fmt: skip
 _CURVE_KINDS = {"bound": " (≤ bound)", "exact": " (exact)"}
 """Labels of the kinds of likelihood, which share the axis of the loss curves."""
 
@@ -83,6 +84,7 @@ def draw(rows: Mapping[str, Sequence[Row]]) -> tuple[dict[str, bytes], list[str]
     pictures: dict[str, Callable[[], Figure | None]] = {
         "loss-curves.svg": lambda: panels(known, lambda axes, own: _loss_curves(axes, own, rows["likelihood"])),
         "differences.svg": lambda: panels(rows.get("differences", ()), differences),
+        "perplexity-evaluations.svg": lambda: panels(pooled, _perplexity_evaluations),
         "quality-steps.svg": lambda: panels(pooled, _quality_steps),
         "quality-throughput.svg": lambda: panels(pooled, _quality_throughput),
         "quality-entropy.svg": lambda: panels(by_steps(pooled), quality_entropy, by=("corpus", "tokenizer", "at")),
@@ -176,6 +178,28 @@ def _quality_steps(axes: Axes, rows: list[Row]) -> bool:
     placed = _once([p for p in points if p.steps and p.series and not p.is_baseline])
     if not placed:
         return False
+    _lines_over_steps(axes, placed)
+    axes.set(xlabel="steps, logarithmic (network evaluations where a sampler ignores steps)", ylabel=label)
+    legend_of(axes, *_sampler_legend(placed), ("for comparison", _reference_lines(axes, points)))
+    return True
+
+
+def _perplexity_evaluations(axes: Axes, rows: list[Row]) -> bool:
+    """Perplexity of test text under each sampler itself against its evaluations; the baseline is a horizontal line."""
+    points = _perplexities(rows)
+    placed = _once([p for p in points if not p.is_baseline])
+    if not placed:
+        return False
+    _lines_over_steps(axes, placed)
+    axes.set(xlabel="network evaluations of a text, logarithmic",
+             ylabel="perplexity under the sampler (lower is better)")  # fmt: skip
+    _log_if_wide(axes)
+    legend_of(axes, *_sampler_legend(placed), ("for comparison", _reference_lines(axes, points)))
+    return True
+
+
+def _lines_over_steps(axes: Axes, placed: Sequence[_Point]) -> None:
+    """A line for each sampler and model, with error bars, over a logarithmic axis of steps."""
     looks, dashes = _looks(placed)
     lines = unique((p.series, p.model) for p in placed)
     for number, (series, model) in enumerate(lines):
@@ -187,9 +211,6 @@ def _quality_steps(axes: Axes, rows: list[Row]) -> bool:
     ticks = [tick for i, tick in enumerate(ticks) if i == 0 or tick > 1.15 * ticks[i - 1]]
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
-    axes.set(xlabel="steps, logarithmic (network evaluations where a sampler ignores steps)", ylabel=label)
-    legend_of(axes, *_sampler_legend(placed), ("for comparison", _reference_lines(axes, points)))
-    return True
 
 
 def _quality_throughput(axes: Axes, rows: list[Row]) -> bool:
@@ -242,6 +263,23 @@ def _points(rows: Sequence[Row]) -> tuple[list[_Point], str]:
                    quality=row[name] * scale, low=low * scale, high=high * scale)
         )  # fmt: skip
     return points, label
+
+
+def _perplexities(rows: Sequence[Row]) -> list[_Point]:
+    """The rows whose sampler has a likelihood of its own; bounds are named so."""
+    points = []
+    for row in rows:
+        nats = row.get("sampler_nats_per_token")
+        if nats is None or row.get("temperature") != 1 or not row.get("nfe"):
+            continue
+        low, high = interval(nats, *whole_error(row, "sampler_nats_per_token")) or (nats, nats)
+        bound = " (≤ bound)" if row.get("sampler_kind") == "bound" else ""
+        points.append(
+            _Point(series=f"{series_of(row)}{bound}", is_baseline=is_baseline(row), model=model_of(row), control="",
+                   steps=row["nfe"], asked=True, speed=None, slow=0.0, fast=0.0, quality=math.exp(nats),
+                   low=math.exp(low), high=math.exp(high))
+        )  # fmt: skip
+    return points
 
 
 def _bars(points: Sequence[_Point]) -> list[list[float]]:

@@ -11,6 +11,8 @@ from ..measure.statistics import combined, standard_error, wilson
 from ..run.columns import Row
 from .files import in_order
 
+OF_TEST = "sampler_"
+"""What begins so is measured on test sequences, the same for every sampling seed."""
 ALONE, SHARED = "tokens_per_second", "speed_ratio_to_ar"
 """Columns whose errors over rounds are independent between sampling seeds whatever the texts, and that have the rounds
 of the baseline in common however many seeds there are."""
@@ -53,7 +55,7 @@ def _pooled(group: list[dict[str, Any]], values: Sequence[str]) -> dict[str, Any
             means.append(math.fsum(row[name] for row in measured) / len(measured))
             if all(row.get(f"{name}_se") is not None for row in measured):
                 squares = math.fsum(row[f"{name}_se"] ** 2 for row in measured) / len(measured)
-                together = name == SHARED or (shared and name != ALONE)
+                together = name == SHARED or name.startswith(OF_TEST) or (shared and name != ALONE)
                 errors.append(math.sqrt(squares if together else squares / len(measured)))
         pooled[name] = math.fsum(means) / len(means) if means else None
         pooled[f"{name}_se"] = math.fsum(errors) / len(errors) if means and len(errors) == len(means) else None
@@ -78,7 +80,8 @@ def units_of(row: Row) -> float | None:
 def whole_error(row: Row, name: str) -> tuple[float | None, float | None]:
     """The standard error of a pooled column over sequences or samples and over training seeds, where there are several;
     and the units that it is worth."""
-    se, units = row.get(f"{name}_se"), units_of(row)
+    own = row.get("sampler_clusters") if name.startswith(OF_TEST) else None
+    se, units = row.get(f"{name}_se"), own or units_of(row)
     if row.get(f"{name}_seed_se") is None:
         return se, units
     return combined(se, units, row[f"{name}_seed_se"], row["seeds"])

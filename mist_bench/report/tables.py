@@ -44,7 +44,7 @@ _GENERATION_KEY = (*_MODEL, "sampler", "steps", "temperature", "batch")
 _GENERATION_VALUES = (
     "nfe", "tokens_per_second", "speed_ratio_to_ar", "judge_nats_per_token", "token_entropy", "distinct_2",
     "longest_overlap", "oracle_valid_rate", "oracle_distinct_ratio", "oracle_divergence", "oracle_divergence_floor",
-    "law_distance", "judge_nats_per_byte", "judge_perplexity",
+    "law_distance", "judge_nats_per_byte", "judge_perplexity", "sampler_nats_per_token", "sampler_bits_per_byte",
 )  # fmt: skip
 
 
@@ -81,6 +81,7 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
     asked = _metric_columns(generation)
     pooled = over_seeds(generation, _GENERATION_KEY, (*_GENERATION_VALUES, *declared("generation"), *asked))
     has_oracle = any(row.get("oracle_valid_rate") is not None for row in pooled)
+    has_own = any(row.get("sampler_nats_per_token") is not None for row in pooled)
     seeds = seed_fields("oracle_valid_rate", 100) if has_oracle else seed_fields("judge_nats_per_token")
     fields = [
         *model_fields(),
@@ -93,6 +94,7 @@ def throughput_tables(generation: Sequence[Row]) -> list[Table]:
         Field(header="NFE ↓", show=number("nfe")),
         Field(header="tokens/s ↑ (95%CI)", show=_speed),
         Field(header="speed ÷AR ↑", show=error("speed_ratio_to_ar"), rank=SPARE + 1),
+        Field(header="perplexity ↓ [95%CI]", show=_sampler_perplexity if has_own else text(""), rank=1),
         Field(header="judge", show=text("judge"), numeric=False, hoist=True),
         Field(header="judge nats ↓", show=error("judge_nats_per_token"), rank=1 if has_oracle else 0),
         Field(header="judge nats/byte ↓", show=error("judge_nats_per_byte"), rank=2),
@@ -194,11 +196,17 @@ def markdown(tables: Sequence[Table], *, heading: str = "") -> str:
     return "\n\n".join(parts) + "\n" if parts else ""
 
 
-def _perplexity(row: Row) -> str:
-    nats, (se, units) = row.get("nats_per_token"), whole_error(row, "nats_per_token")
+def _sampler_perplexity(row: Row) -> str:
+    """That of the sampler itself; a dash where it is not known."""
+    shown = _perplexity(row, "sampler_nats_per_token", row.get("sampler_kind"))
+    return shown or ("-" if row.get("sampler") else "")
+
+
+def _perplexity(row: Row, name: str = "nats_per_token", kind: str | None = None) -> str:
+    nats, (se, units) = row.get(name), whole_error(row, name)
     if nats is None or nats > 700:
         return ""
-    sign = "≤" if row.get("kind") == "bound" else "="
+    sign = "≤" if (kind or row.get("kind")) == "bound" else "="
     ends = interval(nats, se, units)
     if not se or ends is None:
         return f"{sign}{math.exp(nats):.4g}"

@@ -25,6 +25,7 @@ from ..inference import batch_size
 from ..inference.causal import CausalEvaluator
 from ..inference.generate import SamplerGraph, generate
 from ..inference.masked import MaskedEvaluator
+from ..inference.replay import Replay
 from ..inference.step import Needs
 from ..measure import text
 from ..measure.overlap import TrainText
@@ -212,6 +213,16 @@ class Workbench:
                 masked, graph, schedule, steps, given, seed=seed, sequences=ids, temperature=temperature, limit=limit
             ),
         )  # fmt: skip
+
+    def replay(
+        self, family: Family, values: Parameters | None, sampler: Sampler, *, tempered: bool
+    ) -> tuple[MaskedEvaluator, SamplerGraph, Replay]:
+        """What replays this sampler on given texts; see `Replay`."""
+        needs = Needs.of(sampler)
+        needs = dataclasses.replace(needs, whole=needs.whole or tempered)
+        evaluator = self.masked(family, values, needs=needs)
+        key = ("replay", *self._shape(family), evaluator.batch, self.config.generation.nucleus, needs, tempered)
+        return evaluator, self.sampler_graph(sampler), kept(key, lambda: Replay(evaluator, tempered))
 
     def sampler_graph(self, sampler: Sampler) -> SamplerGraph:
         data, batch = self.dataset, self.generation_batch

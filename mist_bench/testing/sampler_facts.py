@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from ..api.samplers import Sampler, most_steps
 from .core import Failed, Skipped, check
 from .sampler_study import SMALL, STEPS, SamplerStudy
 from .worlds import Seen, chi_square_z, follow
+
+BoolArray = npt.NDArray[np.bool_]
 
 ENOUGH = 16_384
 LAW_TOLERANCE = 1e-5
@@ -146,6 +148,40 @@ def choice(its: SamplerStudy) -> str | None:
             )
         used |= bool((seen.again(its.component, _disturbed(its.component, seen, "none")) != seen.own()).any())
     return f"choice is {declared!r}, but noise changes nothing here" if declared != "none" and not used else None
+
+
+def _revealed_with(its: SamplerStudy, seen: Seen, declared: str) -> tuple[BoolArray, BoolArray]:
+    """(B, L) which positions a step reveals, and which it would if all were different that `declared` leaves out."""
+    from tinygrad import Tensor
+
+    view, numbers = seen.view, np.random.default_rng(5)
+    masked = view.masked.numpy()
+    other: dict[str, npt.NDArray[Any]] = {"log_probability": np.log(numbers.uniform(0.01, 1, masked.shape))}
+    if declared == "shown":
+        other["uniform"] = numbers.uniform(0.01, 0.99, masked.shape)
+    else:
+        certain = numbers.uniform(0.1, 1, masked.shape)
+        other |= {"max_log_probability": np.log(certain), "margin": certain, "entropy": 1 - certain}
+    fields = {name: Tensor(values.astype(np.float32)).realize() for name, values in other.items()}
+    fields["proposal"] = Tensor(numbers.integers(0, view.mask, masked.shape).astype(np.int32)).realize()
+    again = seen.with_fields(its.component, **fields)
+    return masked & (seen.own() != view.mask), masked & (again != view.mask)
+
+
+@check("sampler")
+def order(its: SamplerStudy) -> str | None:
+    """Which positions are revealed depends on what order declares, and on nothing else."""
+    declared, remasks = its.component.order, its.component.remasks
+    if remasks and declared != "drawn":
+        raise Failed(f"order is {declared!r}, and it masks again, so that its order has no end; set order = 'drawn'")
+    tried = "shown" if declared == "drawn" else declared
+    same = all(np.array_equal(*_revealed_with(its, seen, tried)) for seen in its.eager()[1])
+    if declared == "drawn":
+        return "order = 'shown' may be declared: then its likelihood is measured" if same and not remasks else None
+    if not same:
+        what = "draws or other noise reveal" if declared == "shown" else "answers of the network reveal"
+        raise Failed(f"order is {declared!r}, but other {what} other positions; set order = 'drawn'")
+    return None
 
 
 @check("sampler")

@@ -156,7 +156,11 @@ class Seen:
         from tinygrad import Tensor
 
         noise: Tensor = Tensor(uniform.astype(np.float32)).realize()
-        after, _ = sampler.step(replace(self.view, uniform=noise), dict(self.state))
+        return self.with_fields(sampler, uniform=noise)
+
+    def with_fields(self, sampler: Sampler, **fields: Any) -> IntArray:
+        """The same step called again with other fields of the view: what `own` would be."""
+        after, _ = sampler.step(replace(self.view, **fields), dict(self.state))
         return np.where(self.view.free.numpy(), after.numpy(), -1)
 
 

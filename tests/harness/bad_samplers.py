@@ -187,6 +187,18 @@ class ChoosesByTheDrawAndRemembers(ChoosesByTheDraw):
         return {"nothing": Tensor.zeros(batch).contiguous()}
 
 
+class SaysThatDrawsDoNotMatter(ChoosesByTheDraw):
+    order = "shown"
+
+
+class SaysThatNoiseAloneMatters(Margin):
+    order = "noise"
+
+
+class MasksAgainInOrder(ReplacesAndSaysSo):
+    order = "noise"
+
+
 class ExactByNoise(Margin):
     """Right: its law can only be sampled, and is the world's."""
 
@@ -244,6 +256,9 @@ BAD = [
     (ChoosesByTheDraw, "exact-one-at-a-time", r"its law is 0.52\d .* revealing at most 1 at once; .*never by the drawn value"),
     (ChoosesByTheDrawWithNoise, "exact-one-at-a-time", "standard deviations from the world's law .*or set exact_one_at_a_time = False"),
     (ChoosesByTheDrawAndRemembers, "exact-one-at-a-time", "standard deviations from the world's law"),
+    (SaysThatDrawsDoNotMatter, "order", "order is 'shown', but other draws or other noise reveal other positions; set order = 'drawn'"),
+    (SaysThatNoiseAloneMatters, "order", "order is 'noise', but other answers of the network reveal other positions"),
+    (MasksAgainInOrder, "order", "order is 'noise', and it masks again"),
     (NoiseUndeclared, "exact-one-at-a-time", "law cannot be computed: .* does not use its noise as"),
 ]
 FINE = [
@@ -251,5 +266,7 @@ FINE = [
     (SaysThatItRemasks, "remasks", "ok", "remasks is True, but nothing revealed was changed in these runs"),
     (ExactByNoise, "exact-one-at-a-time", "ok", r"by 16384 texts, -?\d"),
     (Unsure, "exact-one-at-a-time", "skipped", "it reveals up to [234] at once here, where nothing is declared"),
+    (Margin, "order", "ok", "order = 'shown' may be declared: then its likelihood is measured"),
+    (ChoosesByTheDraw, "order", "ok", "^$"),
     (Margin, "exact-one-at-a-time", "ok", "exact_one_at_a_time = True may be declared"),
 ]

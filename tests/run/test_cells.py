@@ -143,7 +143,7 @@ def test_what_comes_after_a_training_is_not_in_its_name(given):
      ("likelihood.sequences=16", {"likelihood", "control-likelihood", "corpus"}),
      ("likelihood.mask_draws=2", {"likelihood"}),
      ("likelihood.weighted_draws=2", {"likelihood"}), ("likelihood.chain_rule_sequences=3", {"likelihood"}),
-     ("likelihood.target_se=0.01", {"likelihood"})],
+     ("likelihood.sampler_sequences=3", {"sampler-likelihood"}), ("likelihood.target_se=0.01", {"likelihood"})],
 )  # fmt: skip
 def test_a_setting_of_a_measurement_is_in_its_name(key, kinds):
     before, after = lay_out(), lay_out(settings=[key])
@@ -196,7 +196,7 @@ def test_each_cell_comes_after_what_it_needs():
         assert made.issuperset(cell.needs)
         made.add(cell.hash)
     assert len(made) == len(found), "no cell twice"
-    assert {cell.kind for cell in found if cell.needs} == {"likelihood", "speed", "generation", "judgement"}
+    assert {cell.kind for cell in found if cell.needs} == {"likelihood", "speed", "generation", "sampler-likelihood", "judgement"}
 
 
 def test_a_sampler_that_ignores_the_steps_makes_one_row():

@@ -12,6 +12,7 @@ from .generation import GenerationCell
 from .judgement import JudgementCell
 from .likelihood import LikelihoodCell
 from .metric import MetricCell
+from .sampler_likelihood import SamplerLikelihoodCell
 from .speed import SpeedCell
 from .training import TrainingCell
 
@@ -22,6 +23,7 @@ KINDS: list[type[Cell]] = [
     ControlLikelihoodCell,
     SpeedCell,
     GenerationCell,
+    SamplerLikelihoodCell,
     ControlCell,
     JudgementCell,
     MetricCell,
