@@ -11,6 +11,7 @@ from mist_bench import Corpus, Piece, TextFile, Texts, TextsOnDisk, UserError, h
 
 BYTES_OF_A_TOKEN = 32  # of a document for each token of a sequence: some ten sequences, half of one lost at the end
 DOCUMENTS = 80  # that this must leave, so that each held-out split has several
+SHORTEST = 16  # characters of a paragraph that may be a document
 TRAIN_BYTES = 2**20  # of train text that are cut into sequences at once: no error is taken over its documents
 
 
@@ -56,15 +57,18 @@ class FileCorpus(Corpus):
         least = max(self.document_bytes, min(BYTES_OF_A_TOKEN * length, size // DOCUMENTS))
         return self._texts(cache, least, TRAIN_BYTES)
 
-    def _texts(self, cache: Path, least: int, train_bytes: int = 0) -> Texts:
-        """Documents of at least so many bytes; those of the train split are joined to at least `train_bytes`."""
-        pieces, said = self.file.pieces()
+    def _texts(self, cache: Path, least: int, train_bytes: int = 0, *, finer: bool = False) -> Texts:
+        """Documents of at least so many bytes; those of the train split are joined to at least `train_bytes`. `finer`:
+        see `TextFile.pieces`."""
+        pieces, said = self.file.pieces(finer=finer)
         documents = TextsOnDisk.of(_joined(pieces, least), cache)
         held_out = max(1, len(documents) // 20)
         train = len(documents) - 2 * held_out
         if train < 1:
-            paragraphs = sum(1 for _ in _joined(self.file.pieces()[0], 0))
-            smaller = f", or file[path={self.path},document_bytes=0]" if paragraphs > 2 else ""
+            if not finer and not self.file.kind:
+                return self._texts(cache, least, train_bytes, finer=True)
+            paragraphs = sum(len(text) >= SHORTEST for text, _ in _joined(self.file.pieces()[0], 0))
+            smaller = f", or file[path={self.path},document_bytes=0]" if paragraphs > 2 and self.document_bytes else ""
             raise UserError(
                 f"{self.path} has {len(documents)} document(s) of at least {least} bytes, and three are "
                 f"needed; give a longer file{smaller}"
@@ -77,7 +81,8 @@ class FileCorpus(Corpus):
     def identity(self) -> dict[str, Any]:
         """The file's hash in place of its path: a file that moves stays the same corpus."""
         content = {key: value for key, value in self.content().items() if key != "path"}
-        return {**content, "kind": Path(self.path).suffix.lower(), "sha256": self.file.digest()}
+        kind = "".join(Path(self.path).suffixes[-2 if self.file.packed else -1 :]).lower()
+        return {**content, "kind": kind, "sha256": self.file.digest()}
 
 
 def _joined(pieces: Iterable[Piece], least: int) -> Iterator[Piece]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from . import commands, plugin_commands  # noqa: F401 - they add their commands to the application, in this order
 from .app import app
 from .interrupts import Terminated, never_lost
+from .streams import unfailing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,24 +22,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     first."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     _never_fail_at_a_letter()
+    with unfailing() as screen:
+        status = _status(given)
+        screen.flush()
+        if screen.problem is not None and not isinstance(screen.problem, BrokenPipeError):
+            return _say(f"error: standard output cannot be written: {screen.problem.strerror}", 1)
+    # `mist-bench ls samplers | head`: what was not shown was not asked for, but a script should know
+    return status if screen.problem is None else 1
+
+
+def _status(given: Sequence[str]) -> int:
+    """Run the command, and say what ended it."""
     # for the processes that a command starts: a file of the current folder that is named like a module is not one
     os.environ.setdefault("PYTHONSAFEPATH", "1")
     try:
         with never_lost():
             work = app(args=given, prog_name="mist-bench", standalone_mode=False)
-            status = work() if callable(work) else int(work or 0)
-        sys.stdout.flush()
-        return status
+            return work() if callable(work) else int(work or 0)
     except KeyboardInterrupt as error:
         kept = "; finished cells are kept, and the same command goes on from there" if given[:1] == ["run"] else ""
         if isinstance(error, Terminated):
-            return _say(f"told to end{kept}", 128 + signal.SIGTERM)
+            return _say(f"told to end{kept}", 128 + error.number)
         return _say(f"interrupted{kept}", 128 + signal.SIGINT)
-    except BrokenPipeError:  # `mist-bench ls samplers | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except (Exception, SystemExit) as error:  # a plugin may leave by sys.exit
         from ..api.component import UserError
+        from ..host.discovery import error_text
 
         if "--debug" in given:
             traceback.print_exc()
@@ -48,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _say(f"error: {error.format_message()}", 2)
         hides = given[0] in ("run", "cell", "sample", "bench") and "--debug" not in given
         hint = " (--debug shows the traceback)" if hides else ""
-        return _say(f"error: {type(error).__name__}{_place(error)}: {error}{hint}", 1)
+        return _say(f"error: {type(error).__name__}{_place(error)}: {error_text(error)}{hint}", 1)
 
 
 def _never_fail_at_a_letter() -> None:

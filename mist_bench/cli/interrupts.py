@@ -13,12 +13,17 @@ AGAIN_SECONDS = 0.01
 
 
 class Terminated(KeyboardInterrupt):
-    """Another process asked this one to end (SIGTERM): what runs is left as it is after a Ctrl-C."""
+    """Another process asked this one to end, or its terminal is gone (SIGTERM, SIGHUP): what runs is left as it is
+    after a Ctrl-C."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self.number = number
 
 
 @contextmanager
 def never_lost() -> Iterator[None]:
-    """Within, each SIGINT ends in a KeyboardInterrupt, and each SIGTERM in a `Terminated`, which is one.
+    """Within, each SIGINT ends in a KeyboardInterrupt, and each SIGTERM or SIGHUP in a `Terminated`, which is one.
 
     Python prints and drops exceptions that are raised while an object is finalized, and tinygrad finalizes thousands of
     objects per second. A dropped interrupt is sent again, silently, until it reaches the code that runs. This
@@ -28,6 +33,7 @@ def never_lost() -> Iterator[None]:
         yield
         return
     shown, main, timers = sys.unraisablehook, threading.get_ident(), set[threading.Timer]()
+    raised = list[KeyboardInterrupt]()
 
     def send_again(number: int) -> None:
         timer = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, number))
@@ -37,7 +43,7 @@ def never_lost() -> Iterator[None]:
 
     def dropped(what: sys.UnraisableHookArgs) -> None:
         if issubclass(what.exc_type, KeyboardInterrupt):
-            send_again(signal.SIGTERM if issubclass(what.exc_type, Terminated) else signal.SIGINT)
+            send_again(getattr(what.exc_value, "number", signal.SIGINT))
         else:
             shown(what)
 
@@ -46,12 +52,19 @@ def never_lost() -> Iterator[None]:
             if frame.f_code is dropped.__code__:  # what the hook itself raises is dropped without a hook
                 return send_again(number)
             frame = frame.f_back
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        raised.append(KeyboardInterrupt() if number == signal.SIGINT else Terminated(number))
+        raise raised[-1]
 
-    handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    hang_up = [number for number in (getattr(signal, "SIGHUP", None),)  # not with nohup, nor on Windows
+               if number is not None and signal.getsignal(number) is not signal.SIG_IGN]  # fmt: skip
+    handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, *hang_up)}
     sys.unraisablehook = dropped
     try:
         yield
+    except Exception as error:
+        if raised:  # lost in code that makes an error of its own of it, such as a compilation
+            raise raised[-1] from error
+        raise
     finally:
         for timer in timers:
             timer.cancel()

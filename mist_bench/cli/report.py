@@ -7,14 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ..api.component import UserError
 from ..report.rows import Finished, about_splits, disagreements, read_rows, shortfalls
 from ..report.tables import tables_of_run
 from ..run.cells import Entry
 from ..run.store import HASH, Store
-from .show import say, show_samples, show_tables
+from .show import console, say, show_samples, show_tables
 
 
 def report(out: Path, store: Path | None) -> int:
@@ -22,7 +20,7 @@ def report(out: Path, store: Path | None) -> int:
 
     Raises `UserError` if the folder has no whole run of this version, or if the store lacks its cells.
     """
-    screen, errors = Console(), Console(stderr=True)
+    screen, errors = console(), console(stderr=True)
     info, entries = _read(out)
     shelf = Store(store or _store_of(out, entries))
     finished = Finished.of(entries, shelf)

@@ -27,7 +27,7 @@ from ..run.experiment import Experiment
 from ..run.grid import lay_out
 from ..run.store import Store
 from .progress import Display
-from .show import say, show_samples, show_tables
+from .show import console, say, show_samples, show_tables
 
 if TYPE_CHECKING:
     from ..run.workbench import Workbench
@@ -46,8 +46,7 @@ def run(
     """
     from ..run.workbench import Workbench
 
-    screen, errors, shelf = Console(), Console(stderr=True), Store(store)
-    check_writable(store, "the store", "--store DIR")
+    screen, errors, shelf = console(), console(stderr=True), Store(store)
     check_writable(out, "the results folder", "--out DIR")
     compiler.prepare()
     device.several(config.training.devices)
@@ -57,6 +56,8 @@ def run(
     )  # fmt: skip
     cells = lay_out(experiment)
     todo = to_do(cells, shelf, rerun)
+    if todo:
+        check_writable(store, "the store", "--store DIR")
     chosen = _launcher(launcher, registry, experiment, todo, debug)
     for line in experiment.left_out:
         say(errors, line)
@@ -68,7 +69,8 @@ def run(
     for line in filter(None, (device.said(), read)):
         say(errors, line)
     _say_damaged(shelf, errors)
-    shelf.ensure_writable()
+    if todo:  # a store that can only be read is enough for what is in it
+        shelf.ensure_writable()
     shelf.sweep()
     if files.of_another_run(out, experiment.config.to_dict()):
         say(errors, f"the tables in {out} are of another run and are replaced; a different --out DIR keeps them "

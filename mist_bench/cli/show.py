@@ -12,6 +12,15 @@ from ..report.layout import Table, print_table, printable
 from ..report.rows import Finished
 
 STORIES = 4
+NARROWEST = 40
+"""Characters of a line, where a terminal says that it has fewer, or none."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Standard output or error."""
+    made = Console(stderr=stderr)
+    made.width = max(made.width, NARROWEST)
+    return made
 
 
 def show_tables(tables: Sequence[Table], console: Console) -> None:

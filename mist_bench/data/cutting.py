@@ -48,9 +48,12 @@ def has_pieces(blocks: Iterable[str], between: re.Pattern[str], count: int) -> b
 
 def _parts(blocks: Iterable[str], between: re.Pattern[str]) -> Iterator[tuple[str, str | None]]:
     """The text in order: parts of a piece, with None, and the end of a piece, with what follows it."""
-    rest = ""
+    rest, blanks = "", list[str]()
     for block in blocks:
-        rest += block
+        if not block.strip(BLANK):  # looked at once, when it is known what follows
+            blanks.append(block)
+            continue
+        rest, blanks = "".join((rest, *blanks, block)), []
         start, known = 0, len(rest.rstrip(BLANK))
         for found in between.finditer(rest):
             if found.end() >= known:  # the next block may go on with it
@@ -59,7 +62,7 @@ def _parts(blocks: Iterable[str], between: re.Pattern[str]) -> Iterator[tuple[st
             start = found.end()
         yield rest[start:known], None
         rest = rest[max(start, known) :]
-    start = 0
+    rest, start = "".join((rest, *blanks)), 0
     for found in between.finditer(rest):
         yield rest[start : found.start()], found.group()
         start = found.end()
@@ -82,7 +85,8 @@ def cut_every(blocks: Iterable[str], size: int) -> Iterator[Piece]:
 
 
 def elements(blocks: Iterable[str]) -> Iterator[Any]:
-    """The elements of a JSON list, each as soon as it is read. Raises `ValueError` and `RecursionError`."""
+    """The elements of a JSON list, each as soon as it is read. Raises `ValueError`, which says what is wrong where in
+    the element, and `RecursionError`."""
     decode, text, begun, ended = json.JSONDecoder().raw_decode, "", False, False
     for block in chain(blocks, [None]):
         text, at = (text + (block or "")).lstrip(BLANK), 0
@@ -94,8 +98,9 @@ def elements(blocks: Iterable[str]) -> Iterator[Any]:
             try:
                 value, end = decode(text, _after_blanks(text, at))
             except json.JSONDecodeError as error:
-                if block is None:
-                    raise ValueError(error.msg) from None
+                more = error.msg.startswith("Unterminated string") or error.pos >= len(text) - LONGEST
+                if block is None or not more:
+                    raise ValueError(f"{error.msg.removesuffix(' at')} at its character {error.pos - at + 1}") from None
                 break
             after = COMMA.match(text, end)
             if after is None:

@@ -18,20 +18,23 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from ..api.component import IntArray, UserError
-from ..api.corpora import Corpus, Texts
+from ..api.corpora import Corpus, Layout, Texts
 from ..api.tokenizers import Codec, Tokenizer
-from ..engine.machine import sweep, temporary_name
+from ..engine.machine import sweep, temporary_name, way_out
 from .clusters import clusters_of
 from .layouts import SPLITS, RowFile, Sequencer
 from .occurrences import NOWHERE, SAME, SHIFTED, in_train
 
-FORMAT = 3
+FORMAT = 4
+VERIFIED = 2**26
+"""Bytes of a file of the cache that are read each time to see that they are those written. Of a larger one its size and
+time are looked at, and it is read only if they differ."""
 META = "meta.json"
 ARRAYS = ("tokens", "documents", "text_bytes")
 HELD_OUT = ("validation", "test")
@@ -148,6 +151,8 @@ def open_dataset(corpus: Corpus, tokenizer: Tokenizer, length: int, cache: Path)
 def _tokenize(folder: Path, corpus: Corpus, tokenizer: Tokenizer, settings: dict[str, Any], cache: Path) -> Codec:
     """Fit the tokenizer and write the folder."""
     texts = corpus.load_for(cache, settings["length"])
+    if problem := _problem(corpus, texts):
+        raise UserError(f"corpus {corpus.spec!r} {problem}")
     codec = tokenizer.fit(texts.train, corpus.vocabulary())
     own, length = corpus.fixed_length(), settings["length"]
     if own is not None and own != length and _owns_ids(corpus, codec):
@@ -156,10 +161,25 @@ def _tokenize(folder: Path, corpus: Corpus, tokenizer: Tokenizer, settings: dict
         _write(folder, Sequencer(corpus, tokenizer, codec, length), texts, settings)
     except OSError as error:
         raise UserError(
-            f"cannot write the tokens of {corpus.spec} to {folder.parent}: {error.strerror or error}; free some space, "
-            "or set XDG_CACHE_HOME to a writable folder"
+            f"cannot write the tokens of {corpus.spec} to {folder.parent}: {error.strerror or error}; "
+            f"{way_out(error)}, or set XDG_CACHE_HOME to another folder"
         ) from error
     return codec
+
+
+def _problem(corpus: Corpus, texts: Any) -> str:
+    """Why what a corpus gives cannot be used; empty if it can. Each document is looked at when it is read."""
+    if not isinstance(texts, Texts):
+        return f"gives {type(texts).__name__} from load; give Texts(train=…, validation=…, test=…)"
+    if corpus.layout not in get_args(Layout):
+        return f"declares layout = {corpus.layout!r}; it is one of {', '.join(map(repr, get_args(Layout)))}"
+    for name in SPLITS:
+        split: Any = getattr(texts, name)
+        if isinstance(split, str | bytes) or not isinstance(split, Sequence):
+            return f"gives {type(split).__name__} as its {name} split; give a list of texts"
+        if not len(split):
+            return f"gives an empty {name} split; give at least one text"
+    return ""
 
 
 def _settings(corpus: Corpus, tokenizer: Tokenizer, length: int) -> dict[str, Any]:
@@ -206,6 +226,8 @@ def _read(folder: Path) -> _Stored | None:
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         splits = {}
+        if not all(_as_written(folder / file, known) for file, known in meta["files"].items()):
+            return None
         for name in SPLITS:
             arrays = {kind: np.load(folder / f"{name}.{kind}.npy", mmap_mode="r") for kind in ARRAYS}
             rows = meta["rows"][name]
@@ -219,9 +241,26 @@ def _read(folder: Path) -> _Stored | None:
             splits[name] = Split(**arrays, places=np.arange(rows))
         if meta["settings"]["format"] != FORMAT or not {"codec", "left_out"} <= meta.keys():
             return None
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return _Stored(meta=meta, splits=splits)
+
+
+def _as_written(path: Path, known: Mapping[str, Any]) -> bool:
+    """Whether a file holds what was written."""
+    found = path.stat()
+    if found.st_size != known["bytes"]:
+        return False
+    if found.st_size > VERIFIED and found.st_mtime_ns == known["changed"]:
+        return True
+    return bool(_described(path)["sha256"] == known["sha256"])
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """What a file is recognised by."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "changed": path.stat().st_mtime_ns, "sha256": digest}
 
 
 def _write(folder: Path, sequencer: Sequencer, texts: Texts, settings: dict[str, Any]) -> None:
@@ -235,10 +274,11 @@ def _write(folder: Path, sequencer: Sequencer, texts: Texts, settings: dict[str,
         for name in SPLITS:
             read, kept = sequencer.read, sequencer.kept
             rows[name] = _write_split(unfinished, name, sequencer, getattr(texts, name))
-            left_out[name] = 1 - (sequencer.kept - kept) / (sequencer.read - read)
+            left_out[name] = 1 - (sequencer.kept - kept) / max(1, sequencer.read - read)
         _write_occurrences(unfinished, settings["layout"])
+        files = {path.name: _described(path) for path in sorted(unfinished.iterdir())}
         meta = {"settings": settings, "codec": sequencer.codec.state(), "rows": rows, "left_out": left_out,
-                "said": texts.said}  # fmt: skip
+                "said": texts.said, "files": files}  # fmt: skip
         (unfinished / META).write_text(json.dumps(meta), encoding="utf-8")
         _move(unfinished, folder)
     finally:

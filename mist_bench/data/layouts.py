@@ -14,6 +14,7 @@ from ..api.component import IntArray, UserError
 from ..api.corpora import Corpus
 from ..api.tokenizers import Codec, Tokenizer
 
+MOST_WORDS = 2**24
 SPLITS = ("train", "validation", "test")
 BATCH, CHARACTERS = 512, 2**22
 """Documents for each call of the codec, and characters from which on there are fewer."""
@@ -29,6 +30,8 @@ class Sequencer:
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer, codec: Codec, length: int) -> None:
         self.codec, self.length = codec, length
         self._corpus, self._tokenizer = corpus, tokenizer
+        if problem := _problem(codec):
+            raise UserError(f"tokenizer {tokenizer.spec}: {problem}")
         self._end = codec.vocab_size
         mask = codec.vocab_size + (corpus.layout != "windows")
         self.dtype: np.dtype[Any] = np.dtype(np.uint16 if mask <= np.iinfo(np.uint16).max else np.int32)
@@ -57,9 +60,20 @@ class Sequencer:
 
     def _encoded(self, texts: Iterable[str], split: str) -> Iterator[Sequence[IntArray]]:
         """The ids of the documents, a batch at a time. They are checked, since a plugin's codec may be wrong."""
-        for batch in _batches(texts):
+        for batch in _batches(self._checked(texts, split)):
             encoded = self.codec.encode_batch(batch)
+            if len(encoded) != len(batch):
+                raise UserError(
+                    f"tokenizer {self._tokenizer.spec} gives {len(encoded)} results of encode_batch for {len(batch)} "
+                    "texts; give one for each"
+                )
             for ids in encoded:
+                if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.kind not in "iu":
+                    found = f"{ids.dtype} {ids.shape}" if isinstance(ids, np.ndarray) else type(ids).__name__
+                    raise UserError(
+                        f"tokenizer {self._tokenizer.spec} gives {found} as the ids of a text; give a numpy array of "
+                        "whole numbers, (n,)"
+                    )
                 if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.codec.vocab_size:
                     raise UserError(
                         f"tokenizer {self._tokenizer.spec} gives ids outside 0 to {self.codec.vocab_size - 1} in the "
@@ -67,6 +81,13 @@ class Sequencer:
                     )
             self.read += sum(map(len, encoded))
             yield encoded
+
+    def _checked(self, texts: Iterable[Any], split: str) -> Iterator[str]:
+        for text in texts:
+            if not isinstance(text, str):
+                name = type(text).__name__
+                raise UserError(f"corpus {self._corpus.spec!r} gives {name} in its {split} split; give texts (str)")
+            yield text
 
     def _padded(self, batches: Iterable[Sequence[IntArray]], split: str) -> Iterator[tuple[IntArray, IntArray]]:
         first = 0
@@ -106,6 +127,17 @@ class Sequencer:
                 documents = np.repeat(np.arange(first, first + len(batch)), counts)
                 yield np.concatenate(parts).reshape(-1, self.length), _alone(documents)
             first += len(batch)
+
+
+def _problem(codec: Codec) -> str:
+    """Why a codec cannot be used; empty if it can."""
+    size: Any = codec.vocab_size
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 0 < size <= MOST_WORDS:
+        return f"vocab_size is {size!r}; it is a whole number from 1 to {MOST_WORDS}"
+    sizes = np.asarray(codec.token_bytes())
+    if sizes.shape != (size,) or sizes.dtype.kind not in "iu" or (sizes < 0).any():
+        return f"token_bytes gives {sizes.dtype} {sizes.shape}; give ({size},) whole numbers, the bytes of each token"
+    return ""
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

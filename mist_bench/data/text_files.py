@@ -7,6 +7,7 @@ It is read in blocks, so that it may be larger than the memory.
 from __future__ import annotations
 
 import codecs
+import csv
 import dataclasses
 import hashlib
 import importlib
@@ -14,9 +15,10 @@ import io
 import json
 import lzma
 import shutil
+import stat
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import chain, count
 from pathlib import Path
@@ -40,6 +42,8 @@ UNPACKING = (EOFError, lzma.LZMAError, zlib.error)
 """What the libraries raise for a damaged packed file, besides OSError."""
 FEWEST = 3
 """Pieces, one for each split."""
+LONGEST_NAMES = 200
+"""Characters of names in a message."""
 SHORTEST = 600
 """Characters of a text that is worth cutting."""
 BLOCK, ROWS = 2**20, 10_000
@@ -66,27 +70,33 @@ class TextFile:
             raise UserError(f"{self.path} is a {kind} file, which is not read; give {KNOWN}")
         return kind if kind in (*LINES, *TABLES, ".json", ".parquet") else ""
 
+    @property
+    def packed(self) -> bool:
+        """Whether it is compressed."""
+        return Path(self.path).suffix.lower() in PACKED
+
     def digest(self) -> str:
         """The sha256 of the file. Raises `UserError` if it cannot be read or is empty."""
         place = self._place()
         found = place.stat()
         return _digest(place, found.st_mtime_ns, found.st_size)
 
-    def pieces(self) -> tuple[Iterator[Piece], str]:
-        """The pieces, read as they are asked for, and how a text without paragraphs was cut. Both raise `UserError`,
-        which names the line."""
+    def pieces(self, *, finer: bool = False) -> tuple[Iterator[Piece], str]:
+        """The pieces, read as they are asked for, and how a text without paragraphs was cut; `finer`: one with few of
+        them, too. Both raise `UserError`, which names the line."""
         if self.kind:
             return ((text, "\n\n") for text in self._records()), ""
-        if has_pieces(self._blocks(), BLANK_LINES, FEWEST):
+        if not finer and has_pieces(self._blocks(), BLANK_LINES, FEWEST):
             return cut(self._blocks(), BLANK_LINES), ""
         length = sum(map(len, self._blocks()))
         if length < SHORTEST:
             return cut(self._blocks(), BLANK_LINES), ""
         if has_pieces(self._blocks(), LINE_ENDS, FEWEST):
-            said = "it has no blank lines between paragraphs, so each line counts as one"
+            few = "hardly any" if finer else "no"
+            said = f"it has {few} blank lines between paragraphs, so each line counts as one"
             return cut(self._blocks(), LINE_ENDS), said
         size = min(PIECE_CHARACTERS, length // 60)
-        said = f"it has no lines, so it is cut at spaces into pieces of some {size} characters"
+        said = f"it has no lines to cut at, so it is cut into pieces of some {size} characters, at spaces if it has any"
         return cut_every(self._blocks(), size), said
 
     def _place(self) -> Path:
@@ -94,7 +104,10 @@ class TextFile:
         if path.is_dir():
             raise UserError(f"{self.path} is a folder; give a file, file:PATH")
         try:
-            empty = path.stat().st_size == 0
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):  # a pipe can be read only once
+                raise UserError(f"{self.path} is a pipe or a device; write its text to a file, and give file:PATH")
+            empty = found.st_size == 0
             with path.open("rb"):
                 pass
         except (OSError, ValueError) as error:
@@ -148,8 +161,10 @@ class TextFile:
 
     def _records(self) -> Iterator[str]:
         kind = self.kind
-        found = self._column(kind) if kind in TABLES or kind == ".parquet" else self._objects(kind)
+        found = self._rows(kind) if kind in TABLES else self._columns() if kind == ".parquet" else self._objects(kind)
         for where, text in found:
+            if text is None:
+                raise UserError(f"{self.path}, {where} is null; drop such records")
             if not isinstance(text, str):
                 raise UserError(f"{self.path}, {where} holds no text; write file[path={self.path},field=NAME]")
             try:
@@ -171,47 +186,106 @@ class TextFile:
                 except StopIteration:
                     return
                 except (ValueError, RecursionError) as error:
-                    raise UserError(f"{self.path} is not JSON: {error}; write a list of objects, or .jsonl") from None
+                    raise UserError(
+                        f"{self.path} is not JSON, record {number}: {error}; write a list of objects, or .jsonl"
+                    ) from None
                 yield f"record {number}", self._of(record, f"record {number}")
         for number, (line, _) in enumerate(cut(self._blocks(), NEWLINES), 1):
             if line.strip():
                 where = f"line {number}"
                 try:
                     record = json.loads(line)
-                except (json.JSONDecodeError, RecursionError) as error:
-                    raise UserError(f"{self.path}, {where} is not JSON: {error}; write one object a line") from None
+                except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
+                    reason = str(error).split(";")[0]
+                    raise UserError(f"{self.path}, {where} is not JSON: {reason}; write one object a line") from None
                 yield where, self._of(record, where)
 
-    def _of(self, record: Any, where: str) -> str:
+    def _of(self, record: Any, where: str) -> str | None:
         """The text of a JSON record: its field, or the record itself where it is a text."""
         text = record.get(self.field) if isinstance(record, dict) else record
-        if not isinstance(text, str):
-            known = ", ".join(record) if isinstance(record, dict) else "no fields"
-            raise UserError(
-                f"{self.path}, {where} has no text in field {self.field!r} (it has {known}); "
-                f"write file[path={self.path},field=NAME]"
-            )
-        return text
+        if isinstance(text, str) or (isinstance(record, dict) and self.field in record and text is None):
+            return text
+        known = _shown(record) if isinstance(record, dict) else "no fields"
+        raise UserError(
+            f"{self.path}, {where} has no text in field {self.field!r} (it has {known}); "
+            f"write file[path={self.path},field=NAME]"
+        )
 
-    def _column(self, kind: str) -> Iterator[tuple[str, Any]]:
-        """The texts of a column of a table, and where each stands."""
-        row = 0
+    def _no_column(self, known: Iterable[str]) -> UserError:
+        return UserError(
+            f"{self.path} has no column {self.field!r}; known: {_shown(known)}; write "
+            f"file[path={self.path},field=NAME]"
+        )
+
+    def _rows(self, kind: str) -> Iterator[tuple[str, Any]]:
+        """The text of each row of a table, and where it ends."""
+        quoting = csv.QUOTE_MINIMAL
+        if kind == ".tsv" and not self._is_quoted(kind):
+            quoting = csv.QUOTE_NONE
+        rows = self._lines_of(kind, quoting)
+        _, header = next(rows, ("", []))
+        if self.field not in header:
+            raise self._no_column(header)
+        place = header.index(self.field)
+        for where, row in rows:
+            if len(row) <= place or any(row[len(header) :]):
+                raise UserError(
+                    f"{self.path}, {where} has {len(row)} fields and the header {len(header)}; write a text that holds "
+                    f"{TABLES[kind]!r} between double quotes"
+                )
+            yield where, row[place]
+
+    def _is_quoted(self, kind: str) -> bool:
+        """Whether double quotes mean what they do in CSV; in many tables with tabs they are letters like any other."""
         try:
-            with self._open() as file:
-                rows = _of_parquet(file, self.field) if kind == ".parquet" else _of_csv(file, kind, self.field)
-                for names, texts in rows:
-                    if self.field not in names:
-                        known = ", ".join(names)
-                        raise UserError(f"{self.path} has no column {self.field!r}; known: {known}; write "
-                                        f"file[path={self.path},field=NAME]")  # fmt: skip
-                    yield from ((f"row {row + i} of column {self.field!r}", text) for i, text in enumerate(texts))
-                    row += len(texts)
+            for _ in self._lines_of(kind, csv.QUOTE_MINIMAL):
+                pass
         except UserError:
-            raise
-        except (OSError, ValueError, *UNPACKING) as error:  # pandas' own errors, and those of UTF-8, are among them
-            name = "Parquet" if kind == ".parquet" else kind.removeprefix(".").upper()
+            return False
+        return True
+
+    def _lines_of(self, kind: str, quoting: Any) -> Iterator[tuple[str, list[str]]]:
+        """The fields of each row that is not empty, and where it ends."""
+        csv.field_size_limit(2**31 - 1)
+        lines = (line + end for line, end in cut(self._blocks(), LINE_ENDS))
+        rows = csv.reader(lines, delimiter=TABLES[kind], quoting=quoting, strict=True)
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                name, reason = kind.removeprefix(".").upper(), f"{error}, line {rows.line_num}"
+                said = f"{self.path} cannot be read as {name}: {reason}; double a quote within quotes"
+                raise UserError(said) from None
+            if row:
+                yield f"line {rows.line_num}", row
+
+    def _columns(self) -> Iterator[tuple[str, Any]]:
+        """The text of each row of a Parquet file, and its number."""
+        from pyarrow import parquet
+
+        number = count(1)
+        try:
+            with self._open() as file, tempfile.TemporaryFile() as unpacked:
+                packed = not isinstance(file, io.BufferedReader)
+                if packed:  # it can be read only from its beginning, and Parquet is read from its end
+                    shutil.copyfileobj(file, unpacked, BLOCK)
+                table = parquet.ParquetFile(unpacked if packed else file)
+                if self.field not in table.schema_arrow.names:
+                    raise self._no_column(table.schema_arrow.names)
+                for rows in table.iter_batches(ROWS, columns=[self.field]):
+                    for text in rows.column(0).to_pylist():
+                        yield f"row {next(number)} of column {self.field!r}", text
+        except (OSError, ValueError, *UNPACKING) as error:  # pyarrow's own errors are among them
             reason = (str(error).splitlines() or [""])[0]
-            raise UserError(f"{self.path} cannot be read as {name}: {reason}") from error
+            raise UserError(f"{self.path} cannot be read as Parquet: {reason}") from error
+
+
+def _shown(names: Iterable[Any]) -> str:
+    """Names in a message, which may be many and long."""
+    text = ", ".join(str(name) for name in names)
+    return text if len(text) <= LONGEST_NAMES else f"{text[:LONGEST_NAMES]}…"
 
 
 @lru_cache
@@ -219,30 +293,3 @@ def _digest(place: Path, changed: int, size: int) -> str:
     """The sha256 of a file, read once for each state of it."""
     with place.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _of_csv(file: BinaryIO, kind: str, field: str) -> Iterator[tuple[list[str], list[Any]]]:
-    """The names of the columns, and the texts of one of them, some rows at a time."""
-    import pandas
-
-    how: dict[str, Any] = {"sep": TABLES[kind], "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
-    with pandas.read_csv(file, chunksize=ROWS, **how) as tables:
-        for table in tables:
-            yield [str(name) for name in table.columns], list(table.get(field, ()))
-
-
-def _of_parquet(file: BinaryIO, field: str) -> Iterator[tuple[list[str], list[Any]]]:
-    """The names of the columns, and the texts of one of them, some rows at a time."""
-    from pyarrow import parquet
-
-    with tempfile.TemporaryFile() as unpacked:
-        packed = not isinstance(file, io.BufferedReader)
-        if packed:  # it can be read only from its beginning, and Parquet is read from its end
-            shutil.copyfileobj(file, unpacked, BLOCK)
-        table = parquet.ParquetFile(unpacked if packed else file)
-        names = list(table.schema_arrow.names)
-        if field not in names:
-            yield names, []
-            return
-        for rows in table.iter_batches(ROWS, columns=[field]):
-            yield names, rows.column(0).to_pylist()

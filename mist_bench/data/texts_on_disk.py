@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..api.component import UserError
+from ..engine.machine import way_out
 from .cutting import Piece
 
 Spans = npt.NDArray[np.int64]
@@ -23,7 +24,7 @@ class Unnamed:
 
     def __init__(self, folder: Path | None) -> None:
         self.file = cast(BinaryIO, tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
-        weakref.finalize(self, self.file.close)
+        weakref.finalize(self, _close, self.file)
 
 
 class TextsOnDisk(Sequence[str]):
@@ -43,8 +44,8 @@ class TextsOnDisk(Sequence[str]):
             return cls(place, _write(pieces, place.file))
         except OSError as error:
             raise UserError(
-                f"cannot write the texts of a corpus to {cache}: {error.strerror or error}; free some space, or set "
-                "XDG_CACHE_HOME to a writable folder"
+                f"cannot write the texts of a corpus to {cache}: {error.strerror or error}; {way_out(error)}, or set "
+                "XDG_CACHE_HOME to another folder"
             ) from error
 
     def joined(self, least: int) -> TextsOnDisk:
@@ -84,6 +85,11 @@ class TextsOnDisk(Sequence[str]):
     __hash__ = None  # type: ignore[assignment]
 
 
+def _close(file: BinaryIO) -> None:
+    with contextlib.suppress(OSError):  # it is said where it was written
+        file.close()
+
+
 def _write(pieces: Iterable[Piece], file: BinaryIO) -> Spans:
     """(N, 2) the bytes at which the texts begin and end."""
     spans, place = list[Spans](), 0
@@ -95,4 +101,5 @@ def _write(pieces: Iterable[Piece], file: BinaryIO) -> Spans:
         if len(block) == 65536:  # as numbers of Python they would take ten times as much
             spans.append(np.array(block, dtype=np.int64))
             block = []
+    file.flush()  # a full disk is found here
     return np.concatenate([*spans, np.array(block, dtype=np.int64).reshape(-1, 2)])

@@ -48,6 +48,12 @@ class Others:
         )
 
 
+def way_out(error: OSError) -> str:
+    """What to do about an error of a folder that is written to."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "free some space" if full else "make it writable"
+
+
 def cores() -> set[int]:
     """The cores that this process may use; a container or a batch system may allow fewer than there are."""
     import psutil

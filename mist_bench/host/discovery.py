@@ -6,6 +6,7 @@ them instead, which helps authors of plugins.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -69,6 +70,16 @@ def new_host() -> pluggy.PluginManager:
     return host
 
 
+@contextlib.contextmanager
+def same_folder() -> Iterator[None]:
+    """Come back to the current folder, which a plugin may leave: results would go elsewhere."""
+    here = os.getcwd()
+    try:
+        yield
+    finally:
+        os.chdir(here)
+
+
 def load_installed(host: pluggy.PluginManager, distributions: Iterable[metadata.Distribution]) -> Iterator[Plugin]:
     """Load and register the installed plugins one by one: mist-bench's own first, then the other distributions by
     name."""
@@ -83,7 +94,8 @@ def load_installed(host: pluggy.PluginManager, distributions: Iterable[metadata.
                 entry_point=entry_point.name,
             )
             try:
-                module = entry_point.load()
+                with same_folder():
+                    module = entry_point.load()
             except (Exception, SystemExit) as error:
                 plugin.fail(f"{type(error).__name__}: {error_text(error)}", error)
             else:
@@ -116,7 +128,8 @@ def load_file(host: pluggy.PluginManager, path: Path) -> Plugin:
         raise UserError(f"no plugin file {str(path)!r}; name a Python file with --plugin or MIST_BENCH_PLUGINS")
     plugin = Plugin(name=str(path), file=str(path))
     try:
-        module = _import_file(path)
+        with same_folder():
+            module = _import_file(path)
     except (Exception, SystemExit) as error:
         message = f"{path}:{_line(error, path)}: {type(error).__name__}: {error_text(error)}"
         raise UserError(f"cannot load the plugin {message}") from error
@@ -207,5 +220,9 @@ def _hint(error: BaseException, text: str) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """The message of an error on one line."""
-    return " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+    """The message of an error on one line, without what a terminal would obey."""
+    try:
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
+    except Exception:  # a plugin's own exception may fail at this too
+        return "(its message cannot be shown)"
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

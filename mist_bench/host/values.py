@@ -140,6 +140,8 @@ def from_text(text: str, kind: Any) -> Any:
         if text.lower() not in ("true", "false"):
             raise ValueError(text)
         return text.lower() == "true"
+    if kind in (int, float) and ("_" in text or not text.isascii()):  # Python takes 1_0, and digits of any script
+        raise ValueError(text)
     if kind is int:
         return int(text)
     if kind is float:

@@ -137,5 +137,5 @@ def _width(cells: Sequence[str]) -> int:
 
 def printable(text: str) -> str:
     """The text with control characters replaced, since an untrained network may write any byte."""
-    safe = (c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    safe = (c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\ufffd" for c in text)
     return "".join(safe)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..api.component import UserError
@@ -13,7 +13,7 @@ from ..api.schedule_problems import schedule_problem
 from ..api.schedules import Schedule
 from ..engine import device
 from ..engine.machine import disk_is_full
-from ..host.discovery import Plugin, describe_error, error_text
+from ..host.discovery import Plugin, describe_error, error_text, same_folder
 from . import provenance
 from .cells import Cell, Progress, Record
 
@@ -54,11 +54,12 @@ def make(cell: Cell, bench: Workbench, progress: Progress, *, debug: bool = Fals
 
 def _measured(cell: Cell, bench: Workbench, progress: Progress) -> dict[str, Any]:
     """The record of the cell. Raises `UserError` if the device has not enough memory."""
-    for schedule in (value for value in vars(cell).values() if isinstance(value, Schedule)):
+    for schedule in _schedules(cell):
         if problem := schedule_problem(schedule):
             raise UserError(f"schedule {schedule.spec!r}: {problem}")
     try:
-        record = cell.make(bench, progress)
+        with same_folder():
+            record = cell.make(bench, progress)
     except (MemoryError, RuntimeError) as error:
         if not device.out_of_memory(error) or (setting := cell.batch(bench)) is None:
             raise
@@ -67,6 +68,15 @@ def _measured(cell: Cell, bench: Workbench, progress: Progress) -> dict[str, Any
             f"the device has not enough memory to evaluate {batch} sequences at once; give a smaller {name}.batch_size"
         ) from error
     return {**record, "measured_by": provenance.stamp()} if cell.speeds(record) else record
+
+
+def _schedules(cell: Cell) -> Iterator[Schedule]:
+    """The schedules of a cell, and of the cells that it is about."""
+    for value in vars(cell).values():
+        if isinstance(value, Schedule):
+            yield value
+        elif isinstance(value, Cell):
+            yield from _schedules(value)
 
 
 def reason(error: BaseException, plugins: Iterable[Plugin]) -> str:

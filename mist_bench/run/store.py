@@ -212,6 +212,10 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:  # what cannot be read just now may be sound: only a folder or a loop of links is not
+            if error.errno in (errno.EACCES, errno.EPERM):
+                raise UserError(
+                    f"cannot read {path}: {error.strerror}; make it readable, or name another store: --store DIR"
+                ) from None
             if error.errno not in (errno.EISDIR, errno.ELOOP):
                 raise
             stored = {}

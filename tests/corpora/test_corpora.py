@@ -191,7 +191,7 @@ def test_more_files_that_will_not_do(tmp_path):
     pandas.DataFrame({"n": [1, 2, 3]}).to_parquet(path)
     with pytest.raises(UserError, match="no column 'text'; known: n"):
         FileCorpus(path=path).load(tmp_path)
-    with pytest.raises(UserError, match="row 0 of column 'n' holds no text"):
+    with pytest.raises(UserError, match="row 1 of column 'n' holds no text"):
         FileCorpus(path=path, field="n").load(tmp_path)
 
 

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 
 import pandas
 import pytest
@@ -11,6 +12,8 @@ from mist_bench_plugins.corpus_file import FileCorpus
 
 from mist_bench import UserError
 from mist_bench.cli import main
+from mist_bench.data import cutting, text_files
+from mist_bench.data.text_files import TextFile
 
 STORIES = [f"Once there were {i} dogs.\nThey ran." for i in range(30)]
 RECORDS = [{"id": i, "text": story} for i, story in enumerate(STORIES)]
@@ -79,8 +82,8 @@ LONG = "one line as long as text8 is and no end in sight " * 200
         ("\r".join(f"record {i} of a file of an old Mac" for i in range(50)), "each line counts as one", 50),
         ("\r\n".join(f"record {i} of a file of Windows" for i in range(50)), "each line counts as one", 50),
         ("\r\r".join(f"paragraph {i} of an old Mac" for i in range(50)), "", 50),
-        (LONG, "it has no lines, so it is cut at spaces into pieces of some 163 characters", None),
-        ("x" * 5000, "it has no lines", None),
+        (LONG, "it has no lines to cut at, so it is cut into pieces of some 163 characters, at spaces if it has any", None),
+        ("x" * 5000, "it has no lines to cut at", None),
     ],
     ids=["lines", "old Mac", "Windows", "old paragraphs", "one line", "one word"],
 )
@@ -107,7 +110,7 @@ def test_advice_that_would_not_help_is_not_given(tmp_path):
     [
         ("a.jsonl", LINES + '{"text": "half \\ud800 of it"}\n', r"a.jsonl, line 31 holds '\\ud800', half of a letter"),
         ("a.jsonl", LINES + "[" * 100_000, "a.jsonl, line 31 is not JSON"),
-        ("a.json", '{"text": "a"}', "a.json is not JSON: it begins with '{' and is no list; write a list of objects"),
+        ("a.json", '{"text": "a"}', "a.json is not JSON, record 1: it begins with '{' and is no list"),
         (
             "a.json",
             json.dumps([*RECORDS, {"story": "b"}]),
@@ -134,6 +137,81 @@ def test_an_error_names_the_file_and_the_place(tmp_path, name, content, said):
     with pytest.raises(UserError, match=said) as caught:
         texts(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "id,text\n0,Once there was, near the pond, a dog\n", r"a.csv, line 2 has 4 fields and the header 2; write a text that holds ','"),
+        ("a.csv", "id,text\n0,fine\n1\n", "a.csv, line 3 has 1 fields and the header 2"),
+        ("a.csv", "# a comment\nid,text\n0,a\n", "a.csv has no column 'text'; known: # a comment; write file"),
+        ("a.csv", "x" * 9999 + "\na\n", "a.csv has no column 'text'; known: x{200}…; write"),
+        ("a.csv", "\n \n", "a.csv is empty"),
+        ("a.jsonl", '{"text": "a", "id": ' + "1" * 5000 + "}\n", r"a.jsonl, line 1 is not JSON: Exceeds the limit \(4300 digits\)"),
+        ("a.jsonl", '{"text": null}\n', "a.jsonl, line 1 is null; drop such records"),
+        ("a.json", '["a", "b\nc"]', "a.json is not JSON, record 2: Invalid control character at its character 3"),
+        ("a.json", '["a", ' + "x" * 2**21, "record 2: Expecting value at its character 2; write a list"),
+        ("a.json", '["a", "b"', "record 2: no comma between two elements"),
+    ],
+    ids=["more fields", "fewer fields", "no header", "long names", "blank", "long number", "null", "line end in a text", "early", "cut"],
+)  # fmt: skip
+def test_what_is_wrong_is_found_where_it_is(tmp_path, name, content, said):
+    test_an_error_names_the_file_and_the_place(tmp_path, name, content, said)
+
+
+def test_commas_at_the_ends_of_rows_and_quotes_in_tables_with_tabs_change_nothing(tmp_path):
+    (tmp_path / "a.csv").write_text("id,text\n" + "".join(f"{i},dog {i},\n" for i in range(9)))
+    assert texts(tmp_path / "a.csv")[0] == [f"dog {i}" for i in range(9)]
+    said = ['"Hello', "he said", 'no" end', '"Go"']
+    (tmp_path / "a.tsv").write_text("id\ttext\n" + "".join(f"{i}\t{text}\n" for i, text in enumerate(said)))
+    assert texts(tmp_path / "a.tsv")[0] == said
+
+
+def test_null_in_a_table_is_said(tmp_path):
+    pandas.DataFrame({"text": ["a", None]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a.parquet, row 2 of column 'text' is null; drop such records"):
+        texts(tmp_path / "a.parquet")
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(UserError, match="is a pipe or a device; write its text to a file"):
+        texts(tmp_path / "a.txt")
+
+
+def test_one_content_read_in_two_ways_is_two_corpora(tmp_path):
+    packed = gzip.compress(KINDS["a.csv"].encode())
+    names = ("a.csv.gz", "a.txt.gz", "b.csv.gz")
+    for name in names:
+        (tmp_path / name).write_bytes(packed)
+    table, text, again = (FileCorpus(path=str(tmp_path / name)).identity() for name in names)
+    assert table != text and table == again
+
+
+def test_a_text_with_two_blank_lines_at_its_head_is_cut_at_lines(tmp_path):
+    body = "\n".join(f"line {i} of a book without paragraphs, as long as they are" for i in range(2000))
+    (tmp_path / "a.txt").write_text(f"My title\n\nby Me\n\n{body}")
+    found = FileCorpus(path=str(tmp_path / "a.txt")).load(tmp_path)
+    assert len(found.train) > 10 and "it has hardly any blank lines" in found.said
+
+
+@pytest.mark.parametrize("blank", ["\n", " ", "\n" + " " * 1000])
+def test_a_long_run_of_blanks_takes_no_longer_than_its_length(tmp_path, blank, monkeypatch):
+    """Looked at with each block again, a hundred blocks would be looked at five thousand times."""
+    monkeypatch.setattr(text_files, "BLOCK", 4096)
+    text = "a" + blank * (400_000 // len(blank)) + "b"
+    (tmp_path / "a.txt").write_text(text)
+    sizes = []
+    pattern = cutting.BLANK_LINES
+
+    class Watched:
+        def finditer(self, rest):
+            sizes.append(len(rest))
+            return pattern.finditer(rest)
+
+    pieces = list(cutting.cut(TextFile(str(tmp_path / "a.txt"))._blocks(), Watched()))
+    assert "".join(piece + after for piece, after in pieces) == text
+    assert sum(sizes) < 4 * len(text)
 
 
 def test_a_file_is_hashed_once_for_each_state_of_it(tmp_path):
