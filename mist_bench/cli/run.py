@@ -14,6 +14,7 @@ from ..api.component import UserError
 from ..api.launchers import Launcher
 from ..engine import beam, compiler, device
 from ..engine.graph import debug_lines
+from ..engine.machine import way_out
 from ..host.config import RunConfig
 from ..host.registry import Registry
 from ..measure import speed
@@ -141,9 +142,10 @@ def _report(
             tables=markdown(tables, heading=heading), plots=drawn,
         )  # fmt: skip
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        undrawn.append(f"the files of the run cannot be written to '{out}' ({reason}), which is as it was; free some "
-                       "space or name another, and type the same command again: --out DIR")  # fmt: skip
+        reason, at_fault = (error.strerror or str(error)).lower(), error.filename2 or error.filename
+        where = f": '{at_fault}'" if at_fault else ""
+        undrawn.append(f"the files of the run cannot be written to '{out}' ({reason}{where}), which is as it was; "
+                       f"{way_out(error)} or name another, and type the same command again: --out DIR")  # fmt: skip
     show_tables(tables, screen)
     show_samples(finished, screen)
     for line in undrawn:

@@ -50,8 +50,9 @@ class Others:
 
 def way_out(error: OSError) -> str:
     """What to do about an error of a folder that is written to."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return "free some space" if full else "make it writable"
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY):
+        return "remove what is there"
+    return "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
 
 
 def cores() -> set[int]:

@@ -1,5 +1,6 @@
 """Words that cannot be meant, said before the work; and outputs that cannot hold every letter."""
 
+import errno
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from harness import GRID
 from harness.commands import run_command
 from mist_bench.cli import main
+from mist_bench.engine.machine import way_out
 from mist_bench.host.registry import Registry
 
 HERE = "it is empty, as of a variable that is not set; name a folder"
@@ -97,3 +99,8 @@ def test_colour_that_is_forced_is_not_in_the_text(tmp_path, monkeypatch, capsys)
     assert Console().is_terminal
     _print(Console(), "a text", 0, 2)
     assert capsys.readouterr().out == "[1/2]\na text\n"
+
+
+def test_what_to_do_about_a_folder_depends_on_what_is_wrong_with_it():
+    found = {number: way_out(OSError(number, "no")) for number in (errno.ENOSPC, errno.EACCES, errno.EISDIR)}
+    assert list(found.values()) == ["free some space", "make it writable", "remove what is there"]
