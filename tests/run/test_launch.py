@@ -105,7 +105,7 @@ def test_a_launcher_of_anybody_makes_the_trainings_and_their_likelihoods(plugin,
     assert run(tmp_path, plugin, "one-by-one") == 0
     said = capsys.readouterr().err
     assert "training mdlm linear" in said and "left" not in said
-    assert kinds_of(tmp_path / "note") == {"cell": ["training", "likelihood", "likelihood"]}
+    assert kinds_of(tmp_path / "note") == {"cell": ["training", "likelihood", "likelihood", "sampler-likelihood"]}
     assert not list((tmp_path / "store" / "jobs").iterdir()), "nothing is left of what passed between processes"
     assert run(tmp_path, plugin, "exclusive") == 0, "nothing is left to launch"
     (tmp_path / "note").unlink()
@@ -125,7 +125,7 @@ def test_what_a_launcher_leaves_is_made_here_and_said(launcher, ending, plugin, 
         monkeypatch.setattr("mist_bench.run.execute.make", lambda *given, **more: Outcome(failure="no time"))
     assert run(tmp_path, plugin, launcher) == (0 if launcher == "idle" else 1)
     said = " ".join(capsys.readouterr().err.split())
-    assert f"launcher '{launcher}' left 3 of 3 cells ({ending}); they are made here" in said
+    assert f"launcher '{launcher}' left 4 of 4 cells ({ending}); they are made here" in said
     assert "training mdlm linear" in said
     assert not list((tmp_path / "store" / "jobs").iterdir()), "a description that stays may be of older code tomorrow"
 
@@ -280,10 +280,10 @@ def test_cells_are_made_by_hand(tmp_path, capsys):
 def test_what_may_be_launched():
     todo = cells(families="mdlm,autoregressive,oracle")
     chosen = launch.launchable(todo, exclusive=False)
-    assert {cell.kind for cell in chosen} == {"training", "likelihood"}
+    assert {cell.kind for cell in chosen} == {"training", "likelihood", "sampler-likelihood"}
     assert {cell.group for cell in chosen} == {"mdlm", "autoregressive"}, "an untrained family trains nothing"
     everything = launch.launchable(todo, exclusive=True)
-    assert {cell.kind for cell in everything} == {"training", "likelihood", "generation"}
+    assert {cell.kind for cell in everything} == {"training", "likelihood", "sampler-likelihood", "generation"}
     made = {cell.hash for cell in chosen}
     assert all(set(cell.needs) <= made for cell in chosen)
     groups = launch.commands(chosen, Store("store"))
