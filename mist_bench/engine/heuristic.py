@@ -35,8 +35,8 @@ WORTH = 1 << 17
 """Least number of terms of a kernel that is optimized at all. A smaller one takes a tenth of a millisecond at most, and
 compiles in a tenth of a second; in tiles, of up to 256 terms that are written out, it takes up to 4 s to compile."""
 MEDIUM = 1 << 21
-"""Least number of terms of a kernel that is cut along two axes, and unrolled. A smaller one takes half a millisecond at
-most in vectors alone, and compiles four times as fast."""
+"""Least number of terms of a kernel that is cut along two axes, and unrolled. In vectors alone a smaller one compiles
+more than twice as fast."""
 WARP, FEW, MANY = 32, 2048, 1 << 17
 """Threads that share a row of a GPU's sum, and the numbers of rows between which they do: tinygrad shares smaller sums
 itself, and in larger ones a thread for each row keeps the GPU busy."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import numpy as np
 
-from ..cells import Cell, Progress, Record
-from ..columns import Column
+from ..cells import Cell, Entry, Progress, Record
+from ..columns import Column, Row
 from ..experiment import Experiment
 from .generation import GenerationCell
 from .likelihood import likelihood_record
@@ -51,8 +51,8 @@ class SamplerLikelihoodColumns(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplerLikelihoodCell(Cell):
-    """The likelihood of the sampler of a generation: its own steps, told what they draw. Seeds of sampling share it: it
-    stands in the row of the first."""
+    """The likelihood of the sampler of a generation: its own steps, told what they draw. It does not depend on the seed
+    of sampling, and stands in the row of each."""
 
     kind = "sampler-likelihood"
     prefix = "likelihood of the sampler of"
@@ -63,14 +63,19 @@ class SamplerLikelihoodCell(Cell):
     unlisted = frozenset({"per_sequence"})
 
     generation: GenerationCell
+    shared_by: tuple[str, ...]
+    """The hashes of the generations that differ from this one in their seed alone, with this one."""
     sequences: int
 
     @classmethod
     def plan(cls, experiment: Experiment, planned: Sequence[Cell]) -> Iterator[Cell]:
-        count, first = experiment.config.likelihood.sampler_sequences, experiment.config.seeds[0]
-        yield from (cls(experiment=experiment, generation=cell, sequences=count) for cell in planned
-                    if count and isinstance(cell, GenerationCell) and cell.seed == first
-                    and kind_of_likelihood(cell))  # fmt: skip
+        count, alike = experiment.config.likelihood.sampler_sequences, dict[GenerationCell, list[str]]()
+        for cell in planned:
+            if count and isinstance(cell, GenerationCell) and kind_of_likelihood(cell):
+                first = dataclasses.replace(cell, seed=experiment.config.seeds[0])
+                alike.setdefault(first, []).append(cell.hash)
+        for first, hashes in alike.items():
+            yield cls(experiment=experiment, generation=first, shared_by=tuple(hashes), sequences=count)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -89,7 +94,7 @@ class SamplerLikelihoodCell(Cell):
 
     @property
     def facts(self) -> dict[str, Any]:
-        return {"about": self.generation.hash}
+        return {"about": self.generation.hash, "shared_by": list(self.shared_by)}
 
     @property
     def group(self) -> str | None:
@@ -134,6 +139,11 @@ class SamplerLikelihoodCell(Cell):
                             sequences=numbers, temperature=cell.temperature)  # fmt: skip
 
         return one
+
+    @classmethod
+    def additions(cls, found: Sequence[tuple[Entry, Record]], taken: set[str]) -> dict[str, Row]:
+        shared = {entry.facts["about"]: entry.facts["shared_by"] for entry, _ in found}
+        return {hash: row for about, row in super().additions(found, taken).items() for hash in shared[about]}
 
     @staticmethod
     def summary(record: Record) -> str:
