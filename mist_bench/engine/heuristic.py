@@ -34,7 +34,7 @@ SHARE = 1 << 15
 WORTH = 1 << 17
 """Least number of terms of a kernel that is optimized at all. A smaller one takes a tenth of a millisecond at most, and
 compiles in a tenth of a second; in tiles, of up to 256 terms that are written out, it takes up to 4 s to compile."""
-MEDIUM = 1 << 21
+MEDIUM = 1 << 19
 """Least number of terms of a kernel that is cut along two axes, and unrolled. In vectors alone a smaller one compiles
 more than twice as fast."""
 WARP, FEW, MANY = 32, 2048, 1 << 17
